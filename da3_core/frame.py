@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One image on its way into a model or a session: what every source (folder, video, bag, topic) produces."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """An image with what is known about its camera.
+
+    Attributes:
+        image: `(H, W, 3)` uint8 RGB.
+        stamp_ns: time of exposure, integer nanoseconds.
+        camera: the name that outputs of this camera carry (a ROS frame id, a file name).
+        intrinsics: `(3, 3)` float64, pixels of `image`, pixel edges at integers (the centre of the first pixel is
+            0.5), or None when unknown.
+        world_to_camera: `(4, 4)` float64 rigid, OpenCV axes, metres, or None when unknown.
+    """
+
+    image: np.ndarray
+    stamp_ns: int = 0
+    camera: str = ""
+    intrinsics: np.ndarray | None = None
+    world_to_camera: np.ndarray | None = None

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model returns for a set of views, and nothing about how it was computed.
+
+Conventions, everywhere in `da3_core`:
+- `N` views, `H W` pixels of the processed image.
+- Camera axes are OpenCV's: x right, y down, z forward. `extrinsics` are world-to-camera.
+- `depth` is z-depth, the distance along the optical axis, not the length of the ray.
+- Intrinsics are in pixels with pixel *edges* at integers: the centre of pixel `u` is `u + 0.5`. ROS and OpenCV put the
+  *centre* of the first pixel at 0 and subtract 0.5 from cx and cy; that happens where files and messages are written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussians:
+    """3-D Gaussians, one per pixel and view, `G = N*H*W` in (view, row, column) order; tensors on the model's device.
+
+    The world frame and unit are those of the network, before any metric scale or alignment (model.md 13.4).
+
+    Attributes:
+        means: `(1, G, 3)`.
+        scales: `(1, G, 3)` standard deviations.
+        rotations: `(1, G, 4)` quaternions, scalar first.
+        harmonics: `(1, G, 3, 9)` spherical harmonics of degree 2.
+        opacities: `(1, G)` in (0, 1).
+    """
+
+    means: torch.Tensor
+    scales: torch.Tensor
+    rotations: torch.Tensor
+    harmonics: torch.Tensor
+    opacities: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Depth, cameras and what else the model knows about `N` views of one scene.
+
+    Attributes:
+        depth: `(N, H, W)` float32 z-depth; metres when `is_metric`, else the model's unit.
+        is_metric: 1 when `depth` and `extrinsics` are in metres, else 0.
+        conf: `(N, H, W)` float32, at least 1, higher is better, not a probability; None for mono and metric models.
+        sky: `(N, H, W)` bool; None for models without a sky head.
+        extrinsics: `(N, 4, 4)` float32 world-to-camera; None where the model knows no poses.
+        intrinsics: `(N, 3, 3)` float32, pixels of the processed image; None where unknown.
+        processed_images: `(N, H, W, 3)` uint8 RGB, the pixels that the network saw.
+        gaussians: 3-D Gaussians, when asked for and the model has them.
+        aux: everything else by name, e.g. `feat_layer_5` `(N, H/14, W/14, C)` float32, `pose_alignment`.
+        scale_factor: metres per network unit that nested models found and already applied; else None.
+        original_sizes: `(N, 2)` int64, height and width of the images as given.
+        processed_from_original: `(N, 3, 3)` float64, takes pixel coordinates of an image as given to the processed
+            image (a scale and a crop), so `K_processed = processed_from_original @ K_original`.
+        image_names: `N` file paths or names; None when images came as arrays.
+    """
+
+    depth: np.ndarray
+    is_metric: int = 0
+    conf: np.ndarray | None = None
+    sky: np.ndarray | None = None
+    extrinsics: np.ndarray | None = None
+    intrinsics: np.ndarray | None = None
+    processed_images: np.ndarray | None = None
+    gaussians: Gaussians | None = None
+    aux: dict[str, Any] = field(default_factory=dict)
+    scale_factor: float | None = None
+    original_sizes: np.ndarray | None = None
+    processed_from_original: np.ndarray | None = None
+    image_names: tuple[str, ...] | None = None
+
+    def original_intrinsics(self) -> np.ndarray | None:
+        """`(N, 3, 3)` float64 intrinsics in pixels of the images as given, or None where the model knows none."""
+        if self.intrinsics is None or self.processed_from_original is None:
+            return None
+        return np.linalg.inv(self.processed_from_original) @ self.intrinsics.astype(np.float64)
