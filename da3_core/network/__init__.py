@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The networks of Depth Anything 3 in plain PyTorch: nothing here knows of files, images or arrays.
+
+Paper: Lin et al., "Depth Anything 3: Recovering the Visual Space from Any Views", 2025.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from da3_core.presets import Preset
+
+
+def build_network(preset: Preset) -> nn.Module:
+    """The network of a preset, with random weights, in evaluation mode.
+
+    `network(images, extrinsics=None, intrinsics=None, *, export_feat_layers=(), infer_gs=False, use_ray_pose=False,
+    ref_view_strategy="saddle_balanced")` takes normalised images (B, N, 3, H, W) and returns a dict of tensors.
+    """
+    from da3_core.network.any_view import AnyViewNetwork
+
+    return AnyViewNetwork(preset.network).eval()

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The numbers that fix an architecture, as frozen dataclasses. Imports nothing heavy, so that presets stay cheap."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+PATCH_SIZE = 14
+
+FeedForward = Literal["mlp", "swiglu"]
+ReferenceViewStrategy = Literal["saddle_balanced", "saddle_sim_range", "first", "middle"]
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """A DINOv2 vision transformer and where its blocks begin to look across views.
+
+    Attributes:
+        width: channels C of a token.
+        depth: number of blocks.
+        heads: attention heads, each 64 channels wide.
+        feed_forward: `mlp` (GELU) or `swiglu`.
+        hidden: hidden channels of the feed-forward layer.
+        out_layers: the four blocks whose output feeds the dense heads.
+        joint_from: from this block on odd blocks attend over all views and even ones inside a view, with rotary
+            positions and query-key normalisation; None where views never meet.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    feed_forward: FeedForward
+    hidden: int
+    out_layers: tuple[int, int, int, int]
+    joint_from: int | None
+
+    @property
+    def feature_width(self) -> int:
+        """Channels of a feature map handed to a head: joint networks put local and global state side by side."""
+        return self.width if self.joint_from is None else 2 * self.width
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """A DPT head: channels after projection of the four feature maps, and of the fusion that follows."""
+
+    out_channels: tuple[int, int, int, int]
+    features: int
+
+
+@dataclass(frozen=True)
+class AnyViewConfig:
+    """Depth, confidence, rays and cameras from any number of views; Gaussians where the weights have that head."""
+
+    backbone: BackboneConfig
+    head: HeadConfig
+    gaussians: bool = False
+
+
+@dataclass(frozen=True)
+class MonocularConfig:
+    """Depth and sky from every view by itself."""
+
+    backbone: BackboneConfig
+    head: HeadConfig
+
+
+@dataclass(frozen=True)
+class NestedConfig:
+    """An any-view network whose scale is set by a metric one."""
+
+    any_view: AnyViewConfig
+    metric: MonocularConfig
+
+
+NetworkConfig = AnyViewConfig | MonocularConfig | NestedConfig

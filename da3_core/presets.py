@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every released model as data: its architecture, where its weights live, under which licence, what it can do."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from da3_core.errors import InputError
+from da3_core.network.config import (
+    AnyViewConfig,
+    BackboneConfig,
+    HeadConfig,
+    MonocularConfig,
+    NestedConfig,
+    NetworkConfig,
+)
+
+Kind = Literal["any-view", "mono", "metric", "nested"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A released model.
+
+    Attributes:
+        name: e.g. `da3-small`.
+        hub_id: the Hugging Face repository of its weights.
+        licence: SPDX identifier of the licence of the weights.
+        kind: `any-view` (depth, confidence, cameras), `mono` (depth, sky), `metric` (depth in metres for a focal
+            length of 300 pixels, sky) or `nested` (an any-view model in metres).
+        network: the architecture.
+        architecture: the name that checkpoints of this architecture carry in their `config.json`; retrained weights
+            share it.
+    """
+
+    name: str
+    hub_id: str
+    licence: str
+    kind: Kind
+    network: NetworkConfig
+    architecture: str
+
+    @property
+    def has_poses(self) -> bool:
+        """Whether it predicts cameras and accepts known ones."""
+        return self.kind in ("any-view", "nested")
+
+    @property
+    def has_confidence(self) -> bool:
+        return self.has_poses
+
+    @property
+    def has_sky(self) -> bool:
+        return self.kind != "any-view"
+
+    @property
+    def has_gaussians(self) -> bool:
+        return not isinstance(self._features, MonocularConfig) and self._features.gaussians
+
+    @property
+    def depth_blocks(self) -> int:
+        """Number of backbone blocks whose features can be exported: valid layers are `0..depth_blocks - 1`."""
+        return self._features.backbone.depth
+
+    @property
+    def is_permissive(self) -> bool:
+        """Whether the weights may be used commercially."""
+        return "-NC-" not in self.licence
+
+    @property
+    def _features(self) -> AnyViewConfig | MonocularConfig:
+        return self.network.any_view if isinstance(self.network, NestedConfig) else self.network
+
+
+_LARGE_HEAD = HeadConfig((256, 512, 1024, 1024), features=256)
+
+_SMALL = AnyViewConfig(
+    BackboneConfig(384, depth=12, heads=6, feed_forward="mlp", hidden=1536, out_layers=(5, 7, 9, 11), joint_from=4),
+    HeadConfig((48, 96, 192, 384), features=64),
+)
+_BASE = AnyViewConfig(
+    BackboneConfig(768, depth=12, heads=12, feed_forward="mlp", hidden=3072, out_layers=(5, 7, 9, 11), joint_from=4),
+    HeadConfig((96, 192, 384, 768), features=128),
+)
+_LARGE = AnyViewConfig(
+    BackboneConfig(
+        1024, depth=24, heads=16, feed_forward="mlp", hidden=4096, out_layers=(11, 15, 19, 23), joint_from=8
+    ),
+    _LARGE_HEAD,
+)
+_GIANT = AnyViewConfig(
+    BackboneConfig(
+        1536, depth=40, heads=24, feed_forward="swiglu", hidden=4096, out_layers=(19, 27, 33, 39), joint_from=13
+    ),
+    _LARGE_HEAD,
+    gaussians=True,
+)
+_MONOCULAR = MonocularConfig(
+    BackboneConfig(
+        1024, depth=24, heads=16, feed_forward="mlp", hidden=4096, out_layers=(4, 11, 17, 23), joint_from=None
+    ),
+    _LARGE_HEAD,
+)
+_NESTED = NestedConfig(_GIANT, _MONOCULAR)
+
+_APACHE, _NON_COMMERCIAL = "Apache-2.0", "CC-BY-NC-4.0"
+
+
+def _preset(hub_name: str, licence: str, kind: Kind, network: NetworkConfig) -> Preset:
+    name = hub_name.lower()
+    return Preset(name, f"depth-anything/{hub_name}", licence, kind, network, name.removesuffix("-1.1"))
+
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        _preset("DA3-SMALL", _APACHE, "any-view", _SMALL),
+        _preset("DA3-BASE", _APACHE, "any-view", _BASE),
+        _preset("DA3-LARGE", _NON_COMMERCIAL, "any-view", _LARGE),
+        _preset("DA3-LARGE-1.1", _NON_COMMERCIAL, "any-view", _LARGE),
+        _preset("DA3-GIANT", _NON_COMMERCIAL, "any-view", _GIANT),
+        _preset("DA3-GIANT-1.1", _NON_COMMERCIAL, "any-view", _GIANT),
+        _preset("DA3MONO-LARGE", _APACHE, "mono", _MONOCULAR),
+        _preset("DA3METRIC-LARGE", _APACHE, "metric", _MONOCULAR),
+        _preset("DA3NESTED-GIANT-LARGE", _NON_COMMERCIAL, "nested", _NESTED),
+        _preset("DA3NESTED-GIANT-LARGE-1.1", _NON_COMMERCIAL, "nested", _NESTED),
+    )
+}
+
+
+def find_preset(name_or_hub_id: str) -> Preset:
+    """The preset of that name or hub id, letter case ignored.
+
+    Raises:
+        InputError: no preset is called so; the message lists them all.
+    """
+    preset = PRESETS.get(name_or_hub_id.lower().removeprefix("depth-anything/"))
+    if preset is None:
+        raise InputError(f"unknown model {name_or_hub_id!r}: use one of {', '.join(PRESETS)}, or its hub id")
+    return preset
