@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+# make demo | make test are all a first visitor needs; each sets up what is missing.
+SHELL := /bin/bash
+RUN := . scripts/env.sh &&
+
+.PHONY: setup demo test lint format bench clean
+
+setup:
+	@scripts/setup.sh
+
+demo: setup
+	@$(RUN) python -m da3_ros.demo --out demo $(DEMO_ARGS)
+
+test: setup
+	@$(RUN) python -m pytest $(TEST_ARGS)
+
+lint: setup
+	@$(RUN) ruff check . && ruff format --check . && mypy
+
+format: setup
+	@$(RUN) ruff check --fix . && ruff format .
+
+bench: setup
+	@$(RUN) python benchmarks/run.py
+
+clean:
+	rm -rf .venv build install log demo .mypy_cache .pytest_cache .ruff_cache
