@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a `Prediction` to files: the table of formats and the one function that writes them.
+
+A format is a module of this package with a frozen dataclass `Options` and a function
+`write(prediction, folder, options)` that fills an empty folder. It never changes the prediction, and the bytes it
+writes depend on nothing else: not on the time, on other formats, or on what was written before.
+"""
+
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from da3_core.errors import InputError
+from da3_core.export.options import build_options
+
+if TYPE_CHECKING:
+    from da3_core.prediction import Prediction
+
+Need = Literal["images", "poses", "cameras", "gaussians", "features", "names"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Exporter:
+    """A format: the module of this package that writes it, what a prediction must have for it, for the help text.
+
+    Attributes:
+        module: name of the module within this package.
+        summary: half a sentence for a list of formats.
+        needs: what the prediction must hold besides depth.
+        packages: packages of the extra `export` that the module imports.
+    """
+
+    module: str
+    summary: str
+    needs: tuple[Need, ...] = ()
+    packages: tuple[str, ...] = ()
+
+    def load(self) -> ModuleType:
+        return import_module(f"{__name__}.{self.module}")
+
+
+EXPORTERS: dict[str, Exporter] = {
+    "mini_npz": Exporter("mini_npz", "depth, confidence and cameras as NumPy arrays"),
+    "npz": Exporter("npz", "the same with the images", ("images",)),
+    "depth_vis": Exporter("depth_vis", "image and coloured depth side by side, a JPEG per view", ("images",)),
+    "glb": Exporter("glb", "coloured point cloud and camera frusta for 3-D viewers", ("images", "cameras")),
+}
+
+# Arguments of `inference` that are short for an option: name -> (format, option), several times where several have it.
+NAMED_OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
+    "conf_thresh_percentile": (("glb", "conf_thresh_percentile"),),
+    "num_max_points": (("glb", "num_max_points"),),
+    "show_cameras": (("glb", "show_cameras"),),
+}
+
+_REMEDIES: dict[Need, str] = {
+    "images": "processed images",
+    "poses": "camera poses: use an any-view or a nested model",
+    "cameras": "the camera of every view: use an any-view or a nested model, or one image with known intrinsics",
+    "gaussians": "Gaussians: use a giant or a nested model with infer_gs=True",
+    "features": "feature maps: name the layers in export_feat_layers, e.g. [5]",
+    "names": "names of the images: give the images as paths, or set the option image_names",
+}
+
+
+class Capabilities(Protocol):
+    """What an exporter must know of a model; a `Preset` has it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def has_poses(self) -> bool: ...
+    @property
+    def has_gaussians(self) -> bool: ...
+
+
+def parse_formats(export_format: str) -> tuple[str, ...]:
+    """Formats of a hyphenated list such as `mini_npz-glb`, in its order, each once.
+
+    Raises:
+        InputError: a name that is not in `EXPORTERS`.
+    """
+    names = tuple(dict.fromkeys(export_format.split("-")))
+    for name in names:
+        if name not in EXPORTERS:
+            raise InputError(
+                f"unknown export format {name!r} in {export_format!r}: use one or more of "
+                f"{', '.join(EXPORTERS)}, joined by hyphens"
+            )
+    return names
+
+
+def check_request(
+    export_format: str,
+    model: Capabilities,
+    *,
+    views: int,
+    intrinsics_known: bool = False,
+    infer_gs: bool = False,
+    export_feat_layers: Sequence[int] | None = None,
+    images_are_paths: bool = True,
+    export_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
+    **named: Any,
+) -> tuple[str, ...]:
+    """Refuses, before any work, what `export` would refuse after the model has run.
+
+    Args:
+        export_format: hyphenated list of formats.
+        model: what the model can do.
+        views: number of images.
+        intrinsics_known: whether the caller gave intrinsics.
+        infer_gs: whether Gaussians are asked for.
+        export_feat_layers: the layers whose features are asked for.
+        images_are_paths: whether every image has a file name.
+        export_kwargs, **named: options as for `export`.
+
+    Returns:
+        The formats.
+
+    Raises:
+        InputError: an unknown format or option, a wrong value, a format that this model or these arguments cannot
+            feed, or a package that is not installed.
+    """
+    formats = parse_formats(export_format)
+    options = _resolve_options(formats, export_kwargs, named)
+    available: dict[Need, bool] = {
+        "images": True,
+        "poses": model.has_poses,
+        "cameras": model.has_poses or (views == 1 and intrinsics_known),
+        "gaussians": model.has_gaussians and infer_gs,
+        "features": bool(export_feat_layers),
+        "names": images_are_paths,
+    }
+    for name in formats:
+        _check(name, options[name], available, model.name)
+    return formats
+
+
+def export(
+    prediction: "Prediction",
+    export_dir: str | os.PathLike[str],
+    export_format: str,
+    *,
+    export_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
+    **named: Any,
+) -> dict[str, list[Path]]:
+    """Writes a prediction in every format of a hyphenated list; all files are complete on return.
+
+    Args:
+        prediction: left as it is.
+        export_dir: created when absent. Files of the same name are replaced, others stay.
+        export_format: e.g. `mini_npz-glb`.
+        export_kwargs: options by format, e.g. `{"glb": {"sky": "far"}}`.
+        **named: the options of `NAMED_OPTIONS`; `export_kwargs` goes before them, None stands for the default.
+
+    Returns:
+        The written files of each format, sorted.
+
+    Raises:
+        InputError: as `check_request`, by what the prediction holds; nothing has been written then.
+    """
+    formats = parse_formats(export_format)
+    options = _resolve_options(formats, export_kwargs, named)
+    available = _held_by(prediction)
+    for name in formats:
+        _check(name, options[name], available, "this prediction")
+    with _folder(Path(export_dir)) as folder:
+        return {name: _write(prediction, folder, name, options[name]) for name in formats}
+
+
+def _resolve_options(
+    formats: Sequence[str], export_kwargs: Mapping[str, Mapping[str, Any]] | None, named: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Options of each format: `export_kwargs` over named arguments over defaults."""
+    values: dict[str, dict[str, Any]] = {name: {} for name in formats}
+    for argument, value in named.items():
+        for name, option in NAMED_OPTIONS[argument]:
+            if name in values and value is not None:
+                values[name][option] = value
+    for name, given in (export_kwargs or {}).items():
+        parse_formats(name)
+        values.setdefault(name, {}).update(given)
+    if "depth_vis" in formats and "glb" in formats:
+        values["glb"]["export_depth_vis"] = False  # both write the same files; the format's own options count
+    return {name: build_options(EXPORTERS[name].load().Options, given, name) for name, given in values.items()}
+
+
+def _check(name: str, options: Any, available: Mapping[Need, bool], source: str) -> None:
+    for need in EXPORTERS[name].needs:
+        given_as_option = need == "names" and options.image_names is not None
+        if not available[need] and not given_as_option:
+            raise InputError(f"{source} cannot be exported as {name!r}, which needs {_REMEDIES[need]}")
+    for package in EXPORTERS[name].packages:
+        if find_spec(package) is None:
+            raise InputError(
+                f"export format {name!r} needs the package {package!r}, which is not installed: "
+                "pip install 'da3_ros[export]'"
+            )
+
+
+def _held_by(prediction: "Prediction") -> dict[Need, bool]:
+    has_poses = prediction.extrinsics is not None and prediction.intrinsics is not None
+    return {
+        "images": prediction.processed_images is not None,
+        "poses": has_poses,
+        "cameras": has_poses or (len(prediction.depth) == 1 and prediction.intrinsics is not None),
+        "gaussians": prediction.gaussians is not None,
+        "features": any(key.startswith("feat_layer_") for key in prediction.aux),
+        "names": prediction.image_names is not None,
+    }
+
+
+def _write(prediction: "Prediction", folder: Path, name: str, options: Any) -> list[Path]:
+    """Writes one format into a hidden folder beside its place and moves the finished files there."""
+    staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder))
+    try:
+        EXPORTERS[name].load().write(prediction, staging, options)
+        files = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
+        for file in files:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(staging / file, folder / file)
+        return [folder / file for file in files]
+    finally:
+        shutil.rmtree(staging)
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[Path]:
+    """The folder at `path`; if it was not there before and a writer fails, it is not there afterwards."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the export folder {str(path)!r} ({error.strerror}): choose another") from error
+    try:
+        yield path
+    except BaseException:
+        for folder in missing:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        raise
