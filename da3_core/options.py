@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be chosen about an inference, each choice with its one default, for the library and the command line alike.
+
+It imports nothing heavy, so that a help page may show the defaults without loading a network.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+ProcessResMethod = Literal["upper_bound_resize", "upper_bound_crop", "lower_bound_resize", "lower_bound_crop"]
+RefViewStrategy = Literal["saddle_balanced", "saddle_sim_range", "middle", "first"]
+WeightsLicence = Literal["any", "permissive"]
+
+
+@dataclass(frozen=True)
+class InferenceOptions:
+    """Choices of `DepthAnything3.inference`, described there; the class attributes are the defaults."""
+
+    process_res: int = 504
+    process_res_method: ProcessResMethod = "upper_bound_resize"
+    align_to_input_ext_scale: bool = True
+    use_ray_pose: bool = False
+    ref_view_strategy: RefViewStrategy = "saddle_balanced"
