@@ -240,10 +240,10 @@ def test_uncalibrated_camera_info_gives_nothing():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"k": [np.nan, 0, 1, 0, 1, 1, 0, 0, 1]}, "finite"),
-        ({"k": [5.0, 0, np.inf, 0, 5, 1, 0, 0, 1]}, "finite"),
-        ({"k": [-5.0, 0, 1, 0, 5, 1, 0, 0, 1]}, "positive"),
-        ({"k": [5.0, 0, 1, 0, 0, 1, 0, 0, 1]}, "positive"),
+        ({"k": [np.nan, 0.0, 1.0, 0.0, 5.0, 1.0, 0.0, 0.0, 1.0]}, "finite"),
+        ({"k": [5.0, 0.0, np.inf, 0.0, 5.0, 1.0, 0.0, 0.0, 1.0]}, "finite"),
+        ({"k": [-5.0, 0.0, 1.0, 0.0, 5.0, 1.0, 0.0, 0.0, 1.0]}, "positive"),
+        ({"k": [5.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0]}, "positive"),
         ({"d": [0.1, 0.0, 0.0, 0.0, 0.0]}, "image_proc"),
         ({"width": 640, "height": 360}, "640x360 pixels and the image has 640x480"),
         ({"width": 0, "height": 0}, "0x0 pixels and the image has 640x480"),
