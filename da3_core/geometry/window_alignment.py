@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a new window of views lies in the map: a robust Sim(3) from the views that both of them know.
+
+Every inference has a world frame and a scale of its own, so nothing is expected of either: a fit is judged by how well
+the shared views agree after it, never by how large its scale or its jump is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from da3_core.geometry.similarity import DegenerateError, Similarity, fit_similarity, mean_rotation
+
+MAX_POINTS = 5_000  # over all shared views: a few milliseconds, and more change little
+ITERATIONS = 5
+MIN_VALID_SHARE = 0.02  # of the sampled pixels: below it, the rest is sky or unknown
+MAX_RESIDUAL = 0.1  # median, relative to depth
+MAX_ROTATION_SPREAD = 0.1  # rad, between shared cameras
+MAX_RATIO_SPREAD = 0.3  # median deviation of the logarithm of depth ratios
+
+
+@dataclass(frozen=True, eq=False)
+class PosedDepth:
+    """One view in the map or in a window's own world.
+
+    Attributes:
+        depth: `(H, W)` z-depth in the unit of the world; pixels that are not finite and positive are ignored.
+        confidence: `(H, W)`, at least 1, or None.
+        camera_to_world: `(4, 4)` float64 rigid, OpenCV axes.
+    """
+
+    depth: np.ndarray
+    confidence: np.ndarray | None
+    camera_to_world: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class WindowAlignment:
+    """The result of `align_window`.
+
+    Attributes:
+        window_to_map: takes points of the window's world into the map.
+        method: what the placement rests on. `points`: the dense points of the shared views. `poses`: their cameras,
+            the points disagree. `last_view`: nothing agreed; the newest shared camera is kept where it was, and the
+            window is the start of a new map.
+        residual: median distance between the points of the window and of the map, relative to their depth; NaN when
+            no pixel is valid in both.
+    """
+
+    window_to_map: Similarity
+    method: Literal["points", "poses", "last_view"]
+    residual: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Points:
+    """Corresponding points `(M, 3)` float64 of the shared views, what is known about each, and how many were tried."""
+
+    sampled: int
+    window: np.ndarray
+    map: np.ndarray
+    map_depth: np.ndarray
+    depth_ratio: np.ndarray  # map over window
+    weight: np.ndarray
+
+    @cached_property
+    def scale(self) -> float:
+        """Map units per window unit."""
+        return _weighted_median(self.depth_ratio, self.weight)
+
+    @cached_property
+    def depth(self) -> np.ndarray:
+        """`(M,)` in map units, the geometric mean of both sides, so that neither is preferred."""
+        return self.map_depth * np.sqrt(self.scale / self.depth_ratio)
+
+    @property
+    def enough(self) -> bool:
+        return len(self.weight) >= max(3, MIN_VALID_SHARE * self.sampled)
+
+    def residuals(self, window_to_map: Similarity) -> np.ndarray:
+        """`(M,)` distances between moved and map points, relative to their depth."""
+        return np.asarray(np.linalg.norm(window_to_map.apply(self.window) - self.map, axis=-1) / self.depth)
+
+
+def align_window(
+    in_map: Sequence[PosedDepth],
+    in_window: Sequence[PosedDepth],
+    intrinsics: Sequence[np.ndarray],
+    expected_scale: float,
+) -> WindowAlignment:
+    """Place a window in the map by the views that both know, oldest first; never fails.
+
+    The ratio of depths gives the scale, also where the camera does not move. The shared cameras give rotation and
+    translation, and dense points refine them robustly.
+
+    Args:
+        in_map: the shared views as the map has them.
+        in_window: the same views as the new window has them; same sizes.
+        intrinsics: their `(3, 3)` matrices, pixel edges at integers.
+        expected_scale: map units per window unit, used when no pixel of the shared views is valid in both.
+    """
+    points = _corresponding_points(in_map, in_window, intrinsics)
+    scale = points.scale if len(points.weight) else expected_scale
+
+    by_poses = _fit_poses(in_map, in_window, scale)
+    if points.enough:
+        by_points = _fit_points(points, by_poses)
+        residual = _median_residual(points, by_points)
+        if residual <= MAX_RESIDUAL:
+            return WindowAlignment(by_points, "points", residual)
+        if _poses_agree(points, by_poses, in_map, in_window):
+            return WindowAlignment(by_poses, "poses", _median_residual(points, by_poses))
+    by_last_view = _fit_poses(in_map[-1:], in_window[-1:], scale)
+    return WindowAlignment(by_last_view, "last_view", _median_residual(points, by_last_view))
+
+
+def _corresponding_points(
+    in_map: Sequence[PosedDepth], in_window: Sequence[PosedDepth], intrinsics: Sequence[np.ndarray]
+) -> _Points:
+    """The same pixels of the same views, thinned to a grid, in both worlds."""
+    height, width = in_map[0].depth.shape
+    step = max(1, int(np.ceil(np.sqrt(len(in_map) * height * width / MAX_POINTS))))
+    rows, columns = np.mgrid[step // 2 : height : step, step // 2 : width : step]
+    pixels = np.stack([columns + 0.5, rows + 0.5, np.ones_like(rows)], axis=-1)  # (h, w, 3)
+
+    per_view = []
+    for map_view, window_view, camera_matrix in zip(in_map, in_window, intrinsics, strict=True):
+        rays = pixels @ np.linalg.inv(camera_matrix).T
+        map_depth = map_view.depth[rows, columns].astype(np.float64)
+        window_depth = window_view.depth[rows, columns].astype(np.float64)
+        valid = np.isfinite(map_depth) & np.isfinite(window_depth) & (map_depth > 0) & (window_depth > 0)
+        weight = np.ones(rows.shape)
+        if map_view.confidence is not None and window_view.confidence is not None:
+            weight = _weights(map_view.confidence[rows, columns], window_view.confidence[rows, columns])
+        valid &= weight > 0
+        per_view.append(
+            (
+                _to_world(window_view, rays[valid], window_depth[valid]),
+                _to_world(map_view, rays[valid], map_depth[valid]),
+                map_depth[valid],
+                map_depth[valid] / window_depth[valid],
+                weight[valid],
+            )
+        )
+    arrays = [np.concatenate(values) for values in zip(*per_view, strict=True)]
+    return _Points(len(per_view) * rows.size, *arrays)
+
+
+def _weights(map_confidence: np.ndarray, window_confidence: np.ndarray) -> np.ndarray:
+    """Geometric mean of what both confidences have above their minimum 1; 0 for pixels that one of them doubts."""
+    above = np.maximum(np.stack([map_confidence, window_confidence]).astype(np.float64) - 1, 0)
+    floor = 0.1 * np.median(above, axis=(1, 2)).min()
+    if not floor > 0:  # confidence says nothing
+        return np.ones(map_confidence.shape)
+    return np.where((above >= floor).all(axis=0), np.sqrt(above[0] * above[1]), 0)
+
+
+def _to_world(view: PosedDepth, rays: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    camera_to_world = view.camera_to_world
+    return np.asarray((rays * depth[:, None]) @ camera_to_world[:3, :3].T + camera_to_world[:3, 3])
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    order = np.argsort(values)
+    cumulative = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])
+
+
+def _fit_poses(in_map: Sequence[PosedDepth], in_window: Sequence[PosedDepth], scale: float) -> Similarity:
+    """Mean rotation and translation that take the window's cameras to the map's, at a given scale."""
+    map_cameras = np.stack([view.camera_to_world for view in in_map])
+    window_cameras = np.stack([view.camera_to_world for view in in_window])
+    rotation = mean_rotation(map_cameras[:, :3, :3] @ window_cameras[:, :3, :3].transpose(0, 2, 1))
+    centres = window_cameras[:, :3, 3] @ rotation.T * scale
+    return Similarity(scale, rotation, np.mean(map_cameras[:, :3, 3] - centres, axis=0))
+
+
+def _fit_points(points: _Points, start: Similarity) -> Similarity:
+    """Rotation and translation by iteratively reweighted least squares; the scale stays.
+
+    A least-squares scale would shrink a little with every window, because noise in the window's points looks like
+    spread; the ratio of depths has no such bias.
+    """
+    fit = start
+    residual = points.residuals(fit)
+    for _ in range(ITERATIONS):
+        # Geman and McClure's weight, which gives outliers none; its width follows the residuals.
+        width = max(2 * float(np.median(residual)), 1e-6)
+        weight = points.weight / points.depth**2 / (1 + (residual / width) ** 2) ** 2
+        try:
+            rotation = fit_similarity(points.window, points.map, weight).rotation
+        except DegenerateError:
+            break
+        offsets = points.map - fit.scale * points.window @ rotation.T
+        fit = Similarity(fit.scale, rotation, weight @ offsets / weight.sum())
+        previous, residual = residual, points.residuals(fit)
+        if np.abs(residual - previous).max() < 1e-6:
+            break
+    return fit
+
+
+def _poses_agree(
+    points: _Points, fit: Similarity, in_map: Sequence[PosedDepth], in_window: Sequence[PosedDepth]
+) -> bool:
+    """At least two shared cameras keep their place relative to each other, and the depths have one ratio."""
+    map_cameras = np.stack([view.camera_to_world for view in in_map])
+    moved_cameras = np.stack([fit.transform_camera(view.camera_to_world) for view in in_window])
+    offset = np.linalg.norm(moved_cameras[:, :3, 3] - map_cameras[:, :3, 3], axis=-1).max()
+    # The Frobenius norm of a difference of rotations is sqrt(2) times the angle between them, while that is small.
+    angle = np.linalg.norm(moved_cameras[:, :3, :3] - map_cameras[:, :3, :3], axis=(1, 2)).max() / np.sqrt(2)
+    ratio_spread = _weighted_median(np.abs(np.log(points.depth_ratio / fit.scale)), points.weight)
+    return bool(
+        len(in_map) >= 2
+        and offset <= MAX_RESIDUAL * np.median(points.map_depth)
+        and angle <= MAX_ROTATION_SPREAD
+        and ratio_spread <= MAX_RATIO_SPREAD
+    )
+
+
+def _median_residual(points: _Points, fit: Similarity) -> float:
+    return _weighted_median(points.residuals(fit), points.weight) if len(points.weight) else float("nan")

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stream of windows of frames becomes depth and camera poses in one map.
+
+Every inference over a window has a world frame and a scale of its own. Consecutive windows share frames; what was
+said about a shared frame stands, and the new window is moved, turned and scaled until it agrees.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from da3_core.errors import InputError
+from da3_core.frame import Frame
+from da3_core.geometry.camera import invert_rigid
+from da3_core.geometry.similarity import Similarity
+from da3_core.geometry.window_alignment import PosedDepth, align_window
+from da3_core.prediction import Prediction
+
+ScaleSource = Literal["none", "model", "fixed"]
+Placement = Literal["origin", "points", "poses", "last_view", "unposed"]
+
+FOCAL_LENGTH_WINDOWS = 301  # the running median looks this far back
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """Choices of a session.
+
+    Attributes:
+        scale_source: `auto` and `model` take the metres of models that predict metres; `fixed` multiplies the first
+            window of the map by `fixed_m_per_unit`; `none` leaves the model's unit. What was applied is in
+            `WindowResult.scale_source`.
+        fixed_m_per_unit: metres per unit of the model.
+    """
+
+    scale_source: Literal["auto", "model", "fixed", "none"]
+    fixed_m_per_unit: float
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What a session knows about one frame.
+
+    Attributes:
+        frame: the frame as given.
+        is_new: true in the one result that should be published; false where the view repeats an earlier result.
+        image: `(H, W, 3)` uint8 RGB, the pixels that the network saw.
+        depth: `(H, W)` float32 z-depth in map units, as predicted: sky holds a number too, `sky` tells.
+        confidence: `(H, W)` float32, at least 1, or None.
+        sky: `(H, W)` bool or None.
+        intrinsics: `(3, 3)` float64 of the processed image, pixel edges at integers: those of the frame where given,
+            else the model's estimate with the running median of its focal lengths; None where neither exists.
+        camera_to_map: `(4, 4)` float64 rigid, OpenCV axes, map units; None where no pose is known.
+    """
+
+    frame: Frame
+    is_new: bool
+    image: np.ndarray
+    depth: np.ndarray
+    confidence: np.ndarray | None
+    sky: np.ndarray | None
+    intrinsics: np.ndarray | None
+    camera_to_map: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class WindowResult:
+    """One inference, placed in the map.
+
+    Attributes:
+        views: one per frame, in the order given.
+        placement: what the place of this window rests on. `origin`: it defines the map, whose frame is the first
+            camera's optical frame. `points`, `poses`, `last_view`: see `WindowAlignment.method`. `unposed`: a single
+            view, or a model without poses; its views have no pose and their depths share no scale with others.
+        scale_m_per_unit: metres per unit of this inference, already applied; with `scale_source` none, map units.
+        scale_source: where metres come from; none: the map's unit is arbitrary.
+        alignment_residual: median distance to the map on the shared views, relative to depth; NaN without such views.
+        segment: counts the maps of the session. It grows when a window could not be joined to the map before it.
+        inference_s: duration of the inference, seconds.
+    """
+
+    views: tuple[View, ...]
+    placement: Placement
+    scale_m_per_unit: float
+    scale_source: ScaleSource
+    alignment_residual: float
+    segment: int
+    inference_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """The similarity from a window's world to the map, and how it was found."""
+
+    window_to_map: Similarity
+    placement: Placement
+    residual: float = float("nan")
+
+
+class Session:
+    """Turns windows of frames into results that share one map, with constant memory: the last window is all it keeps.
+
+    Frames shared by consecutive windows are recognised by being the same objects.
+    """
+
+    def __init__(self, infer: Callable[[Sequence[Frame]], Prediction], options: SessionOptions) -> None:
+        """Bind a session to `infer`, the model with its inference options."""
+        self._infer = infer
+        self._options = options
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the map; the next window defines a new one."""
+        self._views: tuple[View, ...] = ()
+        self._has_map = False
+        self._segment = 0
+        self._scale_m_per_unit = 1.0
+        self._focal_lengths: deque[np.ndarray] = deque(maxlen=FOCAL_LENGTH_WINDOWS)
+
+    def process(self, frames: Sequence[Frame]) -> WindowResult:
+        """Infer a window and place it in the map.
+
+        Args:
+            frames: 1 to N frames of one size, oldest first.
+
+        Raises:
+            InputError: no frames, or frames of several sizes. The session is then unchanged, as it is when the
+                inference raises.
+        """
+        _check(frames)
+        started = time.perf_counter()
+        prediction = self._infer(frames)
+        inference_s = time.perf_counter() - started
+
+        intrinsics = self._intrinsics(frames, prediction)
+        placed = self._place(frames, prediction, intrinsics)
+        starts_map = placed.placement in ("origin", "last_view")
+        self._segment += starts_map and self._has_map
+        self._has_map |= starts_map
+
+        known = {view.frame: view for view in self._views}
+        views = []
+        for i, frame in enumerate(frames):
+            if frame in known and not starts_map:
+                views.append(replace(known[frame], is_new=False))
+            else:
+                views.append(_view(frame, frame not in known, prediction, i, intrinsics[i], placed))
+        self._views = tuple(views)
+        self._scale_m_per_unit = placed.window_to_map.scale
+        return WindowResult(
+            views=self._views,
+            placement=placed.placement,
+            scale_m_per_unit=placed.window_to_map.scale,
+            scale_source=self._scale_source(prediction),
+            alignment_residual=placed.residual,
+            segment=self._segment,
+            inference_s=inference_s,
+        )
+
+    def _place(self, frames: Sequence[Frame], prediction: Prediction, intrinsics: list[np.ndarray | None]) -> _Placed:
+        """By the views that the last window and this one share, if there are any."""
+        scale = self._options.fixed_m_per_unit if self._scale_source(prediction) == "fixed" else 1.0
+        if prediction.extrinsics is None or len(frames) == 1:
+            return _Placed(Similarity(scale, np.eye(3), np.zeros(3)), "unposed")
+
+        camera_to_window = invert_rigid(prediction.extrinsics.astype(np.float64))
+        in_map, in_window, matrices = [], [], []
+        for view in self._views:
+            if view.frame not in frames or view.depth.shape != prediction.depth.shape[1:]:
+                continue
+            if view.camera_to_map is None or view.intrinsics is None:
+                continue
+            i = list(frames).index(view.frame)
+            sky = None if prediction.sky is None else prediction.sky[i]
+            confidence = None if prediction.conf is None else prediction.conf[i]
+            in_map.append(PosedDepth(_without_sky(view.depth, view.sky), view.confidence, view.camera_to_map))
+            in_window.append(PosedDepth(_without_sky(prediction.depth[i], sky), confidence, camera_to_window[i]))
+            matrices.append(view.intrinsics)
+        if not in_map:
+            first_rotation, first_centre = camera_to_window[0, :3, :3], camera_to_window[0, :3, 3]
+            return _Placed(Similarity(scale, first_rotation.T, -scale * first_rotation.T @ first_centre), "origin")
+        alignment = align_window(in_map, in_window, matrices, expected_scale=self._scale_m_per_unit)
+        return _Placed(alignment.window_to_map, alignment.method, alignment.residual)
+
+    def _scale_source(self, prediction: Prediction) -> ScaleSource:
+        if self._options.scale_source in ("auto", "model"):
+            return "model" if prediction.is_metric else "none"
+        return "fixed" if self._options.scale_source == "fixed" else "none"
+
+    def _intrinsics(self, frames: Sequence[Frame], prediction: Prediction) -> list[np.ndarray | None]:
+        """Of the processed images: given ones carried over, else estimated ones smoothed over the session."""
+        estimated = None if prediction.intrinsics is None else prediction.intrinsics.astype(np.float64)
+        if estimated is not None:
+            # Relative to the image's sides, so that a change of the processed size does not matter.
+            sides = np.array(prediction.depth.shape[:0:-1], np.float64)
+            self._focal_lengths.append(np.median(estimated[:, [0, 1], [0, 1]], axis=0) / sides)
+            estimated[:, [0, 1], [0, 1]] = np.median(np.stack(self._focal_lengths), axis=0) * sides
+
+        result: list[np.ndarray | None] = []
+        for i, frame in enumerate(frames):
+            if frame.intrinsics is not None and prediction.processed_from_original is not None:
+                result.append(prediction.processed_from_original[i] @ frame.intrinsics)
+            else:
+                result.append(None if estimated is None else estimated[i])
+        return result
+
+
+def _check(frames: Sequence[Frame]) -> None:
+    if not frames:
+        raise InputError("The window is empty; give at least one frame.")
+    sizes = sorted({f"{frame.image.shape[1]}x{frame.image.shape[0]}" for frame in frames})
+    if len(sizes) > 1:
+        raise InputError(f"The window mixes images of {' and '.join(sizes)} pixels; give frames of one size.")
+
+
+def _view(
+    frame: Frame, is_new: bool, prediction: Prediction, i: int, intrinsics: np.ndarray | None, placed: _Placed
+) -> View:
+    camera_to_map = None
+    if placed.placement != "unposed" and prediction.extrinsics is not None:
+        camera_to_map = placed.window_to_map.transform_camera(invert_rigid(prediction.extrinsics[i].astype(np.float64)))
+    return View(
+        frame=frame,
+        is_new=is_new,
+        # Copies, because a slice would keep the arrays of its whole window alive.
+        image=frame.image if prediction.processed_images is None else prediction.processed_images[i].copy(),
+        depth=prediction.depth[i] * np.float32(placed.window_to_map.scale),
+        confidence=None if prediction.conf is None else prediction.conf[i].copy(),
+        sky=None if prediction.sky is None else prediction.sky[i].copy(),
+        intrinsics=intrinsics,
+        camera_to_map=camera_to_map,
+    )
+
+
+def _without_sky(depth: np.ndarray, sky: np.ndarray | None) -> np.ndarray:
+    return depth if sky is None else np.where(sky, np.float32(np.nan), depth)
