@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 PATCH_SIZE = 14
+HEAD_WIDTH = 64  # channels of an attention head of the backbone
 
 FeedForward = Literal["mlp", "swiglu"]
 ReferenceViewStrategy = Literal["saddle_balanced", "saddle_sim_range", "first", "middle"]
@@ -17,7 +18,6 @@ class BackboneConfig:
     Attributes:
         width: channels C of a token.
         depth: number of blocks.
-        heads: attention heads, each 64 channels wide.
         feed_forward: `mlp` (GELU) or `swiglu`.
         hidden: hidden channels of the feed-forward layer.
         out_layers: the four blocks whose output feeds the dense heads.
@@ -27,11 +27,14 @@ class BackboneConfig:
 
     width: int
     depth: int
-    heads: int
     feed_forward: FeedForward
     hidden: int
     out_layers: tuple[int, int, int, int]
     joint_from: int | None
+
+    @property
+    def heads(self) -> int:
+        return self.width // HEAD_WIDTH
 
     @property
     def feature_width(self) -> int:

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transformer blocks: attention with bounded memory, two-dimensional rotary positions, feed-forward layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from da3_core.network.config import FeedForward
+
+_ROTARY_BASE = 100.0
+_MAX_SCORES = 2**27  # elements of the score matrix where no fused kernel avoids it: 512 MiB in float32
+
+Rotation = Callable[[Tensor], Tensor]
+RotaryTable = tuple[Tensor, Tensor]
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Scaled dot-product attention (B, heads, T, channels) that never holds all T x T scores at once."""
+    batch, heads, keys = key.shape[:3]
+    if torch._fused_sdp_choice(query, key, value) != 0:  # 0 is the plain kernel, which writes the score matrix
+        return F.scaled_dot_product_attention(query, key, value)
+    rows = max(1, _MAX_SCORES // (batch * heads * keys))
+    return torch.cat([F.scaled_dot_product_attention(part, key, value) for part in query.split(rows, dim=2)], dim=2)
+
+
+@lru_cache(maxsize=8)
+def rotary_table(height: int, width: int, channels: int, device: torch.device) -> RotaryTable:
+    """Table of one view: a special token at (0, 0), then h x w patches at (row + 1, column + 1)."""
+    with torch.inference_mode(False):
+        rows = torch.arange(1, height + 1, device=device).repeat_interleave(width)
+        columns = torch.arange(1, width + 1, device=device).repeat(height)
+        return rotary_angles(F.pad(torch.stack((rows, columns), dim=-1), (0, 0, 1, 0)), channels)
+
+
+def rotary_angles(positions: Tensor, channels: int) -> RotaryTable:
+    """Cosines and sines (T, 1, channels) for positions (T, 2) given as row and column (RoFormer, Su et al. 2021).
+
+    The first half of the channels turns with the row, the second with the column; within a half, channel k pairs with
+    k + channels/4. The minus sign of the first of a pair is in its sine.
+    """
+    quarter = channels // 4
+    frequencies = _ROTARY_BASE ** (-torch.arange(quarter, dtype=torch.float32, device=positions.device) / quarter)
+    angles = positions[:, :, None] * frequencies
+    cosines = torch.cat((angles.cos(), angles.cos()), dim=-1)
+    sines = torch.cat((-angles.sin(), angles.sin()), dim=-1)
+    return cosines.flatten(1)[:, None], sines.flatten(1)[:, None]
+
+
+def rotate(tokens: Tensor, table: RotaryTable) -> Tensor:
+    """Turn each token (B, T, heads, channels) by its row of the table."""
+    cosines, sines = table
+    partners = tokens.unflatten(-1, (2, 2, -1)).flip(-2).flatten(-3)
+    return torch.addcmul(tokens * cosines, partners, sines)
+
+
+def rotate_across(tokens: Tensor, table: RotaryTable, views: int) -> Tensor:
+    """Turn the tokens (B, N * T, heads, channels) of several views, where all patches stand at (1, 1).
+
+    Only differences of positions matter to attention: turning the special token of each view back by one step tells
+    it from the patches just as well as turning every patch forward.
+    """
+    cosines, sines = table
+    special, patches = tokens.unflatten(1, (views, -1)).split((1, tokens.shape[1] // views - 1), dim=2)
+    turned = rotate(special.squeeze(2), (cosines[1], -sines[1]))
+    return torch.cat((turned[:, :, None], patches), dim=2).flatten(1, 2)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over the tokens of each batch item."""
+
+    def __init__(self, width: int, heads: int, normalise: bool = False) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.q_norm = nn.LayerNorm(width // heads, eps=1e-5) if normalise else nn.Identity()
+        self.k_norm = nn.LayerNorm(width // heads, eps=1e-5) if normalise else nn.Identity()
+
+    def forward(self, tokens: Tensor, rotation: Rotation | None = None) -> Tensor:
+        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).unbind(2)  # (B, T, heads, channels)
+        query, key = self.q_norm(query), self.k_norm(key)
+        if rotation is not None:
+            query, key = rotation(query), rotation(key)
+        query, key = query.to(value.dtype), key.to(value.dtype)
+        mixed = attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(inputs, hidden)
+        self.fc2 = nn.Linear(hidden, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class SwiGlu(nn.Module):
+    """A linear layer gated by the SiLU of another (Shazeer 2020)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.w12 = nn.Linear(width, 2 * hidden)
+        self.w3 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, linear = self.w12(x).chunk(2, dim=-1)
+        return self.w3(F.silu(gate) * linear)
+
+
+class LayerScale(nn.Module):
+    """A learned weight per channel on what a layer adds to the residual stream (Touvron et al. 2021)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(width))
+
+    def forward(self, stream: Tensor, update: Tensor) -> Tensor:
+        return torch.addcmul(stream, update, self.gamma)
+
+
+class Block(nn.Module):
+    """Pre-norm attention and feed-forward layer, each with its layer scale."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        *,
+        feed_forward: FeedForward = "mlp",
+        eps: float,
+        normalise_attention: bool = False,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=eps)
+        self.attn = Attention(width, heads, normalise_attention)
+        self.ls1 = LayerScale(width)
+        self.norm2 = nn.LayerNorm(width, eps=eps)
+        self.mlp = Mlp(width, hidden, width) if feed_forward == "mlp" else SwiGlu(width, hidden)
+        self.ls2 = LayerScale(width)
+
+    def forward(self, tokens: Tensor, rotation: Rotation | None = None) -> Tensor:
+        tokens = self.ls1(tokens, self.attn(self.norm1(tokens), rotation))
+        return self.ls2(tokens, self.mlp(self.norm2(tokens)))
