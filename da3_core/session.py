@@ -54,7 +54,8 @@ class View:
         sky: `(H, W)` bool or None.
         intrinsics: `(3, 3)` float64 of the processed image, pixel edges at integers: those of the frame where given,
             else the model's estimate with the running median of its focal lengths; None where neither exists.
-        camera_to_map: `(4, 4)` float64 rigid, OpenCV axes, map units; None where no pose is known.
+        world_to_camera: `(4, 4)` float64 rigid, OpenCV axes, map units; the world is the map, in the optical axes of
+            its first camera. None where no pose is known.
     """
 
     frame: Frame
@@ -64,7 +65,7 @@ class View:
     confidence: np.ndarray | None
     sky: np.ndarray | None
     intrinsics: np.ndarray | None
-    camera_to_map: np.ndarray | None
+    world_to_camera: np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +138,7 @@ class Session:
         inference_s = time.perf_counter() - started
 
         intrinsics = self._intrinsics(frames, prediction)
-        placed = self._place(frames, prediction, intrinsics)
+        placed = self._place(frames, prediction)
         starts_map = placed.placement in ("origin", "last_view")
         self._segment += starts_map and self._has_map
         self._has_map |= starts_map
@@ -161,7 +162,7 @@ class Session:
             inference_s=inference_s,
         )
 
-    def _place(self, frames: Sequence[Frame], prediction: Prediction, intrinsics: list[np.ndarray | None]) -> _Placed:
+    def _place(self, frames: Sequence[Frame], prediction: Prediction) -> _Placed:
         """By the views that the last window and this one share, if there are any."""
         scale = self._options.fixed_m_per_unit if self._scale_source(prediction) == "fixed" else 1.0
         if prediction.extrinsics is None or len(frames) == 1:
@@ -172,17 +173,18 @@ class Session:
         for view in self._views:
             if view.frame not in frames or view.depth.shape != prediction.depth.shape[1:]:
                 continue
-            if view.camera_to_map is None or view.intrinsics is None:
+            if view.world_to_camera is None or view.intrinsics is None:
                 continue
             i = list(frames).index(view.frame)
             sky = None if prediction.sky is None else prediction.sky[i]
             confidence = None if prediction.conf is None else prediction.conf[i]
-            in_map.append(PosedDepth(_without_sky(view.depth, view.sky), view.confidence, view.camera_to_map))
+            camera_to_map = invert_rigid(view.world_to_camera)
+            in_map.append(PosedDepth(_without_sky(view.depth, view.sky), view.confidence, camera_to_map))
             in_window.append(PosedDepth(_without_sky(prediction.depth[i], sky), confidence, camera_to_window[i]))
             matrices.append(view.intrinsics)
         if not in_map:
-            first_rotation, first_centre = camera_to_window[0, :3, :3], camera_to_window[0, :3, 3]
-            return _Placed(Similarity(scale, first_rotation.T, -scale * first_rotation.T @ first_centre), "origin")
+            window_to_first = prediction.extrinsics[0].astype(np.float64)
+            return _Placed(Similarity(scale, window_to_first[:3, :3], scale * window_to_first[:3, 3]), "origin")
         alignment = align_window(in_map, in_window, matrices, expected_scale=self._scale_m_per_unit)
         return _Placed(alignment.window_to_map, alignment.method, alignment.residual)
 
@@ -220,9 +222,10 @@ def _check(frames: Sequence[Frame]) -> None:
 def _view(
     frame: Frame, is_new: bool, prediction: Prediction, i: int, intrinsics: np.ndarray | None, placed: _Placed
 ) -> View:
-    camera_to_map = None
+    world_to_camera = None
     if placed.placement != "unposed" and prediction.extrinsics is not None:
-        camera_to_map = placed.window_to_map.transform_camera(invert_rigid(prediction.extrinsics[i].astype(np.float64)))
+        camera_to_window = invert_rigid(prediction.extrinsics[i].astype(np.float64))
+        world_to_camera = invert_rigid(placed.window_to_map.transform_camera(camera_to_window))
     return View(
         frame=frame,
         is_new=is_new,
@@ -232,7 +235,7 @@ def _view(
         confidence=None if prediction.conf is None else prediction.conf[i].copy(),
         sky=None if prediction.sky is None else prediction.sky[i].copy(),
         intrinsics=intrinsics,
-        camera_to_map=camera_to_map,
+        world_to_camera=world_to_camera,
     )
 
 

@@ -3,6 +3,7 @@
 
 import tracemalloc
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ def walk(count: int, moves: str = "curve") -> np.ndarray:
     position = np.stack([2 * np.sin(3 * t), 0.5 * np.sin(9 * t), 3 * np.cos(3 * t) - 1], -1)
     if moves in ("line", "static"):
         rotation = np.zeros((count, 3))
-        position = np.outer(t if moves == "line" else 0 * t, [0, 0, 3.0]) + [0.3, 0.1, -2]
+        position = np.array([0.3, 0.1, -2]) + np.outer(t if moves == "line" else 0 * t, [0, 0, 3.0])
     if moves == "rotation":
         position = np.tile([0.5, 0.2, -1.0], (count, 1))
     return np.stack([rigid(r, p) for r, p in zip(rotation, position, strict=True)])
@@ -108,7 +109,7 @@ def published(results: Sequence[WindowResult]) -> tuple[np.ndarray, np.ndarray]:
     """Camera-to-map and depth of every view that is new, in the order of publication."""
     views = [view for result in results for view in result.views if view.is_new]
     assert [view.frame.stamp_ns for view in views] == list(range(len(views))), "each frame is new exactly once"
-    return np.stack([view.camera_to_map for view in views]), np.stack([view.depth for view in views])
+    return invert_rigid(np.stack([view.world_to_camera for view in views])), np.stack([view.depth for view in views])
 
 
 def relative_errors(results: Sequence[WindowResult], path: np.ndarray) -> tuple[float, float, float]:
@@ -153,7 +154,7 @@ def test_short_sequences(count: int) -> None:
     results = stream(Session(ExactModel(walk(8)), OPTIONS), count)
     assert len(results) == max(1, count - 3)
     assert sum(view.is_new for result in results for view in result.views) == count
-    first = results[0].views[0].camera_to_map
+    first = results[0].views[0].world_to_camera
     if count == 1:
         assert first is None
         assert results[0].placement == "unposed"
@@ -163,11 +164,11 @@ def test_short_sequences(count: int) -> None:
 
 def test_shared_views_keep_what_was_said_about_them() -> None:
     results = stream(Session(ExactModel(walk(8), noise=0.02), OPTIONS), 6)
-    for before, after in zip(results, results[1:], strict=False):
+    for before, after in pairwise(results):
         for old, repeated in zip(before.views[1:], after.views[:-1], strict=True):
             assert not repeated.is_new
             assert repeated.depth is old.depth
-            assert repeated.camera_to_map is old.camera_to_map
+            assert repeated.world_to_camera is old.world_to_camera
         assert after.views[-1].is_new
 
 
@@ -179,10 +180,10 @@ def test_a_window_that_agrees_with_nothing_starts_a_segment_at_the_last_known_ca
     assert results[10].alignment_residual > 0.1
     anchor = results[9].views[-1]
     kept = next(view for view in results[10].views if view.frame is anchor.frame)
-    np.testing.assert_allclose(kept.camera_to_map, anchor.camera_to_map, atol=1e-6)
+    np.testing.assert_allclose(kept.world_to_camera, anchor.world_to_camera, atol=1e-6)
     assert not kept.is_new
     # From there on the map is exact again, up to the unit and place that the lost window left it with.
-    cameras = np.stack([result.views[-1].camera_to_map for result in results[11:]])
+    cameras = invert_rigid(np.stack([result.views[-1].world_to_camera for result in results[11:]]))
     truth = path[14:]
     steps, true_steps = (np.linalg.norm(np.diff(c[:, :3, 3], axis=0), axis=-1) for c in (cameras, truth))
     np.testing.assert_allclose(steps / steps[0], true_steps / true_steps[0], rtol=1e-3)
