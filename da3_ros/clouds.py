@@ -2,12 +2,13 @@
 """Depth images to PointCloud2: which pixels become points, and how points are packed, without a loop over pixels."""
 
 import sys
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
+
+from da3_ros.settings import Points
 
 FIELD_TYPES = {"x": "f4", "y": "f4", "z": "f4", "rgb": "u4", "confidence": "f4"}
 POINT_FIELD_DTYPES = {
@@ -22,27 +23,6 @@ POINT_FIELD_DTYPES = {
 }
 
 
-@dataclass(frozen=True)
-class CloudFilter:
-    """Which pixels of a depth image become points.
-
-    Attributes:
-        stride: every how many rows and columns.
-        min_depth_m, max_depth_m: nearest and farthest depth kept; 0 as the farthest is no limit.
-        confidence_percentile: the share in percent of the valid pixels of a frame, the least confident, left out.
-        edge_threshold: pixels whose depth differs from a neighbour's by more than this share of the smaller of the two
-            are left out, since they float between surfaces; 0 keeps them.
-        organized: keep rows and columns and put NaN where there is no point.
-    """
-
-    stride: int = 1
-    min_depth_m: float = 0.0
-    max_depth_m: float = 0.0
-    confidence_percentile: float = 0.0
-    edge_threshold: float = 0.0
-    organized: bool = False
-
-
 def depth_cloud(
     header: Header,
     depth_m: np.ndarray,
@@ -50,7 +30,7 @@ def depth_cloud(
     *,
     rgb: np.ndarray | None = None,
     confidence: np.ndarray | None = None,
-    keep: CloudFilter,
+    keep: Points,
 ) -> PointCloud2:
     """The cloud of one depth image, in the camera's optical frame.
 
@@ -60,7 +40,7 @@ def depth_cloud(
         intrinsics: `(3, 3)`, pixel edges at integers.
         rgb: `(H, W, 3)` uint8 colours, or None for a cloud without.
         confidence: `(H, W)`, or None.
-        keep: the filters.
+        keep: which pixels become points, and how.
     """
     kept = _kept_pixels(depth_m, confidence, keep)
     every = slice(None, None, keep.stride)
@@ -73,7 +53,7 @@ def depth_cloud(
     if keep.organized:
         depth_m = np.where(kept, depth_m, np.float32(np.nan))
     channels = {"x": depth_m * ray_x, "y": depth_m * ray_y, "z": depth_m}
-    if rgb is not None:
+    if rgb is not None and keep.color:
         channels["rgb"] = _packed_rgb(rgb[every, every])
     if confidence is not None:
         channels["confidence"] = confidence[every, every]
@@ -82,7 +62,7 @@ def depth_cloud(
     return _cloud(header, channels, is_dense=not keep.organized)
 
 
-def _kept_pixels(depth_m: np.ndarray, confidence: np.ndarray | None, keep: CloudFilter) -> np.ndarray:
+def _kept_pixels(depth_m: np.ndarray, confidence: np.ndarray | None, keep: Points) -> np.ndarray:
     """`(H, W)` bool. Comparisons are written so that NaN fails them."""
     far = keep.max_depth_m if keep.max_depth_m > 0 else np.finfo(np.float32).max
     kept = (depth_m > 0) & (depth_m >= keep.min_depth_m) & (depth_m <= far)

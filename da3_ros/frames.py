@@ -31,7 +31,12 @@ UNKNOWN_VARIANCE = 1e6
 
 def camera_pose_in_map(world_to_camera: np.ndarray) -> np.ndarray:
     """`(..., 4, 4)` float64 pose of cameras in the map, from world-to-camera matrices in metres."""
-    return OPTICAL_TO_MAP @ invert_rigid(np.asarray(world_to_camera, np.float64))
+    return in_map_axes(invert_rigid(np.asarray(world_to_camera, np.float64)))
+
+
+def in_map_axes(camera_to_world: np.ndarray) -> np.ndarray:
+    """`(..., 4, 4)` float64 the same where the library has inverted already: only the axes of the world change."""
+    return OPTICAL_TO_MAP @ np.asarray(camera_to_world, np.float64)
 
 
 def points_to_map(points_world: np.ndarray) -> np.ndarray:

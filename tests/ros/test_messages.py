@@ -2,6 +2,7 @@
 """Encodings against pixels worked out by hand, refusals, calibration against geometry, clouds against rays."""
 
 import array
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -14,8 +15,9 @@ from std_msgs.msg import Header
 
 from da3_core.errors import InputError
 from da3_ros import clouds, messages
-from da3_ros.clouds import CloudFilter, depth_cloud, read_cloud
+from da3_ros.clouds import depth_cloud, read_cloud
 from da3_ros.messages import RefusedMessage, image_to_rgb
+from da3_ros.settings import Points
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 COLOURS = np.array([[RED, GREEN], [BLUE, WHITE]], np.uint8)  # (2, 2, 3)
@@ -277,12 +279,13 @@ def pixel_centres(stride: int = 1) -> np.ndarray:
     return np.stack([columns, rows], -1).reshape(-1, 2) + 0.5
 
 
+ALL_PIXELS = Points(confidence_percentile=0.0, edge_threshold=0.0)
 CLOUD_INTRINSICS = np.array([[7.0, 0.2, 4.1], [0, 6.5, 2.9], [0, 0, 1]])
 
 
 def test_points_lie_on_the_rays_through_pixel_centres(header):
     depth, rgb, confidence = scene()
-    message = depth_cloud(header, depth, CLOUD_INTRINSICS, rgb=rgb, confidence=confidence, keep=CloudFilter())
+    message = depth_cloud(header, depth, CLOUD_INTRINSICS, rgb=rgb, confidence=confidence, keep=ALL_PIXELS)
     points = read_cloud(message)
     assert (message.header, message.height, message.width, message.is_dense) == (header, 1, 48, True)
     assert [field.name for field in message.fields] == ["x", "y", "z", "rgb", "confidence"]
@@ -299,7 +302,7 @@ def test_points_lie_on_the_rays_through_pixel_centres(header):
 
 def test_stride_takes_every_nth_row_and_column(header):
     depth, rgb, _ = scene()
-    points = read_cloud(depth_cloud(header, depth, CLOUD_INTRINSICS, rgb=rgb, keep=CloudFilter(stride=3)))
+    points = read_cloud(depth_cloud(header, depth, CLOUD_INTRINSICS, rgb=rgb, keep=replace(ALL_PIXELS, stride=3)))
     rows, columns = np.mgrid[:6:3, :8:3]
     assert np.allclose(
         pixels_of(points, CLOUD_INTRINSICS), np.stack([columns, rows], -1).reshape(-1, 2) + 0.5, atol=1e-5
@@ -311,22 +314,20 @@ def test_an_organized_cloud_keeps_rows_and_columns(header):
     depth, rgb, confidence = scene()
     depth[2, 3], depth[4, 5], depth[0, 0] = np.nan, np.inf, 0.0
     channels = {"rgb": rgb, "confidence": confidence}
-    message = depth_cloud(header, depth, CLOUD_INTRINSICS, **channels, keep=CloudFilter(organized=True))
+    message = depth_cloud(header, depth, CLOUD_INTRINSICS, **channels, keep=replace(ALL_PIXELS, organized=True))
     points = read_cloud(message)
     assert (message.height, message.width, message.is_dense) == (6, 8, False)
     holes = np.zeros((6, 8), bool)
     holes[2, 3] = holes[4, 5] = holes[0, 0] = True
     for axis in "xyz":
         assert np.array_equal(np.isnan(points[axis]), holes)
-    packed = read_cloud(
-        depth_cloud(header, depth, CLOUD_INTRINSICS, rgb=rgb, confidence=confidence, keep=CloudFilter())
-    )
+    packed = read_cloud(depth_cloud(header, depth, CLOUD_INTRINSICS, rgb=rgb, confidence=confidence, keep=ALL_PIXELS))
     assert np.array_equal(points[~holes], packed)
 
 
 def kept(depth: list[float] | np.ndarray, confidence: np.ndarray | None = None, **options: float) -> list[float]:
     depth = np.atleast_2d(np.array(depth, np.float32))
-    cloud = depth_cloud(Header(), depth, np.eye(3), confidence=confidence, keep=CloudFilter(**options))
+    cloud = depth_cloud(Header(), depth, np.eye(3), confidence=confidence, keep=replace(ALL_PIXELS, **options))
     return read_cloud(cloud)["z"].tolist()
 
 
@@ -384,7 +385,7 @@ def test_agrees_with_cv_bridge():
 def test_agrees_with_sensor_msgs_py(header):
     point_cloud2 = pytest.importorskip("sensor_msgs_py.point_cloud2")
     depth, rgb, confidence = scene()
-    message = depth_cloud(header, depth, CLOUD_INTRINSICS, rgb=rgb, confidence=confidence, keep=CloudFilter())
+    message = depth_cloud(header, depth, CLOUD_INTRINSICS, rgb=rgb, confidence=confidence, keep=ALL_PIXELS)
     theirs, ours = point_cloud2.read_points(message), read_cloud(message)
     for name in ("x", "y", "z", "confidence"):
         assert np.array_equal(theirs[name], ours[name])

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is made of the table in `settings`: declarations, checks of changes, the YAML file, the reference.
+
+`python -m da3_ros.parameters` prints config/da3.yaml; with `--markdown`, the reference of the documentation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+from da3_core.errors import InputError
+from da3_ros.settings import Settings, Value
+
+if TYPE_CHECKING:
+    from rcl_interfaces.msg import ParameterDescriptor
+    from rclpy.node import Node
+
+OF_EVERY_NODE = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of the table."""
+
+    name: str
+    type: type
+    default: Value
+    allowed: tuple[str, ...]
+    low: float
+    high: float
+    dynamic: bool
+    description: str
+
+    def checked(self, value: object) -> Value:
+        """The value in the parameter's type; a whole number serves as a float.
+
+        Raises:
+            InputError: another type, not among the allowed values, out of range or not finite.
+        """
+        if self.type is float and type(value) is int:
+            value = float(value)
+        if type(value) is not self.type or not self._is_allowed(value):
+            raise InputError(f"The parameter {self.name} is {value!r}; allowed is {self.limits}.")
+        return value
+
+    def _is_allowed(self, value: Value) -> bool:
+        if isinstance(value, str):
+            return value in self.allowed if self.allowed else value != ""
+        return math.isfinite(value) and self.low <= value <= self.high
+
+    @property
+    def limits(self) -> str:
+        """The allowed values in words."""
+        if self.type is bool:
+            return "true or false"
+        if self.type is str:
+            return "one of " + ", ".join(self.allowed) if self.allowed else "any text, not empty"
+        kind = "a whole number" if self.type is int else "a number"
+        bounds = [(f"at least {self.low:.7g}", self.low), (f"at most {self.high:.7g}", self.high)]
+        return " ".join([kind, " and ".join(text for text, bound in bounds if math.isfinite(bound))]).strip()
+
+
+def _table(settings: type, prefix: str = "") -> dict[str, Parameter]:
+    """Every parameter by its full name, in the order of the fields, those of the groups after the others."""
+    table = {}
+    hints = get_type_hints(settings)
+    for each in dataclasses.fields(settings):
+        hint = hints[each.name]
+        if dataclasses.is_dataclass(hint):
+            table |= _table(hint, f"{each.name}.")
+            continue
+        allowed = get_args(hint) if get_origin(hint) is Literal else ()
+        kind = str if allowed else hint
+        name = prefix + each.name
+        table[name] = Parameter(name=name, type=kind, default=each.default, allowed=allowed, **each.metadata)
+    return table
+
+
+TABLE: dict[str, Parameter] = _table(Settings)
+
+
+def settings_from(values: Mapping[str, object]) -> Settings:
+    """Settings with these values by full name, the others at their defaults.
+
+    Raises:
+        InputError: an unknown name, a value that is not allowed, or values that do not go together.
+    """
+    groups: dict[str, dict[str, Value]] = {}
+    for name, value in values.items():
+        if name not in TABLE:
+            nearest = difflib.get_close_matches(name, TABLE, cutoff=0.0)
+            raise InputError(
+                f"There is no parameter {name!r}; the nearest are {', '.join(nearest)}, all are in config/da3.yaml."
+            )
+        group, _, key = name.rpartition(".")
+        groups.setdefault(group, {})[key] = TABLE[name].checked(value)
+    top = groups.pop("", {})
+    defaults = Settings()
+    settings = dataclasses.replace(
+        defaults, **top, **{group: dataclasses.replace(getattr(defaults, group), **v) for group, v in groups.items()}
+    )
+    _check_together(settings)
+    return settings
+
+
+def _check_together(settings: Settings) -> None:
+    window, points = settings.window, settings.points
+    if window.stride >= max(window.size, 2):
+        raise InputError(
+            f"window.stride is {window.stride} and window.size {window.size}; windows must share views, so the stride "
+            "must be smaller (1 for a size of 1)."
+        )
+    if 0 < points.max_depth_m <= points.min_depth_m:
+        raise InputError(
+            f"points.min_depth_m is {points.min_depth_m:g} and points.max_depth_m {points.max_depth_m:g}; the nearest "
+            "must be less than the farthest, or the farthest 0."
+        )
+
+
+def flat(settings: Settings) -> dict[str, Value]:
+    """Every value by full name."""
+    return {name: _get(settings, name) for name in TABLE}
+
+
+def _get(settings: Settings, name: str) -> Value:
+    value: Any = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def declare(node: Node) -> Settings:
+    """Declare every parameter on a node, with what its command line and YAML files say, and return the settings.
+
+    Raises:
+        InputError: a file or the command line names an unknown parameter or gives a value that is not allowed.
+    """
+    overrides = {
+        name: override.value
+        for name, override in node._parameter_overrides.items()
+        if not name.startswith(OF_EVERY_NODE)
+    }
+    settings = settings_from(overrides)
+    for name, value in flat(settings).items():
+        node.declare_parameter(name, value, _descriptor(TABLE[name]), ignore_override=True)
+    return settings
+
+
+def read(node: Node) -> Settings:
+    """The settings that the node's parameters have now."""
+    return settings_from({name: node.get_parameter(name).value for name in TABLE})
+
+
+def changed(settings: Settings, changes: Mapping[str, object], *, configured: bool) -> Settings:
+    """The settings after a set of parameters; names that every node has are passed over.
+
+    Raises:
+        InputError: unknown, not allowed, or not possible while the node is configured.
+    """
+    ours = {name: value for name, value in changes.items() if not name.startswith(OF_EVERY_NODE)}
+    result = settings_from({**flat(settings), **ours})
+    for name in ours:
+        if configured and not TABLE[name].dynamic and _get(result, name) != _get(settings, name):
+            raise InputError(
+                f"The parameter {name} is {_get(settings, name)!r} and takes effect when the node is configured; "
+                "deactivate and clean up the node, set it, then configure it again."
+            )
+    return result
+
+
+def _descriptor(line: Parameter) -> ParameterDescriptor:
+    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+    descriptor = ParameterDescriptor(
+        description=line.description, additional_constraints=f"{line.limits}; {_when(line)}"
+    )
+    if line.type is float and (math.isfinite(line.low) or math.isfinite(line.high)):
+        descriptor.floating_point_range = [FloatingPointRange(from_value=line.low, to_value=line.high)]
+    if line.type is int:
+        descriptor.integer_range = [IntegerRange(from_value=int(line.low), to_value=int(line.high), step=1)]
+    return descriptor
+
+
+def _when(line: Parameter) -> str:
+    return "at once" if line.dynamic else "at configure"
+
+
+def to_yaml() -> str:
+    """The parameter file with every default and a comment on each."""
+    lines = [
+        "# SPDX-License-Identifier: Apache-2.0",
+        "# Every parameter of the node with its default. Written by `python -m da3_ros.parameters`: change it there,",
+        "# or copy the lines that you need into a file of your own.",
+        "/**:",
+        "  ros__parameters:",
+    ]
+    group = ""
+    for line in TABLE.values():
+        this_group, _, key = line.name.rpartition(".")
+        indent = "      " if this_group else "    "
+        if this_group != group:
+            lines.append(f"    {this_group}:")
+        group = this_group
+        lines.append(f"{indent}# {line.description}")
+        lines.append(f"{indent}{key}: {_yaml(line.default)}  # {line.limits}; {_when(line)}")
+    return "\n".join(lines) + "\n"
+
+
+def _yaml(value: Value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def to_markdown() -> str:
+    """The reference table of the documentation."""
+    lines = ["| Parameter | Type | Default | Allowed | Effect | Meaning |", "|---|---|---|---|---|---|"]
+    for line in TABLE.values():
+        kind = {bool: "bool", int: "int", float: "double", str: "string"}[line.type]
+        default = _yaml(line.default).strip('"')
+        lines.append(f"| `{line.name}` | {kind} | `{default}` | {line.limits} | {_when(line)} | {line.description} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(to_markdown() if "--markdown" in sys.argv[1:] else to_yaml())
