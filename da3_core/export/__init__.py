@@ -52,11 +52,12 @@ EXPORTERS: dict[str, Exporter] = {
     "npz": Exporter("npz", "the same with the images", ("images",)),
     "depth_vis": Exporter("depth_vis", "image and coloured depth side by side, a JPEG per view", ("images",)),
     "glb": Exporter("glb", "coloured point cloud and camera frusta for 3-D viewers", ("images", "cameras")),
+    "colmap": Exporter("colmap", "cameras, poses and points as a COLMAP model", ("images", "poses", "names")),
 }
 
 # Arguments of `inference` that are short for an option: name -> (format, option), several times where several have it.
 NAMED_OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
-    "conf_thresh_percentile": (("glb", "conf_thresh_percentile"),),
+    "conf_thresh_percentile": (("glb", "conf_thresh_percentile"), ("colmap", "conf_thresh_percentile")),
     "num_max_points": (("glb", "num_max_points"),),
     "show_cameras": (("glb", "show_cameras"),),
 }

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`colmap`: cameras, poses and a thinned cloud as a COLMAP model, `sparse/0/{cameras,images,points3D}.bin`."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from da3_core.colmap_model import Camera, Image, Points, write_binary, write_text
+from da3_core.errors import InputError
+from da3_core.export.options import number
+from da3_core.export.points import PointCloud, extract_points, has_depth
+from da3_core.geometry.camera import to_homogeneous
+from da3_core.prediction import Prediction
+
+
+@dataclass(frozen=True)
+class Options:
+    """
+    Attributes:
+        max_points: beyond it points are drawn at random, seeded.
+        conf_thresh_percentile: this share of the pixels, the least confident, gives no points. Sky gives none.
+        text: write the model as text too.
+        flat: write into the export folder itself instead of `sparse/0`.
+        copy_images: copy the image files to `images/`, where COLMAP and `da3 colmap` look for them.
+        image_names: paths or names of the images, in place of the prediction's.
+    """
+
+    max_points: int = number(100_000, 0)
+    conf_thresh_percentile: float = number(40.0, 0, 100)
+    text: bool = False
+    flat: bool = False
+    copy_images: bool = False
+    image_names: Sequence[str] | None = None
+
+
+def write(prediction: Prediction, folder: Path, options: Options) -> None:
+    """One PINHOLE camera per image, in pixels of the images as given; names are relative to their common folder.
+
+    Every point has a track of one observation, the pixel that it came from.
+
+    Raises:
+        InputError: `image_names` does not fit the prediction, or two images have the same name.
+    """
+    paths = [str(path) for path in options.image_names or prediction.image_names or ()]
+    names = _relative_names(paths, len(prediction.depth))
+    cloud = extract_points(prediction, prediction.depth, _select_pixels(prediction, options), options.max_points)
+    cameras, images, points = _model(prediction, names, cloud)
+
+    target = folder if options.flat else folder / "sparse/0"
+    target.mkdir(parents=True, exist_ok=True)
+    write_binary(target, cameras, images, points)
+    if options.text:
+        write_text(target, cameras, images, points)
+    if options.copy_images:
+        for path, name in zip(paths, names, strict=True):
+            if not os.path.isfile(path):
+                raise InputError(f"colmap cannot copy {path!r}, which is no file: leave the option copy_images out")
+            (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / "images" / name)
+
+
+def _relative_names(paths: Sequence[str], views: int) -> list[str]:
+    if len(paths) != views:
+        raise InputError(f"colmap got {len(paths)} image names for {views} images: give one name per image")
+    absolute = [Path(os.path.abspath(path)) for path in paths]
+    common = os.path.commonpath([path.parent for path in absolute])
+    names = [path.relative_to(common).as_posix() for path in absolute]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"colmap got the image {twice!r} twice: names in a COLMAP model must differ")
+    return names
+
+
+def _select_pixels(prediction: Prediction, options: Options) -> np.ndarray:
+    keep = has_depth(prediction.depth)
+    if prediction.conf is not None:
+        keep &= prediction.conf >= np.percentile(prediction.conf, options.conf_thresh_percentile)
+    if prediction.sky is not None:
+        keep &= ~prediction.sky
+    return keep
+
+
+def _model(prediction: Prediction, names: Sequence[str], cloud: PointCloud) -> tuple[list[Camera], list[Image], Points]:
+    assert prediction.extrinsics is not None
+    assert prediction.intrinsics is not None
+    world_to_camera = to_homogeneous(prediction.extrinsics.astype(np.float64))
+    original_from_processed, sizes = _original_pixels(prediction)
+    intrinsics = original_from_processed @ prediction.intrinsics.astype(np.float64)
+
+    starts = np.searchsorted(cloud.views, np.arange(len(names) + 1))
+    point_ids = np.arange(1, len(cloud.views) + 1)
+    cameras, images = [], []
+    for view, name in enumerate(names):
+        own = slice(starts[view], starts[view + 1])
+        k = intrinsics[view]
+        height, width = sizes[view].tolist()
+        parameters = (k[0, 0], k[1, 1], k[0, 2], k[1, 2])
+        cameras.append(Camera(view + 1, "PINHOLE", width, height, tuple(map(float, parameters))))
+        centres = np.column_stack([cloud.pixels[own] + 0.5, np.ones(own.stop - own.start)])
+        seen_at = (centres @ original_from_processed[view].T)[:, :2]
+        images.append(Image(view + 1, view + 1, name, world_to_camera[view], seen_at, point_ids[own]))
+    observation_numbers = np.arange(len(cloud.views)) - starts[cloud.views]
+    return cameras, images, Points(point_ids, cloud.positions, cloud.colors, cloud.views + 1, observation_numbers)
+
+
+def _original_pixels(prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
+    """`(N, 3, 3)` from pixels of the processed images to those of the images as given, and these images' `(N, 2)`
+    heights and widths; a prediction that does not know them stays with its own pixels."""
+    count, *size = prediction.depth.shape
+    if prediction.processed_from_original is None or prediction.original_sizes is None:
+        return np.tile(np.eye(3), (count, 1, 1)), np.tile(size, (count, 1))
+    return np.linalg.inv(prediction.processed_from_original), prediction.original_sizes
