@@ -28,7 +28,8 @@ def detect(path: Path) -> InputKind | None:
 
 def describe_inputs() -> str:
     """What `detect` accepts, for error messages."""
+    images, videos = ", ".join(IMAGE_EXTENSIONS), ", ".join(VIDEO_EXTENSIONS)
     return (
-        f"an image file ({', '.join(IMAGE_EXTENSIONS)}), a folder of images, a video file ({', '.join(VIDEO_EXTENSIONS)}) "
+        f"an image file ({images}), a folder of images, a video file ({videos}) "
         "or a COLMAP folder (with images/ and sparse/ in it)"
     )

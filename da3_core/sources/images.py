@@ -44,7 +44,9 @@ def find_images(folder: Path, extensions: Iterable[str] = IMAGE_EXTENSIONS) -> t
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give a folder of images")
-    images = sorted((path for path in folder.iterdir() if is_image(path, extensions) and path.is_file()), key=natural_order)
+    images = sorted(
+        (path for path in folder.iterdir() if is_image(path, extensions) and path.is_file()), key=natural_order
+    )
     if not images:
         raise InputError(f"no images in {folder}: expected files ending in {', '.join(extensions)}")
     return tuple(images)

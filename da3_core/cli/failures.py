@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How commands end when something goes wrong: one sentence on stderr and an exit code."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from da3_core.errors import InputError
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+
+@contextmanager
+def failures_reported(debug: bool) -> Iterator[None]:
+    """Turn exceptions into exit codes: 2 for input that was refused, 130 for Ctrl-C, 1 for everything else.
+
+    Args:
+        debug: also print the traceback.
+    """
+    try:
+        yield
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except (KeyboardInterrupt, Exception) as error:
+        if debug:
+            traceback.print_exc()
+        if isinstance(error, KeyboardInterrupt):
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        if isinstance(error, InputError):
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(BAD_INPUT) from None
+        first_line = str(error).partition("\n")[0]
+        typer.echo(f"error: {type(error).__name__}: {first_line} (--debug shows where)", err=True)
+        raise typer.Exit(FAILED) from None

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`da3 intrinsics`: the camera matrix of one image, in pixels of that image."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from da3_core.cli.arguments import ModelArguments, flatten_arguments
+from da3_core.cli.failures import failures_reported
+from da3_core.errors import InputError
+from da3_core.sources.images import open_image
+
+
+@flatten_arguments
+def intrinsics(
+    image: Annotated[Path, typer.Option(help="The image.")],
+    model: ModelArguments,
+    output: Annotated[Path, typer.Option(help="Text file of three lines with three numbers.")] = Path("K.txt"),
+    at_process_res: Annotated[
+        bool, typer.Option("--at-process-res", help="For the resized image, as in npz files, instead of the original.")
+    ] = False,
+) -> None:
+    """Estimate the intrinsics of one image and save them as a 3x3 matrix."""
+    with failures_reported(model.debug):
+        open_image(image)
+        if not output.parent.is_dir():
+            raise InputError(f"the folder of {output} does not exist: create it, or give another --output")
+        _estimate(image, model, output, at_process_res)
+
+
+def _estimate(image: Path, arguments: ModelArguments, output: Path, at_process_res: bool) -> None:
+    from da3_core.cli.model import load_model
+
+    model = load_model(arguments)
+    if not model.preset.has_poses:
+        raise InputError(f"{model.preset.name} estimates no intrinsics: use an any-view or nested model")
+    prediction = model.inference(
+        [image],
+        process_res=arguments.process_res,
+        process_res_method=arguments.process_res_method,
+        use_ray_pose=arguments.use_ray_pose,
+    )
+    original, processed = prediction.original_intrinsics(), prediction.intrinsics
+    assert original is not None
+    assert processed is not None
+    assert prediction.original_sizes is not None
+    matrix = processed[0] if at_process_res else original[0]
+    part = output.with_name(f".{output.name}.part")
+    part.write_text("".join(" ".join(f"{value:.6f}" for value in row) + "\n" for row in matrix))
+    os.replace(part, output)
+
+    height, width = prediction.original_sizes[0]
+    processed_height, processed_width = prediction.depth.shape[1:]
+    typer.echo(output.read_text(), nl=False)
+    typer.echo(f"fx {matrix[0, 0]:.2f}  fy {matrix[1, 1]:.2f}  cx {matrix[0, 2]:.2f}  cy {matrix[1, 2]:.2f} pixels")
+    typer.echo(f"image {width} x {height}, processed at {processed_width} x {processed_height}")
+    size = "processed" if at_process_res else "original"
+    typer.echo(f"saved to {output}, for the {size} size; pixel edges are at integers, so the image centre is width / 2")

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading the model that the command line names."""
+
+from __future__ import annotations
+
+import logging
+
+import typer
+
+from da3_core.api import DepthAnything3
+from da3_core.cli.arguments import ModelArguments
+from da3_core.cli.failures import FAILED
+from da3_core.device import choose_device
+from da3_core.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+def load_model(arguments: ModelArguments) -> DepthAnything3:
+    """The model on its device.
+
+    Raises:
+        InputError: unknown model, missing or refused weights.
+        typer.Exit: the device is not there (code 1, as for everything that works on another machine).
+    """
+    try:
+        device = choose_device(arguments.device)
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(FAILED) from None
+    model = DepthAnything3.from_pretrained(
+        arguments.model_dir,
+        weights_licence=arguments.weights_licence,
+        precision=arguments.precision,
+        device=device,
+    )
+    logger.info("%s on %s", model.preset.name, device)
+    return model

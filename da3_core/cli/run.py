@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a source to written results: the one path that every inference command takes."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from da3_core.cli.arguments import ExportArguments, ModelArguments, parse_export_kwargs, parse_layers
+from da3_core.cli.export_folder import choose_export_folder
+from da3_core.cli.model import load_model
+from da3_core.cli.progress import stage
+from da3_core.export import NAMED_OPTIONS, check_request, export, parse_formats
+from da3_core.options import InferenceOptions
+from da3_core.sources import Source
+
+if TYPE_CHECKING:
+    from da3_core.api import DepthAnything3
+    from da3_core.prediction import Prediction
+
+
+def run(
+    source: Source,
+    arguments: ModelArguments,
+    output: ExportArguments,
+    *,
+    align_to_input_ext_scale: bool = InferenceOptions.align_to_input_ext_scale,
+) -> None:
+    """Check every choice, then load, read, infer, export and report; nothing is deleted before all checks passed."""
+    start = time.perf_counter()
+    formats = parse_formats(output.export_format)
+    layers = parse_layers(output.export_feat)
+    infer_gs = any(name.startswith("gs_") for name in formats) if output.infer_gs is None else output.infer_gs
+    export_options = {
+        "export_kwargs": parse_export_kwargs(output.export_kwargs),
+        **{name: getattr(output, name) for name in NAMED_OPTIONS},
+    }
+    folder = choose_export_folder(
+        output.export_dir,
+        [source.path, Path(arguments.model_dir)],
+        auto_cleanup=output.auto_cleanup,
+        force_cleanup=output.force_cleanup,
+        overwrite=output.overwrite,
+    )
+    model = load_model(arguments)
+    check_request(
+        output.export_format,
+        model.preset,
+        views=source.views,
+        intrinsics_known=source.has_cameras,
+        infer_gs=infer_gs,
+        export_feat_layers=layers,
+        **export_options,
+    )
+    folder.prepare()
+
+    scene = source.read(folder.path)
+    with stage("inference", len(scene.images), "views") as advance:
+        prediction = model.inference(
+            list(scene.images),
+            extrinsics=scene.extrinsics,
+            intrinsics=scene.intrinsics,
+            align_to_input_ext_scale=align_to_input_ext_scale,
+            infer_gs=infer_gs,
+            use_ray_pose=arguments.use_ray_pose,
+            ref_view_strategy=output.ref_view_strategy,
+            process_res=arguments.process_res,
+            process_res_method=arguments.process_res_method,
+            export_feat_layers=layers,
+        )
+        advance(len(scene.images))
+
+    files: dict[str, list[Path]] = {}
+    with stage("export", len(formats), "formats") as advance:
+        for name in formats:
+            files |= export(prediction, folder.path, name, **export_options)
+            advance(1)
+
+    if output.json:
+        typer.echo(json.dumps(_summary(source, model, prediction, files, time.perf_counter() - start), indent=2))
+    else:
+        for paths in files.values():
+            for path in paths:
+                typer.echo(path)
+
+
+def _summary(
+    source: Source, model: DepthAnything3, prediction: Prediction, files: dict[str, list[Path]], seconds: float
+) -> dict[str, Any]:
+    views, height, width = prediction.depth.shape
+    return {
+        "input": str(source.path),
+        "views": views,
+        "processed_size": [height, width],
+        "model": model.preset.name,
+        "weights_licence": model.preset.licence,
+        "device": str(model.device),
+        "is_metric": bool(prediction.is_metric),
+        "scale_factor": prediction.scale_factor,
+        "seconds": round(seconds, 3),
+        "files": {
+            name: [{"path": str(path), "bytes": path.stat().st_size} for path in paths] for name, paths in files.items()
+        },
+    }
