@@ -18,7 +18,7 @@ from da3_core.errors import InputError
 
 HALF_PIXEL = 0.5  # ROS counts from the centre of the first pixel, da3_core from its edge
 
-Refusal = Literal["encoding", "size", "step", "truncated", "undecodable", "camera_info"]
+Refusal = Literal["encoding", "size", "step", "truncated", "undecodable", "camera_info", "stamp", "queue_full"]
 
 
 class RefusedMessage(InputError):

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Between the camera and the model: a bounded buffer in which the newest frames win, cut into overlapping windows.
+
+While an inference runs, newer frames replace older ones that have not been used. Frames that have been used stay as
+long as the next window needs them, so that consecutive windows share frames.
+"""
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from da3_core.frame import Frame
+from da3_ros.messages import RefusedMessage
+from da3_ros.settings import Settings
+
+SessionBreak = Literal["gap", "backwards", "size", "camera"]
+THUMBNAIL_SIZE = (64, 48)
+
+
+@dataclass(frozen=True, eq=False)
+class Arrival:
+    """An image that has arrived. It is decoded once, when somebody first asks for its frame."""
+
+    stamp_ns: int
+    camera: str
+    size_hw: tuple[int, int]
+    decode: Callable[[], Frame]
+
+    @cached_property
+    def frame(self) -> Frame:
+        return self.decode()
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """What one inference takes, oldest first. Windows of another session have nothing to do with each other."""
+
+    arrivals: tuple[Arrival, ...]
+    session: int
+
+
+@dataclass(frozen=True)
+class FrameCounts:
+    """What became of the frames so far."""
+
+    received: int
+    used: int
+    skipped: Mapping[str, int]
+    refused: Mapping[str, int]
+    waiting: int
+    filled: float  # of the next window, 0 to 1
+
+
+@dataclass(eq=False)
+class _Counters:
+    received: int = 0
+    used: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+class WindowBuffer:
+    """Thread-safe: callbacks put arrivals in, one worker takes windows out.
+
+    At most `window.size + window.stride` frames are held, or `window.size + queue.max_frames` with `every_frame`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.apply(settings)
+        self._changed = threading.Condition()
+        self._session = 0
+        self._used: list[Arrival] = []  # the last window
+        self._used_session = 0
+        self._waiting: deque[tuple[int, Arrival]] = deque()  # session and arrival, oldest first
+        self._newest: Arrival | None = None
+        self._thumbnail: np.ndarray | None = None
+        self._counters = _Counters()
+
+    def apply(self, settings: Settings) -> None:
+        """Take over settings; those that are not dynamic must stay."""
+        self._settings = settings
+
+    def put(self, arrival: Arrival) -> SessionBreak | None:
+        """Take in a frame.
+
+        Returns:
+            Why this frame starts a new session, or None when it goes on with the present one.
+
+        Raises:
+            RefusedMessage: a stamp that does not advance, a full queue, or, with a keyframe gate, a picture that
+                cannot be decoded.
+        """
+        with self._changed:
+            self._counters.received += 1
+        thumbnail = _thumbnail(arrival.frame.image) if self._settings.window.keyframe_min_motion > 0 else None
+        with self._changed:
+            self._check(arrival)
+            session_break = self._session_break(arrival)
+            if session_break:
+                self._start_session()
+            self._newest = arrival
+            if thumbnail is not None and self._is_same_view(thumbnail):
+                self._counters.skipped["no motion"] += 1
+                return session_break
+            self._thumbnail = thumbnail
+            self._waiting.append((self._session, arrival))
+            if not self._settings.every_frame:
+                while len(self._waiting) > self._missing(self._session):
+                    self._waiting.popleft()
+                    self._counters.skipped["replaced"] += 1
+            self._changed.notify_all()
+            return session_break
+
+    def take(self, timeout_s: float) -> Window | None:
+        """The next window as soon as its frames are there, or None when they are not within the timeout."""
+        with self._changed:
+            self._changed.wait_for(self._complete, timeout_s)
+            count = self._complete()
+            return self._cut(count) if count else None
+
+    def take_now(self) -> Window | None:
+        """A window of what is there, the last one again when nothing new is, or None when there is nothing at all."""
+        with self._changed:
+            if not self._waiting:
+                return Window(tuple(self._used), self._used_session) if self._used else None
+            session = self._waiting[0][0]
+            return self._cut(min(self._count(session), self._missing(session)))
+
+    def refuse(self, kind: str, arrival: Arrival | None = None) -> None:
+        """Count a frame that cannot be used, and forget it if it is held already."""
+        with self._changed:
+            self._counters.refused[kind] += 1
+            if arrival in self._used:
+                self._used.remove(arrival)
+                self._counters.used -= 1
+
+    def clear(self) -> int:
+        """Forget every frame; the next one starts a new session, whose number is returned."""
+        with self._changed:
+            self._waiting.clear()
+            self._newest = None
+            self._start_session()
+            return self._session
+
+    def counts(self) -> FrameCounts:
+        with self._changed:
+            session = self._waiting[0][0] if self._waiting else self._session
+            return FrameCounts(
+                received=self._counters.received,
+                used=self._counters.used,
+                skipped=dict(self._counters.skipped),
+                refused=dict(self._counters.refused),
+                waiting=len(self._waiting),
+                filled=min(1.0, self._count(session) / self._missing(session)),
+            )
+
+    def _check(self, arrival: Arrival) -> None:
+        newest = self._newest
+        if newest is not None and newest.camera == arrival.camera and newest.stamp_ns == arrival.stamp_ns:
+            raise RefusedMessage(
+                "stamp",
+                f"The image has the same stamp as the one before, {arrival.stamp_ns} ns; stamps must advance from "
+                "image to image, correct the driver.",
+            )
+        if self._settings.every_frame and len(self._waiting) >= self._settings.queue.max_frames:
+            raise RefusedMessage(
+                "queue_full",
+                f"The queue holds {len(self._waiting)} frames that wait for the model; send images more slowly, raise "
+                "queue.max_frames, or let the newest frame win with every_frame: false.",
+            )
+
+    def _session_break(self, arrival: Arrival) -> SessionBreak | None:
+        newest = self._newest
+        if newest is None:
+            return None
+        if arrival.camera != newest.camera:
+            return "camera"
+        if arrival.size_hw != newest.size_hw:
+            return "size"
+        if arrival.stamp_ns < newest.stamp_ns:
+            return "backwards"
+        return "gap" if arrival.stamp_ns - newest.stamp_ns > self._settings.window.max_gap_s * 1e9 else None
+
+    def _start_session(self) -> None:
+        """With `every_frame`, what waits from the old session is still used first."""
+        self._session += 1
+        self._thumbnail = None
+        if not self._settings.every_frame:
+            self._counters.skipped["session ended"] += len(self._waiting)
+            self._waiting.clear()
+            self._used.clear()
+
+    def _is_same_view(self, thumbnail: np.ndarray) -> bool:
+        if self._thumbnail is None:
+            return False
+        return float(np.abs(thumbnail - self._thumbnail).mean()) < self._settings.window.keyframe_min_motion
+
+    def _missing(self, session: int) -> int:
+        """New frames that the next window of a session needs."""
+        return (
+            self._settings.window.stride if self._used and self._used_session == session else self._settings.window.size
+        )
+
+    def _count(self, session: int) -> int:
+        """Frames of a session at the head of the queue, as far as the next window can use them."""
+        count = 0
+        for of_session, _ in self._waiting:
+            if of_session != session or count == self._missing(session):
+                break
+            count += 1
+        return count
+
+    def _complete(self) -> int:
+        """How many waiting frames the next window takes; 0 while it is not complete. A session that has ended
+        gives up its last frames in a shorter window."""
+        if not self._waiting:
+            return 0
+        session = self._waiting[0][0]
+        count = self._count(session)
+        return count if count == self._missing(session) or session != self._session else 0
+
+    def _cut(self, count: int) -> Window:
+        session = self._waiting[0][0]
+        before = self._used if self._used_session == session else []
+        new = [self._waiting.popleft()[1] for _ in range(count)]
+        self._used = [*before, *new][-self._settings.window.size :]
+        self._used_session = session
+        self._counters.used += count
+        return Window(tuple(self._used), session)
+
+
+def _thumbnail(image: np.ndarray) -> np.ndarray:
+    """Averages of blocks, so that sensor noise does not look like motion."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return cv2.resize(grey, THUMBNAIL_SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
