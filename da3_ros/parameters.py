@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -48,6 +49,17 @@ class Parameter:
         if type(value) is not self.type or not self._is_allowed(value):
             raise InputError(f"The parameter {self.name} is {value!r}; allowed is {self.limits}.")
         return value
+
+    def parsed(self, text: str) -> Value:
+        """The value that a text stands for, as given to a launch argument.
+
+        Raises:
+            InputError: as `checked`.
+        """
+        value: object = text
+        with contextlib.suppress(KeyError, ValueError):  # `checked` says what is allowed instead
+            value = {"true": True, "false": False}[text.lower()] if self.type is bool else self.type(text)
+        return self.checked(value)
 
     def _is_allowed(self, value: Value) -> bool:
         if isinstance(value, str):

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the launch file makes of its arguments. Where the launch system is missing, records of the few calls that the
+file makes stand in for it; `test_launch.py` runs the file in the real one."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from da3_core.errors import InputError
+from da3_ros.parameters import TABLE
+
+ROOT = Path(__file__).parents[2]
+SHIPPED_PROFILE = str(ROOT / "config/fastdds_shm.xml")
+PROFILE_VARIABLES = ["FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"]
+
+
+class Recorded(SimpleNamespace):
+    """A call of the launch system, kept as its arguments."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(given=given, **named)
+
+
+class DeclareLaunchArgument(Recorded): ...
+
+
+class SetEnvironmentVariable(Recorded): ...
+
+
+class Node(Recorded): ...
+
+
+@pytest.fixture
+def launch_file(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    stand_ins = {
+        "launch": {"LaunchContext": Recorded, "LaunchDescription": Recorded},
+        "launch.action": {"Action": Recorded},
+        "launch.actions": {
+            "DeclareLaunchArgument": DeclareLaunchArgument,
+            "OpaqueFunction": Recorded,
+            "SetEnvironmentVariable": SetEnvironmentVariable,
+        },
+        "launch_ros": {},
+        "launch_ros.actions": {"Node": Node},
+        "launch_ros.parameter_descriptions": {"ParameterValue": Recorded},
+    }
+    for name, contents in stand_ins.items():
+        module = ModuleType(name)
+        vars(module).update(contents)
+        monkeypatch.setitem(sys.modules, name, module)
+    spec = importlib.util.spec_from_file_location("da3_launch", ROOT / "launch/da3.launch.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def start(launch_file: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    """Evaluate the file as `ros2 launch` does with these arguments; returns what it starts."""
+    for name in PROFILE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+    def evaluate(given: dict[str, str] | None = None) -> list[Any]:
+        *arguments, function = launch_file.generate_launch_description().given[0]
+        values = {each.given[0]: each.default_value for each in arguments}
+        assert set(given or {}) <= set(values)
+        return function.function(SimpleNamespace(launch_configurations={**values, **(given or {})}))
+
+    return evaluate
+
+
+def node_of(started: list[Any], package: str = "da3_ros") -> Node:
+    (node,) = (each for each in started if isinstance(each, Node) and each.package == package)
+    return node
+
+
+def test_every_parameter_is_an_argument_with_its_sentence(launch_file):
+    *arguments, _ = launch_file.generate_launch_description().given[0]
+    described = {each.given[0]: each.description for each in arguments}
+    assert len(described) == len(arguments) == len(TABLE) + len(launch_file.ARGUMENTS)
+    for name, line in TABLE.items():
+        assert line.description in described[name]
+        assert str(line.default) in described[name]
+
+
+def test_without_arguments_the_yaml_file_alone_decides(start):
+    file, overrides = node_of(start()).parameters
+    assert Path(file) == ROOT / "config/da3.yaml"
+    assert overrides == {}
+
+
+def test_given_arguments_override_with_the_type_of_the_table(start):
+    given = {"window.size": "8", "points.max_depth_m": "5", "autostart": "False", "model": "1", "use_sim_time": "true"}
+    overrides = node_of(start({**given, "params_file": "/mine.yaml"})).parameters[1]
+    text = overrides.pop("model")
+    assert (text.given, text.value_type) == (("1",), str)
+    assert overrides == {"window.size": 8, "points.max_depth_m": 5.0, "autostart": False, "use_sim_time": True}
+    assert type(overrides["points.max_depth_m"]) is float
+
+
+@pytest.mark.parametrize("given", [{"window.size": "many"}, {"tf.mode": "odom"}, {"autostart": "1"}, {"rviz": "yes"}])
+def test_arguments_that_cannot_be_are_refused_with_their_name(start, given):
+    with pytest.raises(InputError, match=next(iter(given))):
+        start(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "image", "camera_info"),
+    [
+        ({}, "image", "camera_info"),
+        ({"image": "/camera/image_raw"}, "/camera/image_raw", "/camera/camera_info"),
+        ({"image": "/a/b", "camera_info": "/c/info"}, "/a/b", "/c/info"),
+    ],
+)
+def test_topics(start, given, image, camera_info):
+    remappings = dict(node_of(start(given)).remappings)
+    assert remappings == {"image": image, "image/compressed": f"{image}/compressed", "camera_info": camera_info}
+
+
+def environment(started: list[Any]) -> dict[str, str]:
+    return dict(each.given for each in started if isinstance(each, SetEnvironmentVariable))
+
+
+def test_the_shared_memory_profile_is_set_unless_the_user_decides(start, monkeypatch):
+    started = start()
+    assert environment(started) == dict.fromkeys(PROFILE_VARIABLES, SHIPPED_PROFILE)
+    assert isinstance(started[0], SetEnvironmentVariable)  # before the node that it is for
+    assert environment(start({"dds_profile": "none"})) == {}
+    chosen = str(ROOT / "package.xml")
+    assert set(environment(start({"dds_profile": chosen})).values()) == {chosen}
+    with pytest.raises(InputError, match="dds_profile"):
+        start({"dds_profile": "/nowhere.xml"})
+    monkeypatch.setenv(PROFILE_VARIABLES[1], "/users.xml")
+    assert environment(start()) == {}
+
+
+def test_rviz_shows_the_topics_of_the_node_in_its_map(start):
+    assert not any(isinstance(each, Node) and each.package == "rviz2" for each in start())
+    rviz = node_of(start({"rviz": "true", "namespace": "robot", "map_frame": "world"}), "rviz2")
+    flag, config, frame_flag, frame = rviz.arguments
+    assert (flag, frame_flag, frame, rviz.namespace) == ("-d", "-f", "world", "robot")
+    shown = yaml.safe_load(Path(config).read_text())["Visualization Manager"]
+    assert shown["Global Options"]["Fixed Frame"] == TABLE["map_frame"].default
+    topics = {each["Name"]: each["Topic"]["Value"] for each in shown["Displays"] if "Topic" in each}
+    assert topics == {
+        "Colour": "da3/image_rect",
+        "Depth": "da3/depth/preview",
+        "Points": "da3/points",
+        "Path": "da3/path",
+    }
+    assert any(each["Class"] == "rviz_default_plugins/TF" for each in shown["Displays"])
