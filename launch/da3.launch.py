@@ -7,6 +7,7 @@ Every parameter of the node is an argument of the same name; it overrides the pa
 import os
 from pathlib import Path
 
+from launch import LaunchContext, LaunchDescription
 from launch.action import Action
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch_ros.actions import Node
@@ -14,7 +15,6 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from da3_core.errors import InputError
 from da3_ros.parameters import TABLE
-from launch import LaunchContext, LaunchDescription
 
 CONFIG = Path(__file__).parents[1] / "config"
 NOT_GIVEN = ""

@@ -11,14 +11,13 @@ pytest.importorskip("launch_ros", reason="needs the ROS 2 launch system")
 
 import launch_pytest
 import rclpy
+from launch import LaunchDescription
 from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
 from rcl_interfaces.srv import GetParameters
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
-
-from launch import LaunchDescription
 
 LAUNCH_FILE = Path(__file__).parents[2] / "launch/da3.launch.py"
 ARGUMENTS = {
