@@ -15,13 +15,13 @@ from da3_core.errors import InputError
 MARKER = ".da3-export"
 
 
-@dataclass(frozen=True)
+@dataclass
 class ExportFolder:
-    """A folder whose contents are decided about but not yet touched.
+    """A folder about whose contents was decided; they stay untouched until something is to be written.
 
     Attributes:
         path: the folder, absolute.
-        empty_first: delete what is in it before the first result is written.
+        empty_first: delete what is in it before the first file is written.
         ours: it is new, empty or marked, so that a later run may empty it.
     """
 
@@ -29,14 +29,16 @@ class ExportFolder:
     empty_first: bool
     ours: bool
 
-    def prepare(self) -> None:
-        """Create or empty the folder. Called when the inputs are known to be good and results are at hand."""
+    def prepare(self) -> Path:
+        """Create or empty the folder at the first call, and return it."""
         self.path.mkdir(parents=True, exist_ok=True)
         if self.empty_first:
             for child in self.path.iterdir():
                 shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
+            self.empty_first = False
         if self.ours:
-            (self.path / MARKER).write_text("Written by da3, which may empty this folder when asked to.\n")
+            (self.path / MARKER).write_text("da3 wrote this folder and may empty it when asked to.\n")
+        return self.path
 
 
 def choose_export_folder(

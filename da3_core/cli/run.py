@@ -14,7 +14,7 @@ from da3_core.cli.arguments import ExportArguments, ModelArguments, parse_export
 from da3_core.cli.export_folder import choose_export_folder
 from da3_core.cli.model import load_model
 from da3_core.cli.progress import stage
-from da3_core.export import NAMED_OPTIONS, check_request, export, parse_formats
+from da3_core.export import check_request, export, parse_formats
 from da3_core.options import InferenceOptions
 from da3_core.sources import Source
 
@@ -30,14 +30,20 @@ def run(
     *,
     align_to_input_ext_scale: bool = InferenceOptions.align_to_input_ext_scale,
 ) -> None:
-    """Check every choice, then load, read, infer, export and report; nothing is deleted before all checks passed."""
+    """Check every choice, then load, read, infer, export and report.
+
+    An existing export folder is emptied when the first new file is ready for it, not before.
+    """
     start = time.perf_counter()
     formats = parse_formats(output.export_format)
     layers = parse_layers(output.export_feat)
     infer_gs = any(name.startswith("gs_") for name in formats) if output.infer_gs is None else output.infer_gs
-    export_options = {
+    export_options: dict[str, Any] = {
         "export_kwargs": parse_export_kwargs(output.export_kwargs),
-        **{name: getattr(output, name) for name in NAMED_OPTIONS},
+        "conf_thresh_percentile": output.conf_thresh_percentile,
+        "num_max_points": output.num_max_points,
+        "show_cameras": output.show_cameras,
+        "feat_vis_fps": output.feat_vis_fps,
     }
     folder = choose_export_folder(
         output.export_dir,
@@ -56,9 +62,8 @@ def run(
         export_feat_layers=layers,
         **export_options,
     )
-    folder.prepare()
 
-    scene = source.read(folder.path)
+    scene = source.read(folder.prepare)
     with stage("inference", len(scene.images), "views") as advance:
         prediction = model.inference(
             list(scene.images),
@@ -74,11 +79,9 @@ def run(
         )
         advance(len(scene.images))
 
-    files: dict[str, list[Path]] = {}
     with stage("export", len(formats), "formats") as advance:
-        for name in formats:
-            files |= export(prediction, folder.path, name, **export_options)
-            advance(1)
+        files = export(prediction, folder.prepare(), output.export_format, **export_options)
+        advance(len(formats))
 
     if output.json:
         typer.echo(json.dumps(_summary(source, model, prediction, files, time.perf_counter() - start), indent=2))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -41,5 +42,5 @@ class Source(Protocol):
     def has_cameras(self) -> bool:
         """Whether the scene will come with extrinsics and intrinsics."""
 
-    def read(self, folder: Path) -> Scene:
-        """The scene. Images that do not exist as files yet are written below `folder`."""
+    def read(self, make_folder: Callable[[], Path]) -> Scene:
+        """The scene. Images that are no files yet are written below the folder that `make_folder` provides."""

@@ -2,7 +2,7 @@
 """Image files as input: which files count as images, in which order, and whether they can be opened."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +30,11 @@ def parse_extensions(text: str) -> tuple[str, ...]:
     return extensions
 
 
-def natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
-    """Sort key that puts `2.png` before `10.png`."""
-    parts = re.findall(r"\d+|\D+", path.name.lower())
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
+def natural_order(path: Path) -> tuple[list[tuple[bool, int, str]], str]:
+    """Sort key that puts `2.png` before `10.png`, and numbers before letters."""
+    parts = re.findall(r"\d+|\D+", path.stem.lower())
+    numbers_and_words = [(False, int(part), "") if part.isdecimal() else (True, 0, part) for part in parts]
+    return numbers_and_words, path.name
 
 
 def find_images(folder: Path, extensions: Iterable[str] = IMAGE_EXTENSIONS) -> tuple[Path, ...]:
@@ -69,7 +70,7 @@ class ImageFiles:
     def views(self) -> int:
         return len(self.files)
 
-    def read(self, folder: Path) -> Scene:
+    def read(self, make_folder: Callable[[], Path]) -> Scene:
         return Scene(self.files)
 
 

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values that the command line parses itself."""
+
+import pytest
+import typer
+
+from da3_core.cli.arguments import parse_export_kwargs, parse_layers
+
+
+def test_export_kwargs_know_words_numbers_and_texts_with_colons() -> None:
+    text = "glb:sky:far, glb:size:0.5,colmap:text:True,gs_video:vis_depth:none,feat_vis:fps:30,npz:note:a:b:c"
+    assert parse_export_kwargs(text) == {
+        "glb": {"sky": "far", "size": 0.5},
+        "colmap": {"text": True},
+        "gs_video": {"vis_depth": None},
+        "feat_vis": {"fps": 30},
+        "npz": {"note": "a:b:c"},
+    }
+    assert parse_export_kwargs("") == {}
+    assert isinstance(parse_export_kwargs("a:b:30")["a"]["b"], int)
+
+
+@pytest.mark.parametrize("text", ["glb", "glb:sky", "glb:sky:", ":sky:far", "glb::far"])
+def test_incomplete_export_kwargs_are_usage_errors(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="FORMAT:KEY:VALUE"):
+        parse_export_kwargs(text)
+
+
+def test_layers_are_a_list_of_whole_numbers_or_nothing() -> None:
+    assert parse_layers("0, 5,11") == [0, 5, 11]
+    assert parse_layers(" ") is None
+    with pytest.raises(typer.BadParameter, match="block numbers"):
+        parse_layers("5,high")

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an existing export folder may lose, and what it never loses."""
+
+from pathlib import Path
+
+import pytest
+
+from da3_core.cli.export_folder import MARKER, ExportFolder, choose_export_folder
+from da3_core.errors import InputError
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An own world: a home folder, a working folder below it and an input beside that."""
+    for name in ("home/work", "data/photos"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "data/photos/1.png").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "home/work")
+    return tmp_path
+
+
+def choose(
+    path: Path, place: Path, *, auto: bool = False, force: bool = False, overwrite: bool = False
+) -> ExportFolder:
+    return choose_export_folder(
+        path, [place / "data/photos"], auto_cleanup=auto, force_cleanup=force, overwrite=overwrite
+    )
+
+
+def filled(folder: Path, *, ours: bool) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "old.npz").write_text("old")
+    (folder / "sub").mkdir()
+    (folder / "sub/old.jpg").touch()
+    if ours:
+        (folder / MARKER).touch()
+    return folder
+
+
+def test_new_and_empty_folders_need_no_permission_and_become_ours(place: Path) -> None:
+    (place / "empty").mkdir()
+    for path in (place / "new/deep", place / "empty"):
+        choose(path, place).prepare()
+        assert [child.name for child in path.iterdir()] == [MARKER]
+
+
+def test_nothing_is_touched_until_the_first_file_is_ready_and_later_calls_delete_nothing(place: Path) -> None:
+    folder = choose(filled(place / "out", ours=True), place, auto=True)
+    assert (place / "out/old.npz").exists()
+    folder.prepare()
+    assert [child.name for child in (place / "out").iterdir()] == [MARKER]
+    (place / "out/new.npz").touch()
+    folder.prepare()
+    assert (place / "out/new.npz").exists()
+
+
+def test_links_within_a_folder_are_removed_without_following_them(place: Path) -> None:
+    out = filled(place / "out", ours=True)
+    (out / "link").symlink_to(place / "data/photos")
+    choose(out, place, auto=True).prepare()
+    assert (place / "data/photos/1.png").exists()
+    assert not (out / "link").is_symlink()
+
+
+def test_a_folder_that_da3_did_not_create_is_emptied_only_by_force(place: Path) -> None:
+    out = filled(place / "out", ours=False)
+    with pytest.raises(InputError, match="--force-cleanup"):
+        choose(out, place, auto=True)
+    choose(out, place, force=True).prepare()
+    assert [child.name for child in out.iterdir()] == [MARKER]
+
+
+def test_overwriting_keeps_files_and_does_not_claim_a_foreign_folder(place: Path) -> None:
+    foreign, own = filled(place / "foreign", ours=False), filled(place / "own", ours=True)
+    choose(foreign, place, overwrite=True).prepare()
+    choose(own, place, overwrite=True).prepare()
+    assert (foreign / "sub/old.jpg").exists()
+    assert (own / "sub/old.jpg").exists()
+    assert not (foreign / MARKER).exists()
+
+
+@pytest.mark.parametrize("target", [".", "..", "/", "~", "../../data", "../../data/photos", "../../photos-link"])
+def test_emptying_what_holds_the_input_the_home_or_the_current_folder_is_refused(place: Path, target: str) -> None:
+    (place / "photos-link").symlink_to(place / "data/photos")
+    filled(place / "home/work/inner", ours=True)  # so that the current folder is not empty
+    for folder in (place / "home", place / "home/work", place / "data", place / "data/photos"):
+        (folder / MARKER).touch()
+    with pytest.raises(InputError, match="would delete"):
+        choose(Path(target).expanduser(), place, force=True)
+    assert (place / "data/photos/1.png").exists()
+
+
+def test_without_a_terminal_an_existing_folder_is_refused_with_the_way_out(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: SIM115
+    with pytest.raises(InputError, match="--auto-cleanup"):
+        choose(filled(place / "out", ours=True), place)
+
+
+def test_a_file_or_a_place_below_a_file_is_no_export_folder(place: Path) -> None:
+    (place / "file").touch()
+    for path in (place / "file", place / "file/out"):
+        with pytest.raises(InputError, match="no writable folder"):
+            choose(path, place)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which files are found as input, and in which order."""
+
+from pathlib import Path
+
+import pytest
+
+from da3_core.errors import InputError
+from da3_core.sources.detect import detect
+from da3_core.sources.images import find_images, open_folder, open_image, parse_extensions
+
+
+def test_images_of_every_letter_case_come_in_natural_order_without_hidden_files(photos: Path) -> None:
+    assert [path.name for path in find_images(photos)] == ["1.png", "2.JPG", "10.webp"]
+    assert [path.name for path in find_images(photos, parse_extensions(" .webp, PNG"))] == ["1.png", "10.webp"]
+
+
+def test_numbers_within_names_count_before_letters_after_them(tmp_path: Path) -> None:
+    names = ["a2b10.png", "a2b9.png", "a10.png", "A1.png", "b.png", "7.png", "a.png"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert [path.name for path in find_images(tmp_path)] == [
+        "7.png", "a.png", "A1.png", "a2b9.png", "a2b10.png", "a10.png", "b.png",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["png,exe", "", " , "])
+def test_extensions_that_no_reader_knows_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="list some of png,jpg"):
+        parse_extensions(text)
+
+
+def test_the_kind_of_input_is_told_by_names(photos: Path, tmp_path: Path) -> None:
+    reconstruction = tmp_path / "scan"
+    (reconstruction / "images").mkdir(parents=True)
+    (reconstruction / "sparse").mkdir()
+    (reconstruction / "cover.jpg").touch()
+    (tmp_path / "clip.MP4").touch()
+    (tmp_path / "empty").mkdir()
+    kinds = {
+        photos: "images",
+        photos / "2.JPG": "image",
+        photos / "notes.txt": None,
+        reconstruction: "colmap",
+        reconstruction / "images": None,
+        tmp_path / "clip.MP4": "video",
+        tmp_path / "empty": None,
+        tmp_path / "missing.png": None,
+    }
+    assert {path: detect(path) for path in kinds} == kinds
+
+
+def test_bad_files_are_named_before_anything_else_happens(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"notes.txt \(not an image"):
+        open_image(photos / "notes.txt")
+    with pytest.raises(InputError, match=r"missing.png \(no such file"):
+        open_image(tmp_path / "missing.png")
+    (photos / "3.png").write_bytes(b"not a picture")
+    with pytest.raises(InputError, match=r"3.png \(not an image"):
+        open_folder(photos)
+    with pytest.raises(InputError, match="no images in"):
+        open_folder(tmp_path)
+    with pytest.raises(InputError, match="is not a folder"):
+        open_folder(photos / "1.png")
