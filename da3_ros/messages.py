@@ -4,12 +4,15 @@
 Pixels are copied as whole buffers, never element by element. Clouds are in `clouds`.
 """
 
+import io
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal
 
 import cv2
 import numpy as np
+import PIL.Image
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -17,8 +20,11 @@ from std_msgs.msg import Header
 from da3_core.errors import InputError
 
 HALF_PIXEL = 0.5  # ROS counts from the centre of the first pixel, da3_core from its edge
+HEAD_BYTES = 1 << 18  # holds the size of a picture, after all that cameras write before it
 
-Refusal = Literal["encoding", "size", "step", "truncated", "undecodable", "camera_info", "stamp", "queue_full"]
+Refusal = Literal[
+    "encoding", "size", "step", "truncated", "undecodable", "camera_info", "camera_info_size", "stamp", "queue_full"
+]
 
 
 class RefusedMessage(InputError):
@@ -87,10 +93,7 @@ def image_to_rgb(message: Image) -> np.ndarray:
         RefusedMessage: zero size, a `step` or `data` that does not fit the size, an encoding that neither this
             function nor an installed cv_bridge knows.
     """
-    if message.height == 0 or message.width == 0:
-        raise RefusedMessage(
-            "size", f"The image is {message.width}x{message.height} pixels; publish images with at least one pixel."
-        )
+    check_image(message)
     encoding = ENCODINGS.get(message.encoding)
     if encoding is None:
         return _rgb_by_cv_bridge(message)
@@ -100,11 +103,18 @@ def image_to_rgb(message: Image) -> np.ndarray:
     return pixels if encoding.to_rgb is None else cv2.cvtColor(pixels, encoding.to_rgb)
 
 
-def _pixels(message: Image, encoding: _Encoding) -> np.ndarray:
-    """`(rows, W, channels)`, or `(rows, W)` for one channel, in native byte order and without row padding."""
-    itemsize = np.dtype(encoding.dtype).itemsize
-    row_bytes = message.width * encoding.channels * itemsize
-    rows = message.height * 3 // 2 if encoding.planar_420 else message.height
+def check_image(message: Image) -> None:
+    """Refuse what can be seen to be wrong without touching a pixel, see `image_to_rgb`."""
+    if message.height == 0 or message.width == 0:
+        raise RefusedMessage(
+            "size", f"The image is {message.width}x{message.height} pixels; publish images with at least one pixel."
+        )
+    encoding = ENCODINGS.get(message.encoding)
+    if encoding is None:
+        if find_spec("cv_bridge") is None:
+            raise RefusedMessage("encoding", _unknown_encoding(message))
+        return
+    rows, row_bytes = _layout(message, encoding)
     size = f"{message.width}x{message.height} {message.encoding} image"
     subsampled_rows = encoding.planar_420 and message.height % 2
     if (encoding.planar_420 or encoding.channels == 2) and (message.width % 2 or subsampled_rows):
@@ -121,23 +131,38 @@ def _pixels(message: Image, encoding: _Encoding) -> np.ndarray:
             f"The {size} carries {len(message.data)} bytes of data; its step of {message.step} and {rows} rows need "
             f"{expected}, correct the driver.",
         )
-    table = np.frombuffer(message.data, np.uint8, count=expected).reshape(rows, message.step)[:, :row_bytes]
+
+
+def _layout(message: Image, encoding: _Encoding) -> tuple[int, int]:
+    """Rows in the buffer, and bytes of a row without padding."""
+    row_bytes = message.width * encoding.channels * np.dtype(encoding.dtype).itemsize
+    return message.height * 3 // 2 if encoding.planar_420 else message.height, row_bytes
+
+
+def _pixels(message: Image, encoding: _Encoding) -> np.ndarray:
+    """`(rows, W, channels)`, or `(rows, W)` for one channel, in native byte order and without row padding."""
+    rows, row_bytes = _layout(message, encoding)
+    buffer = np.frombuffer(message.data, np.uint8, count=message.step * rows)
+    table = buffer.reshape(rows, message.step)[:, :row_bytes]
     byte_order = ">" if message.is_bigendian else "<"
     values = np.ascontiguousarray(table).view(byte_order + encoding.dtype).astype(encoding.dtype, copy=False)
     return values if encoding.channels == 1 else values.reshape(rows, message.width, encoding.channels)
 
 
 def _rgb_by_cv_bridge(message: Image) -> np.ndarray:
-    refused = (
-        f"The image has the encoding '{message.encoding}'; accepted are {', '.join(ENCODINGS)}, "
-        "and with cv_bridge (apt install ros-$ROS_DISTRO-cv-bridge) whatever it converts to rgb8."
-    )
     try:
         from cv_bridge import CvBridge
 
         return np.asarray(CvBridge().imgmsg_to_cv2(message, "rgb8"))
     except Exception as error:  # absent, or any of the many errors that it raises
-        raise RefusedMessage("encoding", refused) from error
+        raise RefusedMessage("encoding", _unknown_encoding(message)) from error
+
+
+def _unknown_encoding(message: Image) -> str:
+    return (
+        f"The image has the encoding '{message.encoding}'; accepted are {', '.join(ENCODINGS)}, "
+        "and with cv_bridge (apt install ros-$ROS_DISTRO-cv-bridge) whatever it converts to rgb8."
+    )
 
 
 def compressed_to_rgb(message: CompressedImage) -> np.ndarray:
@@ -146,6 +171,16 @@ def compressed_to_rgb(message: CompressedImage) -> np.ndarray:
     Raises:
         RefusedMessage: neither JPEG nor PNG (`compressedDepth` is not a picture), cut off, or not decodable.
     """
+    compressed_size(message)
+    data = np.frombuffer(message.data, np.uint8)
+    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if bgr is None:
+        raise RefusedMessage("undecodable", _damaged(message))
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def compressed_size(message: CompressedImage) -> tuple[int, int]:
+    """Height and width of a JPEG or PNG message, from its head alone; refused as in `compressed_to_rgb`."""
     data = np.frombuffer(message.data, np.uint8)
     head, tail = data[:8].tobytes(), data[-1024:].tobytes()
     if "compressedDepth" in message.format or not head.startswith((b"\xff\xd8\xff", b"\x89PNG")):
@@ -156,10 +191,15 @@ def compressed_to_rgb(message: CompressedImage) -> np.ndarray:
         raise RefusedMessage(
             "truncated", f"The compressed image breaks off after {data.size} bytes; look for losses on its way."
         )
-    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if bgr is None:
-        raise RefusedMessage("undecodable", f"The compressed image ('{message.format}', {data.size} bytes) is damaged.")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    try:
+        width, height = PIL.Image.open(io.BytesIO(data[:HEAD_BYTES])).size
+    except OSError as error:
+        raise RefusedMessage("undecodable", _damaged(message)) from error
+    return height, width
+
+
+def _damaged(message: CompressedImage) -> str:
+    return f"The compressed image ('{message.format}', {len(message.data)} bytes) is damaged."
 
 
 def image_message(header: Header, pixels: np.ndarray, encoding: str) -> Image:
@@ -280,8 +320,9 @@ def _uniform_resize(calibrated_hw: tuple[int, int], size_hw: tuple[int, int]) ->
     (calibrated_h, calibrated_w), (height, width) = calibrated_hw, size_hw
     rounding = 0.5 * (1 + width / height)
     if 0 in calibrated_hw or abs(calibrated_w * height / calibrated_h - width) > rounding:
-        raise _bad_calibration(
-            f"is for {calibrated_w}x{calibrated_h} pixels and the image has {width}x{height}; "
-            "the sizes must be equal or have one ratio for both sides"
+        raise RefusedMessage(
+            "camera_info_size",
+            f"CameraInfo is for {calibrated_w}x{calibrated_h} pixels and the image has {width}x{height}; "
+            "the sizes must be equal or have one ratio for both sides.",
         )
     return np.diag([width / calibrated_w, height / calibrated_h, 1.0])
