@@ -52,14 +52,23 @@ EXPORTERS: dict[str, Exporter] = {
     "npz": Exporter("npz", "the same with the images", ("images",)),
     "depth_vis": Exporter("depth_vis", "image and coloured depth side by side, a JPEG per view", ("images",)),
     "glb": Exporter("glb", "coloured point cloud and camera frusta for 3-D viewers", ("images", "cameras")),
+    "ply": Exporter("ply", "coloured point cloud", ("images", "cameras")),
+    "depth_png": Exporter("depth_png", "depth in millimetres, 16 bit"),
+    "tum": Exporter("tum", "camera trajectory as text", ("poses",)),
+    "feat_vis": Exporter("feat_vis", "features as colours, images and videos", ("images", "features"), ("av",)),
+    "gs_ply": Exporter("gs_ply", "3-D Gaussians for splat viewers", ("gaussians",)),
     "colmap": Exporter("colmap", "cameras, poses and points as a COLMAP model", ("images", "poses", "names")),
 }
 
 # Arguments of `inference` that are short for an option: name -> (format, option), several times where several have it.
 NAMED_OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
-    "conf_thresh_percentile": (("glb", "conf_thresh_percentile"), ("colmap", "conf_thresh_percentile")),
-    "num_max_points": (("glb", "num_max_points"),),
+    "conf_thresh_percentile": tuple((name, "conf_thresh_percentile") for name in ("glb", "ply", "colmap")),
+    "num_max_points": (("glb", "num_max_points"), ("ply", "num_max_points")),
     "show_cameras": (("glb", "show_cameras"),),
+    "feat_vis_fps": (("feat_vis", "fps"),),
+    "render_exts": (),
+    "render_ixts": (),
+    "render_hw": (),
 }
 
 _REMEDIES: dict[Need, str] = {

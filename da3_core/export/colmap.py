@@ -12,7 +12,7 @@ import numpy as np
 from da3_core.colmap_model import Camera, Image, Points, write_binary, write_text
 from da3_core.errors import InputError
 from da3_core.export.options import number
-from da3_core.export.points import PointCloud, extract_points, has_depth
+from da3_core.export.points import PointCloud, confident_pixels, extract_points
 from da3_core.geometry.camera import to_homogeneous
 from da3_core.prediction import Prediction
 
@@ -47,7 +47,8 @@ def write(prediction: Prediction, folder: Path, options: Options) -> None:
     """
     paths = [str(path) for path in options.image_names or prediction.image_names or ()]
     names = _relative_names(paths, len(prediction.depth))
-    cloud = extract_points(prediction, prediction.depth, _select_pixels(prediction, options), options.max_points)
+    keep = confident_pixels(prediction, options.conf_thresh_percentile)
+    cloud = extract_points(prediction, prediction.depth, keep, options.max_points)
     cameras, images, points = _model(prediction, names, cloud)
 
     target = folder if options.flat else folder / "sparse/0"
@@ -73,15 +74,6 @@ def _relative_names(paths: Sequence[str], views: int) -> list[str]:
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"colmap got the image {twice!r} twice: names in a COLMAP model must differ")
     return names
-
-
-def _select_pixels(prediction: Prediction, options: Options) -> np.ndarray:
-    keep = has_depth(prediction.depth)
-    if prediction.conf is not None:
-        keep &= prediction.conf >= np.percentile(prediction.conf, options.conf_thresh_percentile)
-    if prediction.sky is not None:
-        keep &= ~prediction.sky
-    return keep
 
 
 def _model(prediction: Prediction, names: Sequence[str], cloud: PointCloud) -> tuple[list[Camera], list[Image], Points]:

@@ -31,6 +31,16 @@ def has_depth(depth: np.ndarray) -> np.ndarray:
     return np.isfinite(depth) & (depth > 0)
 
 
+def confident_pixels(prediction: Prediction, percentile: float) -> np.ndarray:
+    """`(N, H, W)` bool: pixels with a depth whose confidence reaches this percentile of all; the sky has no place."""
+    keep = has_depth(prediction.depth)
+    if prediction.conf is not None:
+        keep &= prediction.conf >= np.percentile(prediction.conf, percentile)
+    if prediction.sky is not None:
+        keep &= ~prediction.sky
+    return keep
+
+
 def extract_points(prediction: Prediction, depth: np.ndarray, keep: np.ndarray, max_points: int) -> PointCloud:
     """The points of the kept pixels; beyond `max_points`, every view keeps the same share of its own, drawn at random.
 

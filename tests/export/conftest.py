@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from da3_core.prediction import Prediction
+from da3_core.prediction import Gaussians, Prediction
 
 VIEWS, HEIGHT, WIDTH = 3, 28, 42
 
@@ -29,6 +30,15 @@ def prediction() -> Prediction:
     depth[0, 3, 4:9] = (0, -1, np.nan, np.inf, -np.inf)
     extrinsics = np.tile(np.eye(4, dtype=np.float32), (VIEWS, 1, 1))
     extrinsics[:, 0, 3] = (0, -0.5, -1)
+    count = VIEWS * HEIGHT * WIDTH
+    torch.manual_seed(5)
+    gaussians = Gaussians(
+        means=torch.randn(1, count, 3),
+        scales=torch.rand(1, count, 3) + 0.01,
+        rotations=torch.nn.functional.normalize(torch.randn(1, count, 4), dim=-1),
+        harmonics=torch.randn(1, count, 3, 9),
+        opacities=torch.rand(1, count),
+    )
     focal = np.array([[40, 0, WIDTH / 2], [0, 41, HEIGHT / 2], [0, 0, 1]], np.float32)
     return freeze(
         Prediction(
@@ -39,6 +49,8 @@ def prediction() -> Prediction:
             extrinsics=extrinsics,
             intrinsics=np.tile(focal, (VIEWS, 1, 1)),
             processed_images=random.integers(0, 256, (VIEWS, HEIGHT, WIDTH, 3), dtype=np.uint8),
+            gaussians=gaussians,
+            aux={f"feat_layer_{layer}": random.random((VIEWS, 2, 3, 8)).astype(np.float32) for layer in (5, 11)},
             scale_factor=2.5,
             original_sizes=np.array([[280, 420]] * VIEWS),
             processed_from_original=np.tile(np.diag([0.1, 0.1, 1.0]), (VIEWS, 1, 1)),
@@ -50,9 +62,8 @@ def prediction() -> Prediction:
 @pytest.fixture
 def monocular(prediction: Prediction) -> Prediction:
     """What a monocular model knows: depth and sky."""
-    return dataclasses.replace(
-        prediction, conf=None, extrinsics=None, intrinsics=None, scale_factor=None, is_metric=0, image_names=None
-    )
+    unknown = ("conf", "extrinsics", "intrinsics", "scale_factor", "gaussians", "image_names")
+    return dataclasses.replace(prediction, is_metric=0, aux={}, **dict.fromkeys(unknown))
 
 
 @pytest.fixture
