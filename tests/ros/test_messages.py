@@ -325,6 +325,34 @@ def test_an_organized_cloud_keeps_rows_and_columns(header):
     assert np.array_equal(points[~holes], packed)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_large_images_have_no_seams(header, stride):
+    """Larger than the blocks that they are packed in, with holes everywhere: against the formula, pixel by pixel."""
+    rng = np.random.default_rng(5)
+    depth = rng.uniform(1, 9, (211, 307)).astype(np.float32)
+    depth[rng.random(depth.shape) < 0.3] = np.nan
+    confidence = rng.uniform(1, 3, depth.shape).astype(np.float32)
+    intrinsics = np.array([[200.0, 0, 150.0], [0, 210.0, 100.0], [0, 0, 1]])
+    keep = replace(ALL_PIXELS, stride=stride)
+    read = [
+        read_cloud(depth_cloud(header, depth, intrinsics, confidence=confidence, keep=each))
+        for each in (keep, replace(keep, organized=True))
+    ]
+    rows, columns = np.mgrid[:211:stride, :307:stride]
+    z = depth[::stride, ::stride]
+    expected = np.stack([(columns + 0.5 - 150) / 200 * z, (rows + 0.5 - 100) / 210 * z, z], -1)
+    valid = np.isfinite(z)
+    for points, truth, conf in zip(
+        read,
+        (expected[valid], expected),
+        (confidence[::stride, ::stride][valid], confidence[::stride, ::stride]),
+        strict=True,
+    ):
+        xyz = np.stack([points["x"], points["y"], points["z"]], -1)
+        assert np.allclose(xyz, truth, atol=1e-5, equal_nan=True)
+        assert np.array_equal(points["confidence"], conf)
+
+
 def kept(depth: list[float] | np.ndarray, confidence: np.ndarray | None = None, **options: float) -> list[float]:
     depth = np.atleast_2d(np.array(depth, np.float32))
     cloud = depth_cloud(Header(), depth, np.eye(3), confidence=confidence, keep=replace(ALL_PIXELS, **options))

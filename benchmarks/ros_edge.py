@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CPU time of the ROS edge for one 640x480 frame: from the image message to an array, and from arrays to messages.
+
+`python benchmarks/ros_edge.py [--out FILE.json]` prints a table of medians and writes JSON. The model, and the work of
+the middleware itself, are not part of it.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+import cv2
+import numpy as np
+from geometry_msgs.msg import PoseStamped
+from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import Header
+
+from da3_ros import frames, messages
+from da3_ros.clouds import depth_cloud
+from da3_ros.settings import Points
+
+HEIGHT, WIDTH = 480, 640
+BUDGET_MS = 15.0
+INTRINSICS = np.array([[525.0, 0, WIDTH / 2], [0, 525.0, HEIGHT / 2], [0, 0, 1]])
+
+
+def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Colour, depth and confidence of a floor with boxes before a wall and a strip of sky."""
+    rng = np.random.default_rng(0)
+    rows = np.arange(HEIGHT, dtype=np.float32)[:, None]
+    depth = np.broadcast_to(600.0 / np.maximum(rows - 100, 60), (HEIGHT, WIDTH)).astype(np.float32)
+    for x, y, z in ((80, 200, 2.0), (300, 260, 1.5), (480, 180, 3.0)):
+        depth[y : y + 140, x : x + 110] = z
+    depth[:6] = np.inf
+    colour = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    confidence = 1 + rng.gamma(4.0, 1.0, (HEIGHT, WIDTH)).astype(np.float32)
+    return colour, depth, confidence
+
+
+def steps() -> tuple[dict[str, Callable[[], object]], dict[str, Callable[[], object]]]:
+    """What the budget counts, and what is shown beside it."""
+    colour, depth, confidence = scene()
+    header = Header(stamp=messages.to_stamp(1_700_000_000_000_000_001), frame_id="camera_optical_frame")
+    rgb = messages.rgb_message(header, colour)
+    info = messages.camera_info_message(header, INTRINSICS, (HEIGHT, WIDTH))
+    bayer = messages.image_message(header, colour[..., 1], "bayer_rggb8")
+    yuyv = messages.image_message(header, colour[..., :2], "yuv422_yuy2")
+    jpeg = CompressedImage(format="jpeg", data=cv2.imencode(".jpg", colour)[1].tobytes())
+    camera = np.eye(4)
+    every = Points(confidence_percentile=0.0, edge_threshold=0.0)
+    plane = np.full_like(depth, 2.0)
+
+    def cloud(depth: np.ndarray, keep: Points) -> object:
+        return depth_cloud(header, depth, INTRINSICS, rgb=colour, confidence=confidence, keep=keep)
+
+    def poses() -> PoseStamped:
+        camera_to_map = frames.camera_pose_in_map(camera)
+        frames.transform_message(header.stamp, "da3_map", "camera", camera_to_map)
+        frames.odometry(header.stamp, "da3_map", "camera", camera_to_map, 0.1, 0.1)
+        return frames.pose_stamped(header.stamp, "da3_map", camera_to_map)
+
+    counted = {
+        "rgb8 message to array": lambda: messages.image_to_rgb(rgb),
+        "camera_info to intrinsics": lambda: messages.intrinsics_from_camera_info(info, (HEIGHT, WIDTH)),
+        "depth with NaN and sky": lambda: messages.publishable_depth(depth, confidence, np.isinf(depth), 1.5),
+        "depth to 32FC1": lambda: messages.depth_message(header, depth),
+        "confidence to 32FC1": lambda: messages.confidence_message(header, confidence),
+        "camera_info": lambda: messages.camera_info_message(header, INTRINSICS, (HEIGHT, WIDTH)),
+        "pose, odometry, transform": poses,
+        "cloud of 307200 points, colour and confidence": lambda: cloud(plane, every),
+    }
+    others = {
+        "cloud with the default filters": lambda: cloud(depth, Points()),
+        "organized cloud": lambda: cloud(depth, Points(organized=True)),
+        "depth to 16UC1": lambda: messages.depth_mm_message(header, depth),
+        "colour to rgb8": lambda: messages.rgb_message(header, colour),
+        "bayer_rggb8 message to array": lambda: messages.image_to_rgb(bayer),
+        "yuv422_yuy2 message to array": lambda: messages.image_to_rgb(yuyv),
+        "jpeg message to array": lambda: messages.compressed_to_rgb(jpeg),
+    }
+    return counted, others
+
+
+def cpu_ms(step: Callable[[], object], repeats: int) -> float:
+    """Median CPU time of all threads of this process."""
+    step()
+    durations = []
+    for _ in range(repeats):
+        start = time.process_time()
+        step()
+        durations.append(time.process_time() - start)
+    return 1e3 * statistics.median(durations)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, help="write the JSON here instead of after the table")
+    parser.add_argument("--repeats", type=int, default=51)
+    arguments = parser.parse_args()
+
+    cv2.setNumThreads(1)
+    counted, others = steps()
+    counted_ms = {name: cpu_ms(step, arguments.repeats) for name, step in counted.items()}
+    others_ms = {name: cpu_ms(step, arguments.repeats) for name, step in others.items()}
+    total_ms = sum(counted_ms.values())
+
+    print(f"| {WIDTH}x{HEIGHT} frame | CPU ms, median of {arguments.repeats} |\n|---|---|")
+    for name, value in [*counted_ms.items(), (f"**total** (budget {BUDGET_MS:g})", total_ms), *others_ms.items()]:
+        print(f"| {name} | {value:.2f} |")
+    report = json.dumps(
+        {
+            "benchmark": "ros_edge",
+            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
+            "versions": {"python": platform.python_version(), "numpy": np.__version__, "opencv": cv2.__version__},
+            "size": [HEIGHT, WIDTH],
+            "cpu_ms": counted_ms,
+            "beside_cpu_ms": others_ms,
+            "total_cpu_ms": total_ms,
+            "budget_cpu_ms": BUDGET_MS,
+        },
+        indent=2,
+    )
+    if arguments.out:
+        arguments.out.write_text(report + "\n")
+    else:
+        print(report)
+
+
+if __name__ == "__main__":
+    main()
