@@ -41,7 +41,7 @@ class Batch:
         images: `(N, H, W, 3)` uint8 RGB, the exact pixels behind `tensor`.
         original_sizes: `(N, 2)` int64 height and width of the images as given.
         processed_from_original: `(N, 3, 3)` float64, `K_processed = processed_from_original @ K_original`.
-        names: file paths or names, None when no image had one.
+        names: file paths or names, None unless every image has one.
     """
 
     tensor: torch.Tensor
@@ -88,13 +88,12 @@ def preprocess(
     cropped = [_crop(image, transform, height, width) for image, transform, _ in resized]
 
     pixels = np.stack([image for image, _ in cropped])
-    names = tuple(_name(image) for image in given)
     return Batch(
         tensor=normalise(pixels),
         images=pixels,
         original_sizes=np.array([size for _, _, size in resized], np.int64),
         processed_from_original=np.stack([transform for _, transform in cropped]),
-        names=names if any(names) else None,
+        names=image_names(given),
     )
 
 
@@ -193,6 +192,12 @@ def _to_8_bits(array: np.ndarray) -> np.ndarray:
     if not (low >= 0 and high <= 1):
         raise InputError(f"a float image holds values from {low:g} to {high:g}; give values in [0, 1] or uint8")
     return np.asarray(np.rint(array.astype(np.float32) * 255), np.uint8)
+
+
+def image_names(images: Iterable[ImageInput]) -> tuple[str, ...] | None:
+    """The path or name of every image, or None where one has none."""
+    names = tuple(_name(image) for image in images)
+    return names if all(names) else None
 
 
 def _name(image: ImageInput) -> str:

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`DepthAnything3`: a model with its weights, from images of a scene to a `Prediction`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from da3_core import weights
+from da3_core.device import choose_device
+from da3_core.errors import InputError
+from da3_core.export import check_request, export
+from da3_core.geometry.camera import check_extrinsics, check_intrinsics, normalise_trajectory
+from da3_core.network import build_network
+from da3_core.network.requests import check_layers, check_strategy
+from da3_core.options import InferenceOptions, Precision, ProcessResMethod, RefViewStrategy, WeightsLicence
+from da3_core.postprocessing import aligned_to_given_poses, in_metres, to_prediction, with_known_intrinsics
+from da3_core.precision import autocast_dtype, check_precision
+from da3_core.prediction import Prediction
+from da3_core.preprocessing import Batch, ImageInput, check_resize, image_names, list_images, preprocess
+from da3_core.presets import Preset, find_preset
+
+log = logging.getLogger(__name__)
+
+
+class DepthAnything3(nn.Module):
+    """Depth, confidence, camera poses and intrinsics from any number of views of one scene.
+
+    A torch module: `.to(device)`, `.cuda()` and `state_dict()` work as usual, and `model(images, ...)` is the network
+    itself on normalised tensors. `inference` takes and returns what people have: images and arrays.
+
+    Attributes:
+        preset: which model this is and what it can do.
+        model: the network.
+        precision: number format of the backbone, see `from_pretrained`.
+    """
+
+    def __init__(self, model_name: str = "da3-large", *, precision: Precision = "auto", **_config: object) -> None:
+        """Build a network with random weights; the first inference says so unless weights are loaded before.
+
+        Args:
+            model_name: a preset, e.g. `da3-small`, or its hub id.
+            precision: see `from_pretrained`.
+            **_config: what else the `config.json` of a checkpoint holds, all of it implied by `model_name`.
+        """
+        super().__init__()
+        check_precision(precision)
+        self.preset: Preset = find_preset(model_name)
+        self.precision: Precision = precision
+        self.model = build_network(self.preset)
+        self._has_weights = False
+        self._warned: set[str] = set()
+        self.register_load_state_dict_post_hook(_weights_were_loaded)  # type: ignore[no-untyped-call]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are now."""
+        return next(self.parameters()).device
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str] = "auto",
+        *,
+        weights_licence: WeightsLicence = "any",
+        precision: Precision = "auto",
+        device: str | torch.device | None = None,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+    ) -> DepthAnything3:
+        """Load a model with its weights.
+
+            model = DepthAnything3.from_pretrained("depth-anything/DA3-LARGE-1.1", device="cuda")
+            prediction = model.inference(["first.jpg", "second.jpg"])
+
+        Args:
+            source: one of
+                - a Hugging Face id such as `depth-anything/DA3-BASE`, downloaded once and then read from the cache
+                  (`HF_ENDPOINT` names a mirror, `HF_HUB_OFFLINE=1` forbids downloads),
+                - a folder with `config.json` and `model.safetensors`,
+                - the name of a preset, such as `da3-base`,
+                - `auto`, the default model,
+                - `untrained:<preset>`, the same random weights every time, to try the plumbing without a download.
+            weights_licence: `permissive` refuses weights that may not be used commercially.
+            precision: of the backbone; heads and camera maths always run in float32. `auto` is bfloat16 where the
+                hardware multiplies it natively and float32 elsewhere.
+            device: e.g. `cuda`, `cpu`, or `auto` for CUDA where there is one; None leaves the model on the CPU.
+            revision: branch, tag or commit on the hub.
+            cache_dir: where downloads are kept, instead of Hugging Face's own folder.
+            local_files_only: use what the cache holds, never the network.
+
+        Raises:
+            InputError: unknown model, refused licence, incomplete or damaged weights, no connection.
+        """
+        check_precision(precision)
+        target = None if device is None else choose_device(str(device))
+        loaded = weights.resolve(
+            source,
+            weights_licence=weights_licence,
+            revision=revision,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
+        model = weights.load(lambda: cls(loaded.preset.name, precision=precision), loaded)
+        return model if target is None else model.to(target)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write `config.json` and `model.safetensors`, which `from_pretrained(folder)` and other tools read."""
+        weights.save(self, self.preset, folder)
+
+    def forward(
+        self,
+        images: torch.Tensor,
+        extrinsics: torch.Tensor | None = None,
+        intrinsics: torch.Tensor | None = None,
+        *,
+        export_feat_layers: Collection[int] = (),
+        infer_gs: bool = False,
+        use_ray_pose: bool = False,
+        ref_view_strategy: RefViewStrategy = InferenceOptions.ref_view_strategy,
+    ) -> dict[str, Any]:
+        """The network alone, without resizing, pose normalisation, alignment or autocast.
+
+        Args:
+            images: `(B, N, 3, H, W)` float32, normalised, sides multiples of 14.
+            extrinsics: `(B, N, 4, 4)` world-to-camera of known cameras, used as they are; needs `intrinsics`.
+            intrinsics: `(B, N, 3, 3)` pixels of the images.
+
+        Returns:
+            `depth` `(B, N, H, W)` and, where the model has them, `depth_conf`, `extrinsics` `(B, N, 3, 4)`,
+            `intrinsics`, `sky` (raw), `gaussians`, `is_metric`, `scale_factor`; `aux` by name.
+        """
+        output: dict[str, Any] = self.model(
+            images,
+            extrinsics,
+            intrinsics,
+            export_feat_layers=export_feat_layers,
+            infer_gs=infer_gs,
+            use_ray_pose=use_ray_pose,
+            ref_view_strategy=ref_view_strategy,
+        )
+        return output
+
+    def inference(
+        self,
+        image: Iterable[ImageInput],
+        extrinsics: Any = None,
+        intrinsics: Any = None,
+        align_to_input_ext_scale: bool = InferenceOptions.align_to_input_ext_scale,
+        infer_gs: bool = False,
+        use_ray_pose: bool = InferenceOptions.use_ray_pose,
+        ref_view_strategy: RefViewStrategy = InferenceOptions.ref_view_strategy,
+        render_exts: Any = None,
+        render_ixts: Any = None,
+        render_hw: tuple[int, int] | None = None,
+        process_res: int = InferenceOptions.process_res,
+        process_res_method: ProcessResMethod = InferenceOptions.process_res_method,
+        export_dir: str | os.PathLike[str] | None = None,
+        export_format: str = "mini_npz",
+        export_feat_layers: Collection[int] | None = None,
+        conf_thresh_percentile: float = 40.0,
+        num_max_points: int = 1_000_000,
+        show_cameras: bool = True,
+        feat_vis_fps: int = 15,
+        export_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        apply_exif: bool = False,
+    ) -> Prediction:
+        """Depth and cameras of N images of one scene, and files of them if `export_dir` is given.
+
+        Args:
+            image: list of N paths, PIL images, RGB arrays or tensors, see `preprocessing.preprocess`.
+            extrinsics: `(N, 4, 4)` or `(N, 3, 4)` known rigid world-to-camera matrices; the network is conditioned on
+                them. Needs `intrinsics`.
+            intrinsics: `(N, 3, 3)` known intrinsics in pixels of the images as given. They become the result's, and
+                the estimated ones go to `aux["estimated_intrinsics"]`. Without `extrinsics` they do not influence the
+                network; they turn the depth of a metric model into metres.
+            align_to_input_ext_scale: given poses become the result's and depth takes their unit; False moves them
+                into the network's world and unit instead. See `postprocessing.aligned_to_given_poses`.
+            infer_gs: predict 3-D Gaussians too (giant and nested models).
+            use_ray_pose: cameras from the predicted rays instead of the camera decoder.
+            ref_view_strategy: how the view that others refer to is chosen among 3 and more without known poses.
+            render_exts: `(M, 4, 4)` world-to-camera of the frames of a `gs_video`.
+            render_ixts: `(M, 3, 3)` their intrinsics.
+            render_hw: their height and width.
+            process_res: the length in pixels that images are resized to.
+            process_res_method: whether that is the longer (`upper_bound_*`) or the shorter (`lower_bound_*`) side, and
+                whether sides become multiples of 14 by a `*_resize` or a `*_crop`.
+            export_dir: folder of the files; None writes none.
+            export_format: names of formats joined by hyphens.
+            export_feat_layers: backbone blocks whose features `(N, h, w, C)` go to `aux["feat_layer_<i>"]`.
+            conf_thresh_percentile, num_max_points, show_cameras, feat_vis_fps: options of the formats that have them.
+            export_kwargs: options by format, before those above.
+            apply_exif: turn pictures upright by their EXIF tag; intrinsics then refer to the upright picture.
+
+        Raises:
+            InputError: in one sentence, before any image is opened where that is possible.
+        """
+        images = list_images(image)
+        network_options = self._check_network_options(export_feat_layers, infer_gs, use_ray_pose, ref_view_strategy)
+        export_options = {
+            "export_kwargs": export_kwargs,
+            "conf_thresh_percentile": conf_thresh_percentile,
+            "num_max_points": num_max_points,
+            "show_cameras": show_cameras,
+            "feat_vis_fps": feat_vis_fps,
+            "render_exts": render_exts,
+            "render_ixts": render_ixts,
+            "render_hw": render_hw,
+        }
+        check_resize(process_res, process_res_method)
+        check_request(
+            export_format,
+            self.preset,
+            views=len(images),
+            intrinsics_known=intrinsics is not None,
+            infer_gs=infer_gs,
+            export_feat_layers=network_options["export_feat_layers"],
+            images_are_paths=image_names(images) is not None,
+            **export_options,
+        )
+        extrinsics, intrinsics = self._check_cameras(len(images), extrinsics, intrinsics)
+
+        batch = preprocess(images, process_res, process_res_method, apply_exif=apply_exif)
+        if intrinsics is not None:
+            intrinsics = batch.processed_from_original @ intrinsics
+
+        output = self._run(batch, extrinsics, intrinsics, network_options)
+
+        prediction = to_prediction(output, batch)
+        if intrinsics is not None:
+            prediction = with_known_intrinsics(prediction, intrinsics)
+        if self.preset.kind == "metric":
+            prediction = in_metres(prediction)
+        if extrinsics is not None:
+            prediction = aligned_to_given_poses(prediction, extrinsics, to_input_scale=align_to_input_ext_scale)
+
+        if export_dir is not None:
+            export(prediction, export_dir, export_format, **export_options)
+        return prediction
+
+    def _check_network_options(
+        self, layers: Collection[int] | None, infer_gs: bool, use_ray_pose: bool, ref_view_strategy: str
+    ) -> dict[str, Any]:
+        """Keyword arguments of the network; refuses what this model does not have."""
+        check_strategy(ref_view_strategy)
+        export_feat_layers = (layers,) if isinstance(layers, int) else tuple(layers or ())
+        check_layers(export_feat_layers, self.preset.depth_blocks)
+        if infer_gs and not self.preset.has_gaussians:
+            raise InputError(
+                f"{self.preset.name} predicts no Gaussians; use a giant or a nested model for infer_gs=True"
+            )
+        if use_ray_pose and not self.preset.has_poses:
+            raise InputError(f"{self.preset.name} predicts no rays; leave out use_ray_pose, or use an any-view model")
+        return {
+            "export_feat_layers": export_feat_layers,
+            "infer_gs": infer_gs,
+            "use_ray_pose": use_ray_pose,
+            "ref_view_strategy": ref_view_strategy,
+        }
+
+    def _check_cameras(
+        self, views: int, extrinsics: Any, intrinsics: Any
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Given cameras as arrays; refuses what cannot condition this model."""
+        if extrinsics is not None and not self.preset.has_poses:
+            raise InputError(
+                f"{self.preset.name} looks at every image by itself and takes no extrinsics; leave them out, "
+                "or use an any-view or a nested model"
+            )
+        if extrinsics is not None and intrinsics is None:
+            raise InputError("extrinsics came without intrinsics; conditioning on known cameras needs both")
+        return (
+            None if extrinsics is None else check_extrinsics(extrinsics, views),
+            None if intrinsics is None else check_intrinsics(intrinsics, views),
+        )
+
+    def _run(
+        self, batch: Batch, extrinsics: np.ndarray | None, intrinsics: np.ndarray | None, options: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The network's output for one scene, conditioned on its cameras if both halves of them are known."""
+        device = self.device
+        dtype = autocast_dtype(self.precision, device)
+        if not self._has_weights:
+            self._warn_once("%s has random weights, so its depth means nothing; load some by from_pretrained")
+        if self.preset.kind == "metric" and intrinsics is None:
+            self._warn_once("depth of %s is in metres only with known intrinsics, and none were given")
+        known: list[torch.Tensor] = []
+        if extrinsics is not None and intrinsics is not None:
+            cameras = (normalise_trajectory(extrinsics), intrinsics)
+            known = [torch.from_numpy(camera)[None].to(device, torch.float32) for camera in cameras]
+
+        try:
+            with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+                output: dict[str, Any] = self(batch.tensor.to(device), *known, **options)
+                return output
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        # Only here, past the exception and its traceback, are the tensors of the failed run free.
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        views, height, width = batch.images.shape[:3]
+        raise InputError(
+            f"not enough memory on {device} for {views} views of {width} x {height} pixels; "
+            "give fewer views or a smaller process_res"
+        )
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            log.warning(message, self.preset.name)
+
+
+def _weights_were_loaded(model: DepthAnything3, _: object) -> None:
+    model._has_weights = True
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    typed = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
+    return typed or "can't allocate memory" in str(error) or "not enough memory" in str(error)

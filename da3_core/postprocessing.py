@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what the network returns to a `Prediction`, and what known cameras change in it: intrinsics, metres, poses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from da3_core.geometry.camera import invert_rigid, to_homogeneous
+from da3_core.geometry.similarity import align_trajectories
+from da3_core.prediction import Prediction
+
+if TYPE_CHECKING:
+    import torch
+
+    from da3_core.preprocessing import Batch
+
+SKY_THRESHOLD = 0.5  # of the raw sky output, which is 0 where the network sees none
+CANONICAL_FOCAL_LENGTH = 300  # pixels; metric networks predict metres for a camera of this focal length
+
+log = logging.getLogger(__name__)
+
+
+def to_prediction(output: Mapping[str, Any], batch: Batch) -> Prediction:
+    """The first scene of a network's output, as arrays, with the images it belongs to."""
+    sky, extrinsics = _array(output, "sky"), _array(output, "extrinsics")
+    scale_factor = output.get("scale_factor")
+    return Prediction(
+        depth=_to_numpy(output["depth"]),
+        is_metric=int(output.get("is_metric", 0)),
+        conf=_array(output, "depth_conf"),
+        sky=None if sky is None else sky >= SKY_THRESHOLD,
+        extrinsics=None if extrinsics is None else to_homogeneous(extrinsics),
+        intrinsics=_array(output, "intrinsics"),
+        processed_images=batch.images,
+        gaussians=output.get("gaussians"),
+        aux={name: _to_numpy(features) for name, features in output.get("aux", {}).items()},
+        scale_factor=None if scale_factor is None else float(scale_factor),
+        original_sizes=batch.original_sizes,
+        processed_from_original=batch.processed_from_original,
+        image_names=batch.names,
+    )
+
+
+def with_known_intrinsics(prediction: Prediction, intrinsics: np.ndarray) -> Prediction:
+    """`intrinsics` `(N, 3, 3)` of the processed images in place of estimated ones, which go to `aux`."""
+    aux = dict(prediction.aux)
+    if prediction.intrinsics is not None:
+        aux["estimated_intrinsics"] = prediction.intrinsics
+    return replace(prediction, intrinsics=intrinsics.astype(np.float32), aux=aux)
+
+
+def in_metres(prediction: Prediction) -> Prediction:
+    """Depth of a metric model, which holds for a focal length of 300 pixels, in metres for its actual intrinsics.
+
+    `metres = raw * (fx + fy) / 2 / 300` with focal lengths in pixels of the processed image; `aux["raw_depth"]` keeps
+    the raw depth. Without intrinsics the prediction stays as it is.
+    """
+    if prediction.intrinsics is None:
+        return prediction
+    focal_length = prediction.intrinsics[:, [0, 1], [0, 1]].mean(axis=1)
+    metres = prediction.depth * (focal_length / CANONICAL_FOCAL_LENGTH)[:, None, None]
+    return replace(prediction, depth=metres, is_metric=1, aux={**prediction.aux, "raw_depth": prediction.depth})
+
+
+def aligned_to_given_poses(prediction: Prediction, extrinsics: np.ndarray, *, to_input_scale: bool) -> Prediction:
+    """Prediction and given camera poses brought into one world.
+
+    A similarity is fitted that takes the given camera centres to the predicted ones. `aux["pose_alignment"]` tells its
+    scale, its residual in the given unit and the views it rests on; `aux["estimated_extrinsics"]` keeps the network's
+    own poses.
+
+    Args:
+        extrinsics: `(N, 4, 4)` given world-to-camera.
+        to_input_scale: True puts depth into the unit of the given poses, which become the result's. The result is then
+            not called metric, whatever the model, since only the caller knows that unit. False leaves depth alone and
+            moves the given poses into the world and the unit of the prediction.
+    """
+    assert prediction.extrinsics is not None
+    given, predicted = invert_rigid(extrinsics.astype(np.float64)), invert_rigid(prediction.extrinsics)
+    alignment = align_trajectories(given, predicted, float(np.finfo(extrinsics.dtype).eps))
+    if alignment.method == "rotation_only":
+        log.warning("the given cameras have no baseline, so they set no scale: depth keeps the scale of the model")
+    aux = {**prediction.aux, "pose_alignment": alignment, "estimated_extrinsics": prediction.extrinsics}
+    if not to_input_scale:
+        moved = alignment.target_from_source.transform_camera(given)
+        return replace(prediction, extrinsics=invert_rigid(moved).astype(np.float32), aux=aux)
+    return replace(
+        prediction,
+        depth=prediction.depth / np.float32(alignment.scale),
+        is_metric=prediction.is_metric if alignment.method == "rotation_only" else 0,
+        extrinsics=extrinsics.astype(np.float32),
+        aux=aux,
+    )
+
+
+def _array(output: Mapping[str, Any], name: str) -> np.ndarray | None:
+    return _to_numpy(output[name]) if output.get(name) is not None else None
+
+
+def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """The first scene of a `(B, N, ...)` tensor on any device as float32."""
+    return np.asarray(tensor[0].float().cpu().numpy())
