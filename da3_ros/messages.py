@@ -173,7 +173,10 @@ def compressed_to_rgb(message: CompressedImage) -> np.ndarray:
     """
     compressed_size(message)
     data = np.frombuffer(message.data, np.uint8)
-    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        bgr = None
     if bgr is None:
         raise RefusedMessage("undecodable", _damaged(message))
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
@@ -193,7 +196,7 @@ def compressed_size(message: CompressedImage) -> tuple[int, int]:
         )
     try:
         width, height = PIL.Image.open(io.BytesIO(data[:HEAD_BYTES])).size
-    except OSError as error:
+    except (OSError, PIL.Image.DecompressionBombError) as error:
         raise RefusedMessage("undecodable", _damaged(message)) from error
     return height, width
 

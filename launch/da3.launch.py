@@ -7,8 +7,7 @@ Every parameter of the node is an argument of the same name; it overrides the pa
 import os
 from pathlib import Path
 
-from launch import LaunchContext, LaunchDescription
-from launch.action import Action
+from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -63,7 +62,7 @@ def _start(context: LaunchContext) -> list[Action]:
         name="da3",
         namespace=arguments["namespace"],
         output="screen",
-        parameters=[arguments["params_file"], _typed(overrides)],
+        parameters=[arguments["params_file"], *_typed(overrides)],
         remappings=_remappings(arguments["image"], arguments["camera_info"]),
     )
     rviz = Node(
@@ -72,17 +71,15 @@ def _start(context: LaunchContext) -> list[Action]:
         name="rviz",
         namespace=arguments["namespace"],
         arguments=["-d", str(CONFIG / "da3.rviz"), "-f", overrides.get("map_frame", TABLE["map_frame"].default)],
-        parameters=[_typed({name: overrides[name] for name in ("use_sim_time",) if name in overrides})],
+        parameters=_typed({name: overrides[name] for name in ("use_sim_time",) if name in overrides}),
     )
     return [*_dds_profile(arguments["dds_profile"]), node, *([rviz] if _is_true(arguments, "rviz") else [])]
 
 
-def _typed(values: dict) -> dict:
-    """Text marked as text: launch would otherwise read `1` or `true` in it as a number or a truth value."""
-    return {
-        name: ParameterValue(value, value_type=str) if isinstance(value, str) else value
-        for name, value in values.items()
-    }
+def _typed(values: dict) -> list[dict]:
+    """Nothing, or a set of parameters with text marked as text: launch would read `1` in it as a number."""
+    marked = {k: ParameterValue(v, value_type=str) if isinstance(v, str) else v for k, v in values.items()}
+    return [marked] if marked else []
 
 
 def _remappings(image: str, camera_info: str) -> list[tuple[str, str]]:

@@ -56,8 +56,8 @@ def test_grey_encodings_repeat_the_value(encoding, padding):
 
 @pytest.mark.parametrize("big_endian", [False, True])
 def test_mono16_is_scaled_over_its_whole_range_in_both_byte_orders(big_endian):
-    grey = np.array([[0, 257, 256 * 257 - 257], [65535, 128 * 257, 0]], np.uint16)
-    expected = np.array([[0, 1, 255], [255, 128, 0]], np.uint8)
+    grey = np.array([[0, 1000, 65279], [65535, 0x1234, 129]], np.uint16)
+    expected = np.array([[0, 4, 254], [255, 18, 1]], np.uint8)  # divided by 257
     assert np.array_equal(image_to_rgb(image(grey, "mono16", 2, big_endian))[..., 1], expected)
 
 
@@ -152,6 +152,22 @@ def test_cut_off_pictures_are_refused(extension):
     with pytest.raises(RefusedMessage, match="breaks off") as refusal:
         messages.compressed_to_rgb(message)
     assert refusal.value.kind == "truncated"
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png"])
+def test_damaged_pictures_are_refused_or_decoded_but_nothing_else(extension):
+    rng = np.random.default_rng(1)
+    whole = compressed(extension, rng.integers(0, 255, (40, 56, 3), dtype=np.uint8))
+    refused = 0
+    for _ in range(150):
+        message = CompressedImage(format=whole.format, data=whole.data)
+        for place in rng.integers(4, len(whole.data), 3):
+            message.data[place] = int(rng.integers(0, 256))
+        try:
+            assert messages.compressed_to_rgb(message).ndim == 3
+        except RefusedMessage:
+            refused += 1
+    assert refused > 0
 
 
 @pytest.mark.parametrize(
