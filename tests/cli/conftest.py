@@ -9,8 +9,6 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-SMALL = ("--model-dir", "untrained:da3-small", "--process-res", "70", "--device", "cpu")
-
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
