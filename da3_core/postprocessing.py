@@ -12,7 +12,7 @@ import numpy as np
 
 from da3_core.geometry.camera import invert_rigid, to_homogeneous
 from da3_core.geometry.similarity import align_trajectories
-from da3_core.prediction import Prediction
+from da3_core.prediction import Gaussians, Prediction
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 def to_prediction(output: Mapping[str, Any], batch: Batch) -> Prediction:
     """The first scene of a network's output, as arrays, with the images it belongs to."""
     sky, extrinsics = _array(output, "sky"), _array(output, "extrinsics")
-    scale_factor = output.get("scale_factor")
+    gaussians, scale_factor = output.get("gaussians"), output.get("scale_factor")
     return Prediction(
         depth=_to_numpy(output["depth"]),
         is_metric=int(output.get("is_metric", 0)),
@@ -37,7 +37,7 @@ def to_prediction(output: Mapping[str, Any], batch: Batch) -> Prediction:
         extrinsics=None if extrinsics is None else to_homogeneous(extrinsics),
         intrinsics=_array(output, "intrinsics"),
         processed_images=batch.images,
-        gaussians=output.get("gaussians"),
+        gaussians=None if gaussians is None else Gaussians(**gaussians),
         aux={name: _to_numpy(features) for name, features in output.get("aux", {}).items()},
         scale_factor=None if scale_factor is None else float(scale_factor),
         original_sizes=batch.original_sizes,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Gaussians:
     """3-D Gaussians, one per pixel and view, `G = N*H*W` in (view, row, column) order; tensors on the model's device.
 
-    The world frame and unit are those of the network, before any metric scale or alignment (model.md 13.4).
+    The world frame and unit are those of the network, before any metric scale or alignment.
 
     Attributes:
         means: `(1, G, 3)`.
@@ -47,19 +47,22 @@ class Prediction:
 
     Attributes:
         depth: `(N, H, W)` float32 z-depth; metres when `is_metric`, else the model's unit.
-        is_metric: 1 when `depth` and `extrinsics` are in metres, else 0.
+        is_metric: 1 when `depth` and `extrinsics` are known to be in metres, else 0: also where they took the unit of
+            given poses, which only the caller knows.
         conf: `(N, H, W)` float32, at least 1, higher is better, not a probability; None for mono and metric models.
         sky: `(N, H, W)` bool; None for models without a sky head.
         extrinsics: `(N, 4, 4)` float32 world-to-camera; None where the model knows no poses.
         intrinsics: `(N, 3, 3)` float32, pixels of the processed image; None where unknown.
         processed_images: `(N, H, W, 3)` uint8 RGB, the pixels that the network saw.
         gaussians: 3-D Gaussians, when asked for and the model has them.
-        aux: everything else by name, e.g. `feat_layer_5` `(N, H/14, W/14, C)` float32, `pose_alignment`.
+        aux: everything else by name: `feat_layer_<i>` `(N, H/14, W/14, C)` float32; with given poses `pose_alignment`
+            (a `TrajectoryAlignment`) and `estimated_extrinsics`; with given intrinsics `estimated_intrinsics`;
+            `raw_depth` of a metric model whose depth was brought to metres.
         scale_factor: metres per network unit that nested models found and already applied; else None.
         original_sizes: `(N, 2)` int64, height and width of the images as given.
         processed_from_original: `(N, 3, 3)` float64, takes pixel coordinates of an image as given to the processed
             image (a scale and a crop), so `K_processed = processed_from_original @ K_original`.
-        image_names: `N` file paths or names; None when images came as arrays.
+        image_names: `N` file paths or names; None unless every image has one.
     """
 
     depth: np.ndarray

@@ -402,6 +402,7 @@ def test_the_model_is_a_torch_module_wherever_it_is_moved(model: DepthAnything3)
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_model_may_move_between_calls() -> None:
     model = DepthAnything3.from_pretrained("untrained:da3-small", precision="float32")
     there = model.inference(images(3), **SMALL)

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `inference` makes of models other than plain any-view ones, on small networks of the same build."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from da3_core import DepthAnything3, InputError
+from da3_core.network.any_view import AnyViewNetwork
+from da3_core.network.config import AnyViewConfig, BackboneConfig, HeadConfig, MonocularConfig, NestedConfig
+from da3_core.network.monocular import MonocularNetwork
+from da3_core.network.nested import NestedNetwork
+from da3_core.network.untrained import initialise_untrained
+from da3_core.preprocessing import preprocess
+
+HEIGHT, WIDTH = 70, 98
+SMALL = {"process_res": WIDTH}
+HEAD = HeadConfig((16, 16, 16, 16), features=16)
+ANY_VIEW = AnyViewConfig(
+    BackboneConfig(128, depth=12, feed_forward="mlp", hidden=256, out_layers=(5, 7, 9, 11), joint_from=4),
+    HEAD,
+    gaussians=True,
+)
+MONOCULAR = MonocularConfig(
+    BackboneConfig(128, depth=12, feed_forward="mlp", hidden=256, out_layers=(2, 5, 8, 11), joint_from=None),
+    HEAD,
+)
+
+
+def small(name: str) -> DepthAnything3:
+    """A model that is `name` in all but the size of its network."""
+    with torch.device("meta"):
+        model = DepthAnything3(name, precision="float32")
+    if model.preset.kind == "any-view":
+        model.model = AnyViewNetwork(ANY_VIEW)
+    elif model.preset.kind == "nested":
+        model.model = NestedNetwork(NestedConfig(ANY_VIEW, MONOCULAR))
+    else:
+        model.model = MonocularNetwork(MONOCULAR)
+    initialise_untrained(model)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def giant() -> DepthAnything3:
+    return small("da3-giant")
+
+
+@pytest.fixture(scope="module")
+def mono() -> DepthAnything3:
+    return small("da3mono-large")
+
+
+@pytest.fixture
+def metric() -> DepthAnything3:
+    return small("da3metric-large")
+
+
+@pytest.fixture(scope="module")
+def nested() -> DepthAnything3:
+    return small("da3nested-giant-large-1.1")
+
+
+def images(count: int, factor: int = 1) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    cells = random.integers(0, 256, (count, HEIGHT // 14, WIDTH // 14, 3), np.uint8)
+    return list(cells.repeat(14 * factor, axis=1).repeat(14 * factor, axis=2))
+
+
+def raw_output(model: DepthAnything3, given: list[np.ndarray], **options: object) -> dict:
+    with torch.inference_mode():
+        return model(preprocess(given, WIDTH).tensor, **options)
+
+
+def test_mono_gives_depth_and_sky_and_nothing_it_does_not_know(mono: DepthAnything3, tmp_path: Path) -> None:
+    given = images(2)
+    prediction = mono.inference(given, **SMALL, export_dir=tmp_path, export_feat_layers=[3])
+    output = raw_output(mono, given)
+    np.testing.assert_array_equal(prediction.depth, output["depth"][0])
+    np.testing.assert_array_equal(prediction.sky, output["sky"][0] >= 0.5)
+    assert prediction.sky.dtype == bool
+    assert 0 < prediction.sky.mean() < 1, "both classes, or this shows nothing"
+    assert prediction.conf is prediction.extrinsics is prediction.intrinsics is prediction.scale_factor is None
+    assert prediction.is_metric == 0
+    assert prediction.aux["feat_layer_3"].shape == (2, HEIGHT // 14, WIDTH // 14, 128)
+    stored = np.load(tmp_path / "exports/mini_npz/results.npz")
+    np.testing.assert_array_equal(stored["sky"], prediction.sky)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"extrinsics": [np.eye(4)], "intrinsics": [np.eye(3)]}, "da3mono-large.*takes no extrinsics"),
+        ({"use_ray_pose": True}, "da3mono-large predicts no rays"),
+        ({"infer_gs": True}, "da3mono-large predicts no Gaussians"),
+        ({"export_format": "glb"}, "da3mono-large.*glb"),
+    ],
+)
+def test_mono_refuses_what_needs_cameras(mono: DepthAnything3, arguments: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        mono.inference(["absent.png"], **arguments)
+
+
+def test_metric_depth_is_metres_only_with_known_intrinsics(
+    metric: DepthAnything3, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = images(2, factor=2)
+    with caplog.at_level(logging.WARNING):
+        raw = metric.inference(given, **SMALL)
+        metric.inference(given, **SMALL)
+    assert caplog.text.count("known intrinsics") == 1
+    assert (raw.is_metric, raw.intrinsics) == (0, None)
+
+    intrinsics = np.stack([np.diag([500.0, 700, 1]), np.diag([200.0, 400, 1])])  # of images twice the processed size
+    result = metric.inference(given, intrinsics=intrinsics, **SMALL)
+    np.testing.assert_allclose(result.depth, raw.depth * np.array([300 / 300, 150 / 300])[:, None, None], rtol=1e-6)
+    np.testing.assert_allclose(result.intrinsics[:, 0, 0], [250, 100])
+    np.testing.assert_array_equal(result.aux["raw_depth"], raw.depth)
+    assert result.is_metric == 1
+
+
+def test_nested_reports_metres_and_sky(nested: DepthAnything3) -> None:
+    given = images(3)
+    prediction = nested.inference(given, **SMALL)
+    output = raw_output(nested, given)
+    assert type(prediction.is_metric) is int
+    assert type(prediction.scale_factor) is float
+    assert prediction.is_metric == 1
+    np.testing.assert_array_equal(prediction.depth, output["depth"][0])
+    np.testing.assert_array_equal(prediction.sky, output["sky"][0] >= 0.5)
+    with torch.inference_mode():
+        unscaled = nested.model.da3(preprocess(given, WIDTH).tensor)
+    np.testing.assert_allclose(
+        prediction.extrinsics[:, :3, 3], unscaled["extrinsics"][0, :, :, 3] * prediction.scale_factor, rtol=1e-5
+    )
+
+
+def test_nested_keeps_metres_when_one_view_has_a_known_pose(nested: DepthAnything3) -> None:
+    intrinsics = np.array([[[80.0, 0, 49], [0, 80, 35], [0, 0, 1]]])
+    one = nested.inference(images(1), np.eye(4)[None], intrinsics, **SMALL)
+    assert (one.is_metric, one.aux["pose_alignment"].method) == (1, "rotation_only")
+    np.testing.assert_array_equal(one.extrinsics[0], np.eye(4))
+    two = np.tile(np.eye(4), (2, 1, 1))
+    two[1, 0, 3] = -1
+    pair = nested.inference(images(2), two, intrinsics.repeat(2, 0), **SMALL)
+    assert (pair.is_metric, pair.aux["pose_alignment"].method) == (0, "scale_only")
+
+
+def test_gaussians_only_on_request(giant: DepthAnything3) -> None:
+    given = images(2)
+    assert giant.inference(given, **SMALL).gaussians is None
+    gaussians = giant.inference(given, **SMALL, infer_gs=True).gaussians
+    count = 2 * HEIGHT * WIDTH
+    shapes = {name: tuple(getattr(gaussians, name).shape) for name in vars(gaussians)}
+    assert shapes == {
+        "means": (1, count, 3),
+        "scales": (1, count, 3),
+        "rotations": (1, count, 4),
+        "harmonics": (1, count, 3, 9),
+        "opacities": (1, count),
+    }
+    torch.testing.assert_close(gaussians.means, raw_output(giant, given, infer_gs=True)["gaussians"]["means"])
+
+
+@pytest.mark.parametrize("name", ["giant", "nested"])
+def test_cameras_from_rays(name: str, request: pytest.FixtureRequest) -> None:
+    model, given = request.getfixturevalue(name), images(2)
+    decoded = model.inference(given, **SMALL)
+    first, second = (model.inference(given, **SMALL, use_ray_pose=True) for _ in range(2))
+    np.testing.assert_array_equal(first.extrinsics, second.extrinsics)
+    np.testing.assert_array_equal(first.intrinsics, second.intrinsics)
+    assert (decoded.intrinsics[:, 0, 2] == WIDTH / 2).all()
+    assert (first.intrinsics[:, 0, 2] != WIDTH / 2).all(), "rays tell the principal point"
+    rotation = first.extrinsics[:, :3, :3]
+    np.testing.assert_allclose(rotation @ rotation.transpose(0, 2, 1), np.tile(np.eye(3), (2, 1, 1)), atol=1e-4)
