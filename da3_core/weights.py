@@ -51,7 +51,7 @@ def resolve(
     *,
     weights_licence: WeightsLicence = "any",
     revision: str | None = None,
-    cache_dir: str | Path | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
 ) -> LoadedWeights:
     """Find weights; what is on the hub and not yet in its cache is downloaded with a progress bar.
@@ -70,7 +70,7 @@ def resolve(
     if weights_licence not in get_args(WeightsLicence):
         raise InputError(f"weights_licence is {weights_licence!r}: use one of {', '.join(get_args(WeightsLicence))}")
     name = os.fspath(source)
-    hub = _Hub(revision, cache_dir, local_files_only)
+    hub = _Hub(revision, None if cache_dir is None else Path(cache_dir), local_files_only)
     path: Path | None
     if name.startswith(_UNTRAINED):
         preset, path = find_preset(name.removeprefix(_UNTRAINED)), None
@@ -114,7 +114,7 @@ class _Hub:
     """Files of the Hugging Face hub: from the cache if they are there, else over the network."""
 
     revision: str | None
-    cache_dir: str | Path | None
+    cache_dir: Path | None
     local_files_only: bool
 
     def fetch(self, repository: str, file: str) -> Path:

@@ -21,5 +21,13 @@ def build_network(preset: Preset) -> nn.Module:
     ref_view_strategy="saddle_balanced")` takes normalised images (B, N, 3, H, W) and returns a dict of tensors.
     """
     from da3_core.network.any_view import AnyViewNetwork
+    from da3_core.network.config import AnyViewConfig, MonocularConfig
+    from da3_core.network.monocular import MonocularNetwork
+    from da3_core.network.nested import NestedNetwork
 
-    return AnyViewNetwork(preset.network).eval()
+    config = preset.network
+    if isinstance(config, AnyViewConfig):
+        return AnyViewNetwork(config).eval()
+    if isinstance(config, MonocularConfig):
+        return MonocularNetwork(config).eval()
+    return NestedNetwork(config).eval()

@@ -6,13 +6,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from da3_core.network.camera import CameraDecoder, CameraEncoder
-from da3_core.network.config import PATCH_SIZE, AnyViewConfig, ReferenceViewStrategy
+from da3_core.network.config import AnyViewConfig, RefViewStrategy
 from da3_core.network.dpt import DualDpt, decode_views
-from da3_core.network.requests import check_cameras, check_images, check_layers, check_strategy
+from da3_core.network.gaussian import GaussianDpt, place_gaussians
+from da3_core.network.precision import full_precision
+from da3_core.network.ray_pose import cameras_from_rays
+from da3_core.network.requests import check_cameras, check_gaussians, check_images, check_layers, check_strategy
 from da3_core.network.vit import Backbone, Features, ViewTokens
 
 
@@ -32,6 +34,8 @@ class AnyViewNetwork(nn.Module):
         self.head = DualDpt(width, config.head)
         self.cam_enc = CameraEncoder(config.backbone.width)
         self.cam_dec = CameraDecoder(width)
+        if config.gaussians:
+            self.gs_head = GaussianDpt(width, config.head)
 
     def forward(
         self,
@@ -42,7 +46,7 @@ class AnyViewNetwork(nn.Module):
         export_feat_layers: Collection[int] = (),
         infer_gs: bool = False,
         use_ray_pose: bool = False,
-        ref_view_strategy: ReferenceViewStrategy = "saddle_balanced",
+        ref_view_strategy: RefViewStrategy = "saddle_balanced",
         export_rays: bool = False,
     ) -> dict[str, Any]:
         """Depth and cameras of every view.
@@ -60,7 +64,7 @@ class AnyViewNetwork(nn.Module):
         Returns:
             `depth`, `depth_conf` (B, N, H, W); `extrinsics` (B, N, 3, 4) world-to-camera; `intrinsics` (B, N, 3, 3);
             `aux` with `feat_layer_<i>` (B, N, h, w, C) for each layer asked for; where asked for `ray`
-            (B, N, 8h, 8w, 6), direction and origin, `ray_conf` (B, N, 8h, 8w).
+            (B, N, 8h, 8w, 6), direction and origin, `ray_conf` (B, N, 8h, 8w), and `gaussians`.
 
         Raises:
             InputError: shapes, layers or strategy are not as above.
@@ -69,15 +73,23 @@ class AnyViewNetwork(nn.Module):
         check_cameras(images, extrinsics, intrinsics)
         check_layers(export_feat_layers, self.backbone.config.depth)
         check_strategy(ref_view_strategy)
+        check_gaussians(infer_gs, hasattr(self, "gs_head"))
 
         views = self.embed_views(images, export_feat_layers)
         features = self.join_views(
             views, extrinsics, intrinsics, ref_view_strategy=ref_view_strategy, export_feat_layers=export_feat_layers
         )
         output: dict[str, Any] = self.decode_depth(features, rays=export_rays or use_ray_pose)
-        output["extrinsics"], output["intrinsics"] = self.decode_cameras(features)
-        output["aux"] = {f"feat_layer_{i}": x.unflatten(2, features.grid) for i, x in features.exported.items()}
-        return output
+        if use_ray_pose:
+            cameras = cameras_from_rays(output["ray"], output["ray_conf"], features.image_size)
+        else:
+            cameras = self.decode_cameras(features)
+        output["extrinsics"], output["intrinsics"] = cameras
+        if infer_gs:
+            output["gaussians"] = self.decode_gaussians(features, images, output["depth"], cameras, extrinsics)
+        if not export_rays:
+            output = {name: value for name, value in output.items() if name not in ("ray", "ray_conf")}
+        return output | {"aux": features.aux()}
 
     def embed_views(self, images: Tensor, export_feat_layers: Collection[int] = ()) -> ViewTokens:
         """What the backbone makes of each view by itself."""
@@ -89,14 +101,14 @@ class AnyViewNetwork(nn.Module):
         extrinsics: Tensor | None = None,
         intrinsics: Tensor | None = None,
         *,
-        ref_view_strategy: ReferenceViewStrategy = "saddle_balanced",
+        ref_view_strategy: RefViewStrategy = "saddle_balanced",
         export_feat_layers: Collection[int] = (),
     ) -> Features:
         """Let views meet, led by their known cameras or by a reference view."""
         camera_tokens = None
         if extrinsics is not None and intrinsics is not None:
             with full_precision(views.tokens):
-                camera_tokens = self.cam_enc(extrinsics.float(), intrinsics.float(), image_size(views))
+                camera_tokens = self.cam_enc(extrinsics.float(), intrinsics.float(), views.image_size)
         return self.backbone.join_views(
             views, camera_tokens, ref_view_strategy=ref_view_strategy, export_layers=export_feat_layers
         )
@@ -105,19 +117,24 @@ class AnyViewNetwork(nn.Module):
         self, features: Features, *, views: slice | Tensor = slice(None), rays: bool = False
     ) -> dict[str, Tensor]:
         """`depth`, `depth_conf` and, if asked for, `ray`, `ray_conf` of all views or some of them."""
+        maps = [tokens[:, views] for tokens in features.maps]
         with full_precision(features.camera_tokens):
-            return decode_views(self.head, *(x[:, views] for x in features.maps), grid=features.grid, rays=rays)
+            return decode_views(self.head, *maps, grid=features.grid, rays=rays)
 
     def decode_cameras(self, features: Features) -> tuple[Tensor, Tensor]:
         """World-to-camera transforms (B, N, 3, 4) and intrinsics (B, N, 3, 3) of all views."""
         with full_precision(features.camera_tokens):
-            return self.cam_dec(features.camera_tokens, image_size(features))
+            return self.cam_dec(features.camera_tokens, features.image_size)
 
-
-def full_precision(like: Tensor) -> torch.autocast:
-    """A context without autocast on the device of a tensor."""
-    return torch.autocast(like.device.type, enabled=False)
-
-
-def image_size(tokens: ViewTokens | Features) -> tuple[int, int]:
-    return PATCH_SIZE * tokens.grid[0], PATCH_SIZE * tokens.grid[1]
+    def decode_gaussians(
+        self,
+        features: Features,
+        images: Tensor,
+        depth: Tensor,
+        cameras: tuple[Tensor, Tensor],
+        given_extrinsics: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Gaussians of all views, placed by their depth and predicted cameras, see `place_gaussians`."""
+        with full_precision(images):
+            values = decode_views(self.gs_head, *features.maps, images, grid=features.grid)
+            return place_gaussians(values["raw"], values["opacity"], depth, *cameras, given_extrinsics)

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from da3_core.network.attention import Block, Mlp
+from da3_core.network.config import Size
 
 _MIN_TANGENT = 1e-6
 _ENCODER_BLOCKS, _ENCODER_HEADS = 4, 16
-
-Size = tuple[int, int]
 
 
 def invert_rigid(transform: Tensor) -> Tensor:

@@ -8,7 +8,13 @@ PATCH_SIZE = 14
 HEAD_WIDTH = 64  # channels of an attention head of the backbone
 
 FeedForward = Literal["mlp", "swiglu"]
-ReferenceViewStrategy = Literal["saddle_balanced", "saddle_sim_range", "first", "middle"]
+Size = tuple[int, int]
+RefViewStrategy = Literal["saddle_balanced", "saddle_sim_range", "first", "middle"]
+
+
+def image_size_of(grid: Size) -> Size:
+    """Height and width in pixels of an image of h x w patches."""
+    return PATCH_SIZE * grid[0], PATCH_SIZE * grid[1]
 
 
 @dataclass(frozen=True)

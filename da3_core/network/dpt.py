@@ -14,14 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from da3_core.network.config import PATCH_SIZE, HeadConfig
+from da3_core.network.config import HeadConfig, Size, image_size_of
 
 _MAX_RESIZED = 1_610_612_736  # elements that one bilinear resize may write before a 32-bit index overflows on a GPU
 _VIEWS_AT_A_TIME = 8
 _UV_STRENGTH = 0.1
 _UV_BASE = 100.0
-
-Size = tuple[int, int]
 
 
 def resize(x: Tensor, size: Size) -> Tensor:
@@ -120,7 +118,7 @@ class Dpt(nn.Module):
 
     def pyramid(self, maps: Sequence[Tensor], grid: Size) -> list[Tensor]:
         """Token maps (V, P, D) to levels (V, F, ., .) of 4, 2, 1 and 1/2 times the patch grid."""
-        image_size = (PATCH_SIZE * grid[0], PATCH_SIZE * grid[1])
+        image_size = image_size_of(grid)
         levels = []
         for k, tokens in enumerate(maps):
             level = self.projects[k](tokens.mT.unflatten(2, grid))
@@ -184,7 +182,7 @@ class DualDpt(Dpt):
 
         A ray is its direction, not normalised, and its origin, in the world frame.
         """
-        image_size = (PATCH_SIZE * grid[0], PATCH_SIZE * grid[1])
+        image_size = image_size_of(grid)
         levels = self.pyramid([self.norm(tokens) for tokens in maps], grid)
         values = self.scratch["output_conv2"](add_uv(self.neck(levels, image_size), image_size))
         outputs = {"depth": values[:, 0].exp(), "depth_conf": values[:, 1].exp() + 1}

@@ -6,10 +6,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from da3_core.network.config import ReferenceViewStrategy
+from da3_core.network.config import RefViewStrategy
 
 
-def choose_reference(class_tokens: Tensor, strategy: ReferenceViewStrategy) -> Tensor:
+def choose_reference(class_tokens: Tensor, strategy: RefViewStrategy) -> Tensor:
     """Index (B,) of the reference view, from the class tokens (B, N, C) of all views.
 
     `saddle_balanced` takes the view that is the most middling in its likeness to the others, the length of its token

@@ -9,7 +9,7 @@ from typing import get_args
 from torch import Tensor
 
 from da3_core.errors import InputError
-from da3_core.network.config import PATCH_SIZE, ReferenceViewStrategy
+from da3_core.network.config import PATCH_SIZE, RefViewStrategy
 
 
 def check_images(images: Tensor) -> None:
@@ -44,6 +44,12 @@ def check_cameras(images: Tensor, extrinsics: Tensor | None, intrinsics: Tensor 
 
 def check_strategy(ref_view_strategy: str) -> None:
     """Refuse unknown names of a reference-view strategy."""
-    known = get_args(ReferenceViewStrategy)
+    known = get_args(RefViewStrategy)
     if ref_view_strategy not in known:
         raise InputError(f"unknown ref_view_strategy {ref_view_strategy!r}: use one of {', '.join(known)}")
+
+
+def check_gaussians(wanted: bool, has_head: bool) -> None:
+    """Refuse Gaussians of a network that has no head for them."""
+    if wanted and not has_head:
+        raise InputError("infer_gs was asked of a model without a Gaussian head: use da3-giant or a nested model")

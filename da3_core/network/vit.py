@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from da3_core.network.attention import Block, rotary_table, rotate, rotate_across
-from da3_core.network.config import HEAD_WIDTH, PATCH_SIZE, BackboneConfig, ReferenceViewStrategy
+from da3_core.network.config import HEAD_WIDTH, PATCH_SIZE, BackboneConfig, RefViewStrategy, Size, image_size_of
 from da3_core.network.reference_view import choose_reference, reference_first, reorder
 
 _TABLE_SIDE = 37  # the position table was learned on 37 x 37 patches, an image of 518 x 518
@@ -38,7 +38,11 @@ class ViewTokens:
     tokens: Tensor
     class_tokens: Tensor
     kept: dict[int, Tensor]
-    grid: tuple[int, int]
+    grid: Size
+
+    @property
+    def image_size(self) -> Size:
+        return image_size_of(self.grid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +59,15 @@ class Features:
     maps: tuple[Tensor, ...]
     camera_tokens: Tensor
     exported: dict[int, Tensor]
-    grid: tuple[int, int]
+    grid: Size
+
+    @property
+    def image_size(self) -> Size:
+        return image_size_of(self.grid)
+
+    def aux(self) -> dict[str, Tensor]:
+        """The exported features as maps (B, N, h, w, C), by the name they carry in the output."""
+        return {f"feat_layer_{i}": tokens.unflatten(2, self.grid) for i, tokens in self.exported.items()}
 
 
 class PatchEmbedding(nn.Module):
@@ -158,7 +170,7 @@ class Backbone(nn.Module):
         views: ViewTokens,
         camera_tokens: Tensor | None = None,
         *,
-        ref_view_strategy: ReferenceViewStrategy = "saddle_balanced",
+        ref_view_strategy: RefViewStrategy = "saddle_balanced",
         export_layers: Collection[int] = (),
     ) -> Features:
         """Let the views meet, each led by a camera token: a given one (B, N, C), or else a learned one.
