@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Soft light, computed once for a scene: one small light map for every face, with shadows and dark corners.
 
-The light does not depend on where the camera is, so a point has one colour in all frames, which is what makes the frames
-consistent to a matcher, and a frame costs no more than a look-up.
+The light does not depend on where the camera is, so a point has one colour in all frames, as matchers want it, and a
+frame costs no more than a look-up.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _OCCLUSION_WEIGHTS = (0.2, 0.25, 0.25, 0.2)
 
 @dataclass(frozen=True, eq=False)
 class LightMap:
-    """Brightness over one face: `(3, h, w)` float32 display factors, texel centres spread evenly over `size_m` (w, h)."""
+    """Brightness over one face: `(3, h, w)` float32 display factors, their centres spread over `size_m` (w, h)."""
 
     brightness: np.ndarray
     size_m: tuple[float, float]
@@ -38,7 +38,7 @@ class LightMap:
         texels, near = self.brightness.reshape(3, -1), row * columns + column
         upper = texels[:, near] * (1 - across) + texels[:, near + 1] * across
         lower = texels[:, near + columns] * (1 - across) + texels[:, near + columns + 1] * across
-        return upper * (1 - down) + lower * down
+        return np.asarray(upper * (1 - down) + lower * down)
 
 
 def bake(scene: Scene, texel_m: float = TEXEL_M) -> dict[tuple[int, int], LightMap]:
@@ -75,11 +75,11 @@ def _irradiance(scene: Scene, points: np.ndarray, normals: np.ndarray) -> np.nda
     light = (below * (1 - up) + above * up) * _openness(scene, points, normals)
     for lamp in scene.lights:
         light = light + lamp.colour[:, None] * _direct(scene, lamp, points, normals)
-    return light
+    return np.asarray(light)
 
 
 def _openness(scene: Scene, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """Share `(n,)` of the surrounding light that reaches each point, by the free space met on the way out along the normal.
+    """Share `(n,)` of the surrounding light that reaches each point, by the free space on the way out.
 
     After Evans, Fast Approximations for Global Illumination on Dynamic Scenes (2006).
     """

@@ -21,9 +21,10 @@ def look_at(position: np.ndarray, target: np.ndarray, roll_rad: float = 0.0) -> 
 
 
 def orbit(frames: int, radii_m: tuple[float, float] = (1.15, 1.95), height_m: float = 1.35) -> np.ndarray:
-    """`(frames, 4, 4)` camera-to-world: once around an ellipse about the origin, looking across it; the end meets the start.
+    """`(frames, 4, 4)` camera-to-world: once around an ellipse about the origin, looking across it.
 
-    The camera rises and sinks twice, rolls a little and lets its aim wander, so that no motion is a pure one.
+    The path is closed: one more step after the last leads to the first. The camera rises and sinks twice,
+    rolls a little and lets its aim wander, so that no motion is a pure one.
     """
     poses = []
     for phase in 2 * np.pi * np.arange(frames) / frames:

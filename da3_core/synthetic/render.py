@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rays through pixels to colour and exact depth.
 
-A ray that starts at the camera with unit z in camera axes meets a surface at a parameter that *is* the z-depth. Depth is
-taken at pixel centres (`u + 0.5`, pixel edges at integers) and never averaged; only colour is smoothed at outlines.
+A ray that starts at the camera with unit z in camera axes meets a surface at a parameter that *is* the z-depth. Depth
+is taken at pixel centres (`u + 0.5`, pixel edges at integers) and never averaged; only colour is smoothed at outlines.
 Pixels, rays and colours are columns: `(2, n)`, `(3, n)`.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from da3_core.synthetic.lighting import LightMap, bake
-from da3_core.synthetic.patterns import make_texture
+from da3_core.synthetic.pictures import make_texture
 from da3_core.synthetic.scene import Scene
 from da3_core.synthetic.shapes import Shape
 from da3_core.synthetic.textures import MipTexture
@@ -34,12 +34,12 @@ class Camera:
 
     @property
     def position(self) -> np.ndarray:
-        return self.camera_to_world[:3, 3]
+        return np.asarray(self.camera_to_world[:3, 3])
 
     def rays(self, pixels: np.ndarray) -> np.ndarray:
         """`(3, n)` float32 world directions with unit camera z through `pixels` (2, n)."""
         to_world = self.camera_to_world[:3, :3] @ np.linalg.inv(self.intrinsics)
-        return (to_world[:, :2] @ pixels + to_world[:, 2:]).astype(np.float32)
+        return np.asarray(to_world[:, :2] @ pixels + to_world[:, 2:], np.float32)
 
     def bounds(self, shape: Shape) -> tuple[float, float, float, float] | None:
         """Left, right, top and bottom of what the shape can cover in the image; None behind the camera."""
@@ -98,14 +98,13 @@ class LitScene:
 
     @classmethod
     def prepare(cls, scene: Scene, seed: int) -> LitScene:
+        """Make its pictures, about one texel for every 3 mm, and its light maps."""
         widths: dict[str, float] = {}
         for material in (material for shape in scene.shapes for material in shape.materials):
             widths[material.texture] = max(widths.get(material.texture, 0), *material.tile_m)
-        sizes = {
-            name: int(np.clip(2 ** np.ceil(np.log2(width / _TEXEL_M)), *_TEXTURE_SIZES))
-            for name, width in widths.items()
-        }
-        return cls(scene, {name: make_texture(name, seed, size) for name, size in sizes.items()}, bake(scene))
+        texels = {name: 2 ** int(np.ceil(np.log2(width / _TEXEL_M))) for name, width in widths.items()}
+        textures = {name: make_texture(name, seed, int(np.clip(n, *_TEXTURE_SIZES))) for name, n in texels.items()}
+        return cls(scene, textures, bake(scene))
 
     def render(self, camera: Camera, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Image `(H, W, 3)` uint8 RGB and z-depth `(H, W)` float32 metres."""
@@ -145,7 +144,7 @@ class LitScene:
         material = self.scene.shapes[number].material(face)
         tile_m, tint = np.array(material.tile_m, np.float32), np.array(material.tint, np.float32)
         picture = self.textures[material.texture].sample(uv / tile_m[:, None], footprint_m / tile_m.max())
-        return picture * self.light[number, face].sample(uv) * tint[:, None]
+        return np.asarray(picture * self.light[number, face].sample(uv) * tint[:, None])
 
 
 def _outlines(surface: np.ndarray) -> np.ndarray:

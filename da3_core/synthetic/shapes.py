@@ -71,7 +71,7 @@ class Shape(ABC):
     def corners(self) -> np.ndarray:
         """`(3, 8)` corners of the bounding box, world metres."""
         signs = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]).T
-        return self.rotation @ (signs * self.half_size[:, None]) + self.center[:, None]
+        return np.asarray(self.rotation @ (signs * self.half_size[:, None]) + self.center[:, None])
 
     def hit(self, origin: np.ndarray, directions: np.ndarray) -> np.ndarray:
         """Smallest positive ray parameter where rays from one `origin` (3,) along `directions` (3, n) meet the shape.
@@ -87,14 +87,14 @@ class Shape(ABC):
         return self._distance(self.rotation.T @ (points - self.center[:, None]))
 
     def unroll(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Face index `(n,)`, place on the face `(2, n)` in metres and world normal `(3, n)` of float32 surface points."""
+        """Face `(n,)`, place on it `(2, n)` in metres and world normal `(3, n)` of float32 surface points."""
         rotation = self.rotation.astype(np.float32)
         face, uv, normal = self._unroll(rotation.T @ (points - self.center[:, None].astype(np.float32)))
         return face, uv, rotation @ normal
 
     def roll(self, face: int, uv: np.ndarray) -> np.ndarray:
         """World points `(3, n)` at `uv` (2, n) metres on a face: the inverse of `unroll`."""
-        return self.rotation @ self._roll(face, uv) + self.center[:, None]
+        return np.asarray(self.rotation @ self._roll(face, uv) + self.center[:, None])
 
 
 # Faces of a box in the order -x +x -y +y -z +z: the axis and the sense in which u and v run, seen from outside.
@@ -111,7 +111,7 @@ class Box(Shape):
     _outward = 1
 
     def _slabs(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ray parameters at which the rays enter and leave the box: where they are between all three pairs of planes."""
+        """Ray parameters of entering and leaving the box: between all three pairs of planes."""
         middle = -origin / directions
         reach = self.half_size[:, None].astype(np.float32) / np.abs(directions)
         return (middle - reach).max(0), (middle + reach).min(0)
@@ -122,7 +122,7 @@ class Box(Shape):
 
     def _distance(self, points: np.ndarray) -> np.ndarray:
         excess = np.abs(points) - self.half_size[:, None]
-        return np.sqrt((np.maximum(excess, 0) ** 2).sum(0)) + np.minimum(excess.max(0), 0)
+        return np.asarray(np.sqrt((np.maximum(excess, 0) ** 2).sum(0)) + np.minimum(excess.max(0), 0))
 
     def _unroll(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         half = self.half_size.astype(np.float32)
@@ -181,7 +181,8 @@ class Ellipsoid(Shape):
         unit = points / self.half_size[:, None]
         radius = np.sqrt((unit**2).sum(0))
         slope = np.sqrt(((unit / self.half_size[:, None]) ** 2).sum(0))
-        return np.where(radius > 1e-6, radius * (radius - 1) / np.maximum(slope, 1e-9), -self.half_size.min())
+        depth = radius * (radius - 1) / np.maximum(slope, 1e-9)
+        return np.asarray(np.where(radius > 1e-6, depth, -self.half_size.min()))
 
     def _unroll(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         half = self.half_size[:, None].astype(np.float32)
@@ -197,7 +198,7 @@ class Ellipsoid(Shape):
         longitude, latitude = uv[0] / width * 2 * np.pi, uv[1] / height * np.pi
         ring = np.sin(latitude)
         unit = np.stack([-np.cos(longitude) * ring, -np.sin(longitude) * ring, np.cos(latitude)])
-        return unit * self.half_size[:, None]
+        return np.asarray(unit * self.half_size[:, None])
 
     def face_size(self, face: int) -> tuple[float, float]:
         return 2 * np.pi * float(self.half_size[:2].max()), np.pi * float(self.half_size[2])
@@ -222,7 +223,7 @@ class Cylinder(Shape):
 
     def _distance(self, points: np.ndarray) -> np.ndarray:
         excess = np.stack([np.hypot(points[0], points[1]) - self.half_size[0], np.abs(points[2]) - self.half_size[2]])
-        return np.sqrt((np.maximum(excess, 0) ** 2).sum(0)) + np.minimum(excess.max(0), 0)
+        return np.asarray(np.sqrt((np.maximum(excess, 0) ** 2).sum(0)) + np.minimum(excess.max(0), 0))
 
     def _unroll(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         radius, _, half_height = self.half_size.astype(np.float32)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A picture that repeats, with its mip pyramid, and the smooth noise that procedural patterns are made of."""
+"""A picture that repeats, with its mip pyramid."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MipTexture:
     @classmethod
     def from_picture(cls, picture: np.ndarray) -> MipTexture:
         """From `(n, n, 3)` floats in [0, 1]; `n` a power of two."""
-        levels = [np.asarray(picture, np.float32)]
+        levels: list[np.ndarray] = [np.asarray(picture, np.float32)]
         while len(levels[-1]) > 2:
             last = levels[-1]
             levels.append((last[::2, ::2] + last[1::2, ::2] + last[::2, 1::2] + last[1::2, 1::2]) / 4)
@@ -35,7 +35,7 @@ class MipTexture:
         return cls(np.ascontiguousarray(np.clip(texels, 0, 1) * 255 + 0.5).astype(np.uint8), offsets, sizes)
 
     def sample(self, tiles: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-        """`(3, n)` float32 in [0, 1] at `tiles` (2, n), u right and v down in tiles, blurred over `footprint` (n,) tiles.
+        """`(3, n)` float32 in [0, 1] at `tiles` (2, n), u right and v down, blurred over `footprint` (n,) tiles.
 
         Trilinear: between texels and between the two nearest levels (Williams, Pyramidal Parametrics, 1983).
         """
@@ -43,7 +43,8 @@ class MipTexture:
         level = np.minimum(level, len(self.sizes) - 1.001).astype(np.float32)
         fine = level.astype(np.intp)
         blend = level - fine
-        return (self._bilinear(tiles, fine) * (1 - blend) + self._bilinear(tiles, fine + 1) * blend) / np.float32(255)
+        mixed = self._bilinear(tiles, fine) * (1 - blend) + self._bilinear(tiles, fine + 1) * blend
+        return np.asarray(mixed / np.float32(255))
 
     def _bilinear(self, tiles: np.ndarray, level: np.ndarray) -> np.ndarray:
         size = self.sizes[level]
@@ -55,31 +56,7 @@ class MipTexture:
         top, bottom = self.offsets[level] + near[1] * size, self.offsets[level] + far[1] * size
         upper = self._texels(top + near[0]) * (1 - across) + self._texels(top + far[0]) * across
         lower = self._texels(bottom + near[0]) * (1 - across) + self._texels(bottom + far[0]) * across
-        return upper * (1 - down) + lower * down
+        return np.asarray(upper * (1 - down) + lower * down)
 
     def _texels(self, index: np.ndarray) -> np.ndarray:
         return np.take(self.texels, index, axis=1)
-
-
-def value_noise(rng: np.random.Generator, n: int, cells: tuple[int, int]) -> np.ndarray:
-    """`(n, n)` smooth periodic noise in [0, 1] on a lattice of `cells` rows and columns."""
-    lattice = rng.random(cells).astype(np.float32)
-    for axis, count in enumerate(cells):
-        position = np.arange(n, dtype=np.float32) * count / n
-        index = position.astype(int)
-        fraction = position - index
-        fraction = (fraction * fraction * (3 - 2 * fraction)).reshape((-1, 1) if axis == 0 else (1, -1))
-        here, there = np.take(lattice, index, axis), np.take(lattice, (index + 1) % count, axis)
-        lattice = here + (there - here) * fraction
-    return lattice
-
-
-def fractal_noise(
-    rng: np.random.Generator, n: int, cells: tuple[int, int] = (4, 4), octaves: int = 5, gain: float = 0.55
-) -> np.ndarray:
-    """`(n, n)` periodic noise scaled to [0, 1]: octaves of value noise, each twice as fine and `gain` as strong."""
-    total = np.zeros((n, n), np.float32)
-    for octave in range(octaves):
-        fine = (min(cells[0] << octave, n // 2), min(cells[1] << octave, n // 2))
-        total += gain**octave * value_noise(rng, n, fine)
-    return (total - total.min()) / np.ptp(total)

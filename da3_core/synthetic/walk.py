@@ -23,7 +23,19 @@ from da3_core.synthetic.scene import Scene
 
 FIELD_OF_VIEW_DEG = 70.0
 _SMALLEST_SIDE, _LARGEST_SIDE = 16, 4096
-_GENERATOR = ("lighting", "path", "patterns", "render", "room", "scene", "shapes", "textures", "walk")
+_GENERATOR = [
+    "brushes",
+    "lighting",
+    "path",
+    "patterns",
+    "pictures",
+    "render",
+    "room",
+    "scene",
+    "shapes",
+    "textures",
+    "walk",
+]
 
 log = logging.getLogger(__name__)
 
