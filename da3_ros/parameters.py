@@ -78,14 +78,14 @@ class Parameter:
         return " ".join([kind, " and ".join(text for text, bound in bounds if math.isfinite(bound))]).strip()
 
 
-def _table(settings: type, prefix: str = "") -> dict[str, Parameter]:
+def table_of(settings: type, prefix: str = "") -> dict[str, Parameter]:
     """Every parameter by its full name, in the order of the fields, those of the groups after the others."""
     table = {}
     hints = get_type_hints(settings)
     for each in dataclasses.fields(settings):
         hint = hints[each.name]
         if dataclasses.is_dataclass(hint):
-            table |= _table(hint, f"{each.name}.")
+            table |= table_of(hint, f"{each.name}.")
             continue
         allowed = get_args(hint) if get_origin(hint) is Literal else ()
         kind = str if allowed else hint
@@ -94,7 +94,7 @@ def _table(settings: type, prefix: str = "") -> dict[str, Parameter]:
     return table
 
 
-TABLE: dict[str, Parameter] = _table(Settings)
+TABLE: dict[str, Parameter] = table_of(Settings)
 
 
 def settings_from(values: Mapping[str, object]) -> Settings:
