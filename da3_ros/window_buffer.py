@@ -8,7 +8,7 @@ long as the next window needs them, so that consecutive windows share frames.
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -47,22 +47,17 @@ class Window:
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """What became of the frames so far."""
+    """What became of the frames so far; `skipped` and `refused` by reason."""
 
-    received: int
     used: int
     skipped: Mapping[str, int]
     refused: Mapping[str, int]
     waiting: int
     filled: float  # of the next window, 0 to 1
 
-
-@dataclass(eq=False)
-class _Counters:
-    received: int = 0
-    used: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
+    @property
+    def received(self) -> int:
+        return self.used + sum(self.skipped.values()) + sum(self.refused.values()) + self.waiting
 
 
 class WindowBuffer:
@@ -80,7 +75,9 @@ class WindowBuffer:
         self._waiting: deque[tuple[int, Arrival]] = deque()  # session and arrival, oldest first
         self._newest: Arrival | None = None
         self._thumbnail: np.ndarray | None = None
-        self._counters = _Counters()
+        self._used_count = 0
+        self._skipped: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
 
     def apply(self, settings: Settings) -> None:
         """Take over settings; those that are not dynamic must stay."""
@@ -96,8 +93,6 @@ class WindowBuffer:
             RefusedMessage: a stamp that does not advance, a full queue, or, with a keyframe gate, a picture that
                 cannot be decoded.
         """
-        with self._changed:
-            self._counters.received += 1
         thumbnail = _thumbnail(arrival.frame.image) if self._settings.window.keyframe_min_motion > 0 else None
         with self._changed:
             self._check(arrival)
@@ -106,14 +101,14 @@ class WindowBuffer:
                 self._start_session()
             self._newest = arrival
             if thumbnail is not None and self._is_same_view(thumbnail):
-                self._counters.skipped["no motion"] += 1
+                self._skipped["no motion"] += 1
                 return session_break
             self._thumbnail = thumbnail
             self._waiting.append((self._session, arrival))
             if not self._settings.every_frame:
                 while len(self._waiting) > self._missing(self._session):
                     self._waiting.popleft()
-                    self._counters.skipped["replaced"] += 1
+                    self._skipped["replaced"] += 1
             self._changed.notify_all()
             return session_break
 
@@ -135,15 +130,15 @@ class WindowBuffer:
     def refuse(self, kind: str, arrival: Arrival | None = None) -> None:
         """Count a frame that cannot be used, and forget it if it is held already."""
         with self._changed:
-            self._counters.refused[kind] += 1
+            self._refused[kind] += 1
             if arrival in self._used:
                 self._used.remove(arrival)
-                self._counters.used -= 1
+                self._used_count -= 1
 
     def clear(self) -> int:
         """Forget every frame; the next one starts a new session, whose number is returned."""
         with self._changed:
-            self._waiting.clear()
+            self._forget_frames()
             self._newest = None
             self._start_session()
             return self._session
@@ -152,10 +147,9 @@ class WindowBuffer:
         with self._changed:
             session = self._waiting[0][0] if self._waiting else self._session
             return FrameCounts(
-                received=self._counters.received,
-                used=self._counters.used,
-                skipped=dict(self._counters.skipped),
-                refused=dict(self._counters.refused),
+                used=self._used_count,
+                skipped=dict(self._skipped),
+                refused=dict(self._refused),
                 waiting=len(self._waiting),
                 filled=min(1.0, self._count(session) / self._missing(session)),
             )
@@ -192,9 +186,13 @@ class WindowBuffer:
         self._session += 1
         self._thumbnail = None
         if not self._settings.every_frame:
-            self._counters.skipped["session ended"] += len(self._waiting)
+            self._forget_frames()
+
+    def _forget_frames(self) -> None:
+        if self._waiting:
+            self._skipped["session ended"] += len(self._waiting)
             self._waiting.clear()
-            self._used.clear()
+        self._used.clear()
 
     def _is_same_view(self, thumbnail: np.ndarray) -> bool:
         if self._thumbnail is None:
@@ -231,7 +229,7 @@ class WindowBuffer:
         new = [self._waiting.popleft()[1] for _ in range(count)]
         self._used = [*before, *new][-self._settings.window.size :]
         self._used_session = session
-        self._counters.used += count
+        self._used_count += count
         return Window(tuple(self._used), session)
 
 

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One camera's topics: images and their calibration come in and go to the buffer, undecoded."""
+
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.utilities import get_rmw_implementation_identifier
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from da3_core.frame import Frame
+from da3_ros.messages import (
+    RefusedMessage,
+    check_image,
+    compressed_size,
+    compressed_to_rgb,
+    image_to_rgb,
+    intrinsics_from_camera_info,
+    stamp_ns,
+)
+from da3_ros.settings import Settings
+from da3_ros.window_buffer import Arrival, WindowBuffer
+
+SENSOR_DATA_DEPTH = 5
+LARGE_IMAGE_BYTES = 300_000  # with its default segment of 512 kB, Fast DDS begins to lose best-effort images here
+FAST_DDS_SETTINGS = (
+    "FASTDDS_DEFAULT_PROFILES_FILE",
+    "FASTRTPS_DEFAULT_PROFILES_FILE",
+    "FASTDDS_BUILTIN_TRANSPORTS",
+)
+LOSSES = (
+    "Fast DDS loses large best-effort images with its default shared memory; set FASTDDS_DEFAULT_PROFILES_FILE to the "
+    "config/fastdds_shm.xml of this package, for the camera's process too."
+)
+
+
+class CameraInput:
+    """The subscriptions of one camera, from construction to `close`.
+
+    Attributes:
+        topic: the resolved name of the image topic.
+        calibration: where the intrinsics of the newest image come from, in words.
+        camera_info: the newest one, or None.
+    """
+
+    def __init__(self, node: Node, settings: Settings, buffer: WindowBuffer) -> None:
+        self._node, self._settings, self._buffer = node, settings, buffer
+        self._logger = node.get_logger()
+        self._logged: set[str] = set()
+        self._last_arrival_s = time.monotonic()
+        self._silence_logged = False
+        self.camera_info: CameraInfo | None = None
+        self.calibration = "no image yet"
+
+        # One group, calibration first: where both wait, an image then meets its own CameraInfo.
+        group = MutuallyExclusiveCallbackGroup()
+        self._info_subscription = self._subscribe(CameraInfo, "camera_info", self._on_camera_info, group)
+        if settings.image_transport == "raw":
+            self._subscription = self._subscribe(Image, "image", self._on_image, group)
+        else:
+            self._subscription = self._subscribe(CompressedImage, "image/compressed", self._on_compressed, group)
+        self.topic: str = self._subscription.topic_name
+
+    def _subscribe(
+        self, kind: type, topic: str, callback: Callable[..., None], group: MutuallyExclusiveCallbackGroup
+    ) -> object:
+        if self._settings.every_frame:
+            qos = QoSProfile(depth=self._settings.queue.max_frames, reliability=ReliabilityPolicy.RELIABLE)
+        else:
+            qos = QoSProfile(depth=SENSOR_DATA_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
+        return self._node.create_subscription(
+            kind,
+            topic,
+            callback,
+            qos,
+            callback_group=group,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def apply(self, settings: Settings) -> None:
+        """Take over settings; those that are not dynamic must stay."""
+        self._settings = settings
+        self._buffer.apply(settings)
+
+    def close(self) -> None:
+        self._node.destroy_subscription(self._subscription)
+        self._node.destroy_subscription(self._info_subscription)
+
+    def report(self, refusal: RefusedMessage) -> None:
+        """Log a refusal, once per kind."""
+        self._warn_once(refusal.kind, f"{refusal} (The first of its kind; the rest is counted in /diagnostics.)")
+
+    @property
+    def silence_s(self) -> float:
+        """How long no image has arrived."""
+        return time.monotonic() - self._last_arrival_s
+
+    def watch(self, watchdog_s: float) -> None:
+        """Log what is waited for, once per silence."""
+        if self.silence_s <= watchdog_s:
+            self._silence_logged = False
+        elif not self._silence_logged:
+            self._silence_logged = True
+            self._logger.warning(self.describe_silence())
+
+    def describe_silence(self) -> str:
+        """What is waited for, whether anybody publishes it, and whether their QoS fits, in one sentence."""
+        waiting = f"No image on {self.topic} for {self.silence_s:.0f} s"
+        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        if not publishers:
+            return f"{waiting}, which nobody publishes; start the camera, or remap the topic with -r image:=..."
+        for publisher in publishers:
+            fit, reason = qos_check_compatible(publisher.qos_profile, self._subscription.qos_profile)
+            if fit == QoSCompatibility.ERROR:
+                return (
+                    f"{waiting}: the QoS of its publisher {publisher.node_name} does not fit ({reason}); change it by "
+                    f"the parameter qos_overrides.{self.topic}.subscription.reliability."
+                )
+        number = "1 publisher" if len(publishers) == 1 else f"{len(publishers)} publishers"
+        cause = LOSSES if self._may_lose_images() else "is the camera running?"
+        return f"{waiting}, though it has {number} of fitting QoS: {cause}"
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self.camera_info = message
+
+    def _on_image(self, message: Image) -> None:
+        if len(message.data) > LARGE_IMAGE_BYTES and self._may_lose_images():
+            self._warn_once("losses", LOSSES)
+        self._take_in(message, _image_size, image_to_rgb)
+
+    def _on_compressed(self, message: CompressedImage) -> None:
+        self._take_in(message, compressed_size, compressed_to_rgb)
+
+    def _take_in(
+        self,
+        message: Image | CompressedImage,
+        size_of: Callable[..., tuple[int, int]],
+        to_rgb: Callable[..., np.ndarray],
+    ) -> None:
+        self._last_arrival_s = time.monotonic()
+        stamp, camera = stamp_ns(message.header.stamp), message.header.frame_id
+        try:
+            size_hw = size_of(message)
+            intrinsics = self._intrinsics(size_hw)
+            arrival = Arrival(stamp, camera, size_hw, lambda: Frame(to_rgb(message), stamp, camera, intrinsics))
+            session_break = self._buffer.put(arrival)
+        except RefusedMessage as refusal:
+            self._buffer.refuse(refusal.kind)
+            self.report(refusal)
+            return
+        if session_break:
+            self._logger.info(f"A new map starts ({session_break}).", throttle_duration_sec=5.0)
+
+    def _intrinsics(self, size_hw: tuple[int, int]) -> np.ndarray | None:
+        """Of the image as it came, or None where the model's estimate is to be used."""
+        source = self._settings.intrinsics.source
+        if source == "model":
+            self.calibration = "model"
+            return None
+        intrinsics, why_not = None, "CameraInfo has not arrived"
+        if self.camera_info is not None:
+            why_not = "CameraInfo is uncalibrated"
+            try:
+                intrinsics = intrinsics_from_camera_info(self.camera_info, size_hw)
+            except RefusedMessage as refusal:
+                if source == "camera_info" or refusal.kind == "camera_info_size":
+                    raise
+                self._warn_once(refusal.kind, f"{refusal} Until then the model's estimate is used.")
+                why_not = "CameraInfo is unusable"
+        if intrinsics is None and source == "camera_info":
+            raise RefusedMessage(
+                "camera_info",
+                f"{why_not} on {self._info_subscription.topic_name}; publish a calibrated one, or set "
+                "intrinsics.source to auto.",
+            )
+        self.calibration = f"model: {why_not}" if intrinsics is None else "CameraInfo"
+        return intrinsics
+
+    def _may_lose_images(self) -> bool:
+        best_effort = self._subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+        untuned = not any(name in os.environ for name in FAST_DDS_SETTINGS)
+        return best_effort and untuned and "fastrtps" in get_rmw_implementation_identifier()
+
+    def _warn_once(self, kind: str, text: str) -> None:
+        if kind not in self._logged:
+            self._logged.add(kind)
+            self._logger.warning(text)
+
+
+def _image_size(message: Image) -> tuple[int, int]:
+    check_image(message)
+    return message.height, message.width

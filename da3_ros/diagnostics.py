@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node knows about itself, as diagnostic_msgs: counts, rates, ages, scale, transforms, and what is wrong."""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from da3_core.session import WindowResult
+from da3_ros.camera_input import CameraInput
+from da3_ros.engine import Engine
+from da3_ros.publishers import Publishers
+from da3_ros.settings import Settings
+from da3_ros.window_buffer import FrameCounts, WindowBuffer
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+HISTORY = 200  # results that percentiles look back at
+
+Status = tuple[bytes, str]
+
+
+class Diagnostics:
+    """Collects while the node is active and reports when asked, once a second.
+
+    Args:
+        name: of the node, the first part of every status' name.
+        now_ns: the node's clock.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        now_ns: Callable[[], int],
+        *,
+        buffer: WindowBuffer,
+        camera: CameraInput,
+        engine: Engine,
+        publishers: Publishers,
+    ) -> None:
+        self._name, self._now_ns = name, now_ns
+        self._buffer, self._camera, self._engine, self._publishers = buffer, camera, engine, publishers
+        self.apply(settings)
+        self._ages_s: deque[float] = deque(maxlen=HISTORY)
+        self._inference_s: deque[float] = deque(maxlen=HISTORY)
+        self._residuals: deque[float] = deque(maxlen=HISTORY)
+        self._log_scales: deque[float] = deque(maxlen=HISTORY)
+        self._last: WindowResult | None = None
+        self._published_views = self._inferences = self._failures = 0
+        self._failing: str | None = None
+        self._previous: tuple[float, FrameCounts, int] | None = None
+
+    def apply(self, settings: Settings) -> None:
+        """Take over settings."""
+        self._settings = settings
+
+    def observe(self, result: WindowResult) -> None:
+        """Take note of a result that has just been published."""
+        newest_ns = max(view.frame.stamp_ns for view in result.views)
+        self._ages_s.append((self._now_ns() - newest_ns) * 1e-9)
+        self._inference_s.append(result.inference_s)
+        self._residuals.append(result.alignment_residual)
+        self._log_scales.append(float(np.log(result.scale_m_per_unit)))
+        self._published_views += sum(view.is_new for view in result.views)
+        self._inferences += 1
+        self._last, self._failing = result, None
+
+    def observe_failure(self, error: Exception) -> None:
+        """Take note of an inference that raised."""
+        self._failures += 1
+        self._failing = f"{type(error).__name__}: {error}"
+
+    def report(self) -> list[DiagnosticStatus]:
+        """The present state, and rates since the report before."""
+        counts, now_s = self._buffer.counts(), time.monotonic()
+        before_s, before, views_before = self._previous or (now_s - 1, counts, self._published_views)
+        self._previous = (now_s, counts, self._published_views)
+        elapsed_s = max(now_s - before_s, 1e-3)
+        input_hz = (counts.received - before.received) / elapsed_s
+        output_hz = (self._published_views - views_before) / elapsed_s
+        return [
+            self._status("input", self._judge_input(counts), {**_describe(counts), "rate, Hz": f"{input_hz:.1f}"}),
+            self._status("inference", self._judge_inference(), self._describe_inference()),
+            self._status("output", self._judge_output(), {**self._describe_output(), "rate, Hz": f"{output_hz:.1f}"}),
+            self._status("map", self._judge_map(), self._describe_map()),
+        ]
+
+    def _status(self, part: str, judged: Status, values: dict[str, Any]) -> DiagnosticStatus:
+        level, message = judged
+        pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+        return DiagnosticStatus(level=level, name=f"{self._name}: {part}", message=message, values=pairs)
+
+    def _judge_input(self, counts: FrameCounts) -> Status:
+        if self._camera.silence_s > self._settings.watchdog_s:
+            return WARN, self._camera.describe_silence()
+        if self._settings.every_frame and counts.waiting > self._settings.queue.max_frames / 2:
+            return WARN, f"Falling behind: {counts.waiting} images wait."
+        if counts.refused:
+            return WARN, f"{sum(counts.refused.values())} images refused."
+        return OK, f"Images on {self._camera.topic}."
+
+    def _judge_inference(self) -> Status:
+        if self._failing:
+            return ERROR, f"Inference fails: {self._failing}"
+        if self._engine.paused:
+            return OK, "Paused."
+        return OK, f"{self._inferences} inferences."
+
+    def _describe_inference(self) -> dict[str, Any]:
+        p50, p95 = _percentiles(self._inference_s)
+        return {
+            **self._engine.facts(),
+            "inferences": self._inferences,
+            "failures": self._failures,
+            "duration p50, ms": _ms(p50),
+            "duration p95, ms": _ms(p95),
+            "memory of the process, MB": f"{_resident_bytes() / 1e6:.0f}",
+        }
+
+    def _judge_output(self) -> Status:
+        failures = sum(self._publishers.failures.values())
+        if failures:
+            return WARN, f"{failures} messages could not be published."
+        return OK, f"{self._published_views} images published."
+
+    def _describe_output(self) -> dict[str, Any]:
+        p50, p95 = _percentiles(self._ages_s)
+        failures = {f"not published on {topic}": count for topic, count in self._publishers.failures.items()}
+        return {"views": self._published_views, "age p50, ms": _ms(p50), "age p95, ms": _ms(p95), **failures}
+
+    def _judge_map(self) -> Status:
+        if self._last is None:
+            return OK, "No map yet."
+        if self._last.placement == "unposed":
+            return OK, "Single views: no poses, and every depth image has a scale of its own."
+        if self._last.placement == "last_view":
+            return WARN, "The last window could not be joined to the map; a new one has started."
+        if self._last.scale_source == "none" and self._settings.scale.source == "model":
+            return WARN, "Not metric: this model does not predict metres; set scale.source to fixed or none."
+        if self._last.scale_source == "none":
+            return OK, "Not metric: depth and positions are in the model's unit."
+        return OK, "Metric."
+
+    def _describe_map(self) -> dict[str, Any]:
+        values: dict[str, Any] = {"transform": self._publishers.tf_state, "intrinsics": self._camera.calibration}
+        if self._last is None:
+            return values
+        values |= {
+            "scale source": self._last.scale_source,
+            "scale, m per unit": f"{self._last.scale_m_per_unit:.6g}",
+            "scale spread, %": f"{100 * float(np.std(self._log_scales)):.2f}",
+            "placement": self._last.placement,
+            "segment": self._last.segment,
+            "alignment residual, %": f"{100 * self._last.alignment_residual:.2f}",
+            "alignment residual p95, %": f"{100 * _percentiles(self._residuals)[1]:.2f}",
+        }
+        if (agreement := self._focal_agreement()) is not None:
+            values["estimated focal length over that of CameraInfo"] = f"{agreement:.3f}"
+        return values
+
+    def _focal_agreement(self) -> float | None:
+        """Both as a share of the image's width, since the processed image has another size."""
+        given, estimated = self._camera.camera_info, self._last.views[-1].intrinsics
+        if self._settings.intrinsics.source != "model" or given is None or estimated is None:
+            return None
+        if not given.k[0] > 0 or given.width == 0:
+            return None
+        return float(estimated[0, 0] / self._last.views[-1].depth.shape[1] / (given.k[0] / given.width))
+
+
+def _describe(counts: FrameCounts) -> dict[str, Any]:
+    return {
+        "received": counts.received,
+        "used": counts.used,
+        "skipped": sum(counts.skipped.values()),
+        **{f"skipped, {reason}": count for reason, count in counts.skipped.items()},
+        "refused": sum(counts.refused.values()),
+        **{f"refused, {reason}": count for reason, count in counts.refused.items()},
+        "waiting": counts.waiting,
+        "window filled, %": f"{100 * counts.filled:.0f}",
+    }
+
+
+def _percentiles(values: deque[float]) -> tuple[float, float]:
+    """Of the values that are numbers; NaN without any."""
+    known = np.array(values)
+    known = known[np.isfinite(known)]
+    return (np.nan, np.nan) if known.size == 0 else tuple(np.percentile(known, (50, 95)))
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f}"
+
+
+def _resident_bytes() -> int:
+    """Resident memory of this process, 0 where the system does not tell."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0

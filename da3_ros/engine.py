@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model and the one thread that runs it: windows out of the buffer, through a session, to a callback.
+
+No other module of the node touches the model.
+"""
+
+import gc
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from da3_core.errors import InputError
+from da3_core.frame import Frame
+from da3_core.prediction import Prediction
+from da3_core.session import Session, SessionOptions, WindowResult
+from da3_ros.messages import RefusedMessage
+from da3_ros.settings import Settings
+from da3_ros.window_buffer import Window, WindowBuffer
+
+POLL_S = 0.1  # how soon the worker notices a request, a pause or its end
+
+
+def load_model(settings: Settings) -> Any:
+    """The model with its weights on its device; it has the method `inference`.
+
+    Raises:
+        InputError: unknown model, refused licence, missing weights, no such device.
+    """
+    from da3_core.api import DepthAnything3
+
+    return DepthAnything3.from_pretrained(
+        settings.model,
+        weights_licence=settings.weights_licence,
+        device=settings.device,
+        precision=settings.precision,
+    )
+
+
+def release_memory() -> None:
+    """Give back what an unreferenced model held, on a GPU too."""
+    gc.collect()
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def bind_inference(model: Any, settings: Settings) -> Callable[[Sequence[Frame]], Prediction]:
+    """The model's inference with its options, as a function of frames."""
+
+    def infer(frames: Sequence[Frame]) -> Prediction:
+        intrinsics = [frame.intrinsics for frame in frames]
+        return model.inference(
+            image=[frame.image for frame in frames],
+            intrinsics=intrinsics if all(matrix is not None for matrix in intrinsics) else None,
+            ref_view_strategy=settings.ref_view_strategy,
+            process_res=settings.process_res,
+            process_res_method=settings.process_res_method,
+        )
+
+    return infer
+
+
+class Engine:
+    """Runs from `start` to `stop` in a thread of its own, in which all callbacks are called.
+
+    Attributes:
+        paused: true stops taking windows.
+
+    Args:
+        model: what `load_model` returned.
+        buffer: where windows come from.
+        on_result: called with every result and the number of its session.
+        on_refused: called with a frame that turned out to be undecodable.
+        on_failure: called with an exception of inference or publishing and how many there have been in a row.
+        on_give_up: called after `max_consecutive_failures`, at the end of the thread.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        buffer: WindowBuffer,
+        settings: Settings,
+        *,
+        on_result: Callable[[WindowResult, int], None],
+        on_refused: Callable[[RefusedMessage], None],
+        on_failure: Callable[[Exception, int], None],
+        on_give_up: Callable[[], None],
+    ) -> None:
+        self.apply(settings)
+        self._model = model
+        options = SessionOptions(settings.scale.source, settings.scale.fixed_m_per_unit)
+        self._session = Session(bind_inference(model, settings), options)
+        self._session_number = -1
+        self._buffer = buffer
+        self._on_result, self._on_refused = on_result, on_refused
+        self._on_failure, self._on_give_up = on_failure, on_give_up
+        self._failures = 0
+        self._requests: list[Future[str]] = []
+        self._publishing = threading.Lock()
+        self._oldest_valid_session = 0
+        self._next_start_s = 0.0
+        self.paused = False
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="da3_engine", daemon=True)
+
+    def apply(self, settings: Settings) -> None:
+        """Take over settings; those that are not dynamic must stay."""
+        self._settings = settings
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Return when the inference that is running has ended; its result is not published."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        for request in self._requests:
+            request.set_exception(InputError("The node was deactivated before its turn; activate it, then ask."))
+
+    def facts(self) -> dict[str, str]:
+        """Model, device, precision and GPU memory, for diagnostics."""
+        facts = {
+            "model": self._settings.model,
+            "device": str(getattr(self._model, "device", "cpu")),
+            "precision": self._settings.precision,
+        }
+        if preset := getattr(self._model, "preset", None):
+            facts["preset"] = preset.name
+        if facts["device"].startswith("cuda"):
+            import torch
+
+            facts["GPU memory, MB"] = f"{torch.cuda.memory_allocated() / 1e6:.0f}"
+        return facts
+
+    def reset(self) -> None:
+        """Forget the map. What is being inferred now is not published."""
+        with self._publishing:
+            self._oldest_valid_session = self._buffer.clear()
+
+    def infer_now(self) -> "Future[str]":
+        """Ask for one inference on what is buffered; the future holds one sentence, or the exception."""
+        request: Future[str] = Future()
+        self._requests.append(request)
+        return request
+
+    def _run(self) -> None:
+        while not self._stopping.is_set() and self._failures < self._settings.max_consecutive_failures:
+            request = self._requests.pop(0) if self._requests else None
+            window = self._buffer.take_now() if request else self._next_window()
+            try:
+                result = self._process(window) if window else None
+            except Exception as error:  # whatever a model or a message can raise: the next window is tried
+                self._failures += 1
+                self._on_failure(error, self._failures)
+                if request:
+                    request.set_exception(error)
+                continue
+            if result:
+                self._failures = 0
+            if request:
+                _answer(request, window, result)
+        if not self._stopping.is_set():
+            self._on_give_up()
+
+    def _next_window(self) -> Window | None:
+        wait_s = self._next_start_s - time.monotonic()
+        if wait_s > 0 or self.paused or self._settings.mode == "on_demand":
+            self._stopping.wait(min(max(wait_s, 0.0) or POLL_S, POLL_S))
+            return None
+        return self._buffer.take(POLL_S)
+
+    def _process(self, window: Window) -> WindowResult | None:
+        """One inference, published; None when a frame cannot be decoded, or nobody wants the result any more."""
+        if self._settings.max_rate_hz > 0:
+            self._next_start_s = time.monotonic() + 1 / self._settings.max_rate_hz
+        if window.session != self._session_number:
+            self._session.reset()
+            self._session_number = window.session
+        frames = self._decoded(window)
+        if len(frames) < len(window.arrivals):
+            return None  # the good ones are in the next window again
+        result = self._session.process(frames)
+        with self._publishing:
+            if window.session < self._oldest_valid_session or self._stopping.is_set():
+                return None
+            self._on_result(result, window.session)
+        return result
+
+    def _decoded(self, window: Window) -> list[Frame]:
+        """The frames of a window without those that cannot be decoded, which the buffer forgets."""
+        frames = []
+        for arrival in window.arrivals:
+            try:
+                frames.append(arrival.frame)
+            except RefusedMessage as refusal:
+                self._buffer.refuse(refusal.kind, arrival)
+                self._on_refused(refusal)
+        return frames
+
+
+def _answer(request: "Future[str]", window: Window | None, result: WindowResult | None) -> None:
+    if window is None:
+        request.set_exception(InputError("No image has arrived yet; publish images, then ask again."))
+    elif result is None:
+        request.set_exception(InputError("The window was given up, for a damaged image or a reset; ask again."))
+    else:
+        new = sum(view.is_new for view in result.views)
+        request.set_result(f"Inferred {len(result.views)} views, {new} of them new, in {result.inference_s:.2f} s.")
