@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from da3_core.options import InferenceOptions, Precision, ProcessResMethod, RefViewStrategy, WeightsLicence
+from da3_core.sources.video import FrameFormat, Sampling
 
 Result = TypeVar("Result")
 
@@ -102,6 +103,37 @@ class ExportArguments:
         bool, typer.Option("--overwrite", help="Keep an existing export folder and replace files of the same name.")
     ] = False
     json: Annotated[bool, typer.Option("--json", help="Print a JSON summary instead of the written paths.")] = False
+
+
+@dataclass(frozen=True)
+class VideoArguments:
+    """Which frames of a video are used."""
+
+    fps: Annotated[float, typer.Option(help="Frames taken per second of video, chosen by their time stamps.")] = (
+        Sampling.fps
+    )
+    start: Annotated[float, typer.Option(help="Seconds into the video.")] = Sampling.start_s
+    end: Annotated[float | None, typer.Option(help="Seconds into the video.", show_default="its end")] = Sampling.end_s
+    max_frames: Annotated[
+        int | None, typer.Option(help="Spread at most so many frames evenly.", show_default="no limit")
+    ] = Sampling.max_frames
+    frame_format: Annotated[FrameFormat, typer.Option(help="Of the frames that are written.")] = "png"
+
+    def sampling(self) -> Sampling:
+        return Sampling(self.fps, self.start, self.end, self.max_frames)
+
+
+@dataclass(frozen=True)
+class ColmapArguments:
+    """How a COLMAP reconstruction is used."""
+
+    sparse_subdir: Annotated[
+        str, typer.Option(help="The model within sparse/, such as 0.", show_default="sparse/ itself, else sparse/0")
+    ] = ""
+    align_to_input_ext_scale: Annotated[
+        bool, typer.Option(help="Put the results into the frame and unit of the reconstruction.")
+    ] = InferenceOptions.align_to_input_ext_scale
+    undistort: Annotated[bool, typer.Option(help="Rectify images of cameras with lens distortion.")] = True
 
 
 def flatten_arguments(command: Callable[..., Result]) -> Callable[..., Result]:

@@ -1,23 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`da3 auto`, `da3 image` and `da3 images`: image files to results."""
+"""`da3 auto`, `image`, `images`, `video` and `colmap`: from an input to results."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from da3_core.cli.arguments import ExportArguments, ModelArguments, flatten_arguments
+from da3_core.cli.arguments import ColmapArguments, ExportArguments, ModelArguments, VideoArguments, flatten_arguments
 from da3_core.cli.failures import FAILED, failures_reported
+from da3_core.options import InferenceOptions
 from da3_core.sources import Source
 from da3_core.sources.detect import describe_inputs, detect
 from da3_core.sources.images import IMAGE_EXTENSIONS, open_folder, open_image, parse_extensions
+from da3_core.sources.video import open_video
 
 
 @flatten_arguments
 def auto(
-    input_path: Annotated[Path, typer.Argument(help="An image or a folder of images.")],
+    input_path: Annotated[
+        Path, typer.Argument(metavar="INPUT_PATH", help="An image, a folder of images, a video or a COLMAP folder.")
+    ],
     model: ModelArguments,
     output: ExportArguments,
+    video: VideoArguments,
+    colmap: ColmapArguments,
 ) -> None:
     """Detect the kind of input and process it."""
     with failures_reported(model.debug):
@@ -27,12 +33,21 @@ def auto(
             typer.echo(f"error: {input_path} {problem}: give {describe_inputs()}", err=True)
             raise typer.Exit(FAILED)
         typer.echo(f"{kind.upper()}: {input_path}", err=True)
-        _run(open_image(input_path) if kind == "image" else open_folder(input_path), model, output)
+        if kind == "image":
+            _run(open_image(input_path), model, output)
+        elif kind == "images":
+            _run(open_folder(input_path), model, output)
+        elif kind == "video":
+            _run(open_video(input_path, video.sampling(), video.frame_format), model, output)
+        else:
+            _run_colmap(input_path, colmap, model, output)
 
 
 @flatten_arguments
 def image(
-    image_path: Annotated[Path, typer.Argument(help="An image file.")], model: ModelArguments, output: ExportArguments
+    image_path: Annotated[Path, typer.Argument(metavar="IMAGE_PATH", help="An image file.")],
+    model: ModelArguments,
+    output: ExportArguments,
 ) -> None:
     """Process a single image."""
     with failures_reported(model.debug):
@@ -41,7 +56,9 @@ def image(
 
 @flatten_arguments
 def images(
-    images_dir: Annotated[Path, typer.Argument(help="A folder of images, views of one scene in natural order.")],
+    images_dir: Annotated[
+        Path, typer.Argument(metavar="IMAGES_DIR", help="A folder of images, views of one scene in natural order.")
+    ],
     model: ModelArguments,
     output: ExportArguments,
     image_extensions: Annotated[str, typer.Option(help="Which files count as images.")] = ",".join(IMAGE_EXTENSIONS),
@@ -51,7 +68,43 @@ def images(
         _run(open_folder(images_dir, parse_extensions(image_extensions)), model, output)
 
 
-def _run(source: Source, model: ModelArguments, output: ExportArguments) -> None:
+@flatten_arguments
+def video(
+    video_path: Annotated[Path, typer.Argument(metavar="VIDEO_PATH", help="A video file.")],
+    video: VideoArguments,
+    model: ModelArguments,
+    output: ExportArguments,
+) -> None:
+    """Process frames of a video."""
+    with failures_reported(model.debug):
+        _run(open_video(video_path, video.sampling(), video.frame_format), model, output)
+
+
+@flatten_arguments
+def colmap(
+    colmap_dir: Annotated[Path, typer.Argument(metavar="COLMAP_DIR", help="A folder with images/ and sparse/ in it.")],
+    colmap: ColmapArguments,
+    model: ModelArguments,
+    output: ExportArguments,
+) -> None:
+    """Process the images of a COLMAP reconstruction with its cameras."""
+    with failures_reported(model.debug):
+        _run_colmap(colmap_dir, colmap, model, output)
+
+
+def _run_colmap(folder: Path, colmap: ColmapArguments, model: ModelArguments, output: ExportArguments) -> None:
+    from da3_core.sources.colmap import open_colmap
+
+    source = open_colmap(folder, colmap.sparse_subdir, undistort=colmap.undistort)
+    _run(source, model, output, colmap.align_to_input_ext_scale)
+
+
+def _run(
+    source: Source,
+    model: ModelArguments,
+    output: ExportArguments,
+    align_to_input_ext_scale: bool = InferenceOptions.align_to_input_ext_scale,
+) -> None:
     from da3_core.cli.run import run  # only now, because it imports the network
 
-    run(source, model, output)
+    run(source, model, output, align_to_input_ext_scale)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`da3 intrinsics`: the camera matrix of one image, in pixels of that image."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 from da3_core.cli.arguments import ModelArguments, flatten_arguments
 from da3_core.cli.failures import failures_reported
 from da3_core.errors import InputError
+from da3_core.files import write_atomically
 from da3_core.sources.images import open_image
 
 
@@ -47,13 +47,12 @@ def _estimate(image: Path, arguments: ModelArguments, output: Path, at_process_r
     assert processed is not None
     assert prediction.original_sizes is not None
     matrix = processed[0] if at_process_res else original[0]
-    part = output.with_name(f".{output.name}.part")
-    part.write_text("".join(" ".join(f"{value:.6f}" for value in row) + "\n" for row in matrix))
-    os.replace(part, output)
+    text = "".join(" ".join(f"{value:.6f}" for value in row) + "\n" for row in matrix)
+    write_atomically(output, text.encode())
 
     height, width = prediction.original_sizes[0]
     processed_height, processed_width = prediction.depth.shape[1:]
-    typer.echo(output.read_text(), nl=False)
+    typer.echo(text, nl=False)
     typer.echo(f"fx {matrix[0, 0]:.2f}  fy {matrix[1, 1]:.2f}  cx {matrix[0, 2]:.2f}  cy {matrix[1, 2]:.2f} pixels")
     typer.echo(f"image {width} x {height}, processed at {processed_width} x {processed_height}")
     size = "processed" if at_process_res else "original"

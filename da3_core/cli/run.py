@@ -27,7 +27,6 @@ def run(
     source: Source,
     arguments: ModelArguments,
     output: ExportArguments,
-    *,
     align_to_input_ext_scale: bool = InferenceOptions.align_to_input_ext_scale,
 ) -> None:
     """Check every choice, then load, read, infer, export and report.
@@ -63,7 +62,8 @@ def run(
         **export_options,
     )
 
-    scene = source.read(folder.prepare)
+    with stage("decode", source.views, "views") as advance:
+        scene = source.read(folder.prepare, advance)
     with stage("inference", len(scene.images), "views") as advance:
         prediction = model.inference(
             list(scene.images),

@@ -42,5 +42,8 @@ class Source(Protocol):
     def has_cameras(self) -> bool:
         """Whether the scene will come with extrinsics and intrinsics."""
 
-    def read(self, make_folder: Callable[[], Path]) -> Scene:
-        """The scene. Images that are no files yet are written below the folder that `make_folder` provides."""
+    def read(self, make_folder: Callable[[], Path], advance: Callable[[int], object]) -> Scene:
+        """The scene. Images that are no files yet are written below the folder that `make_folder` provides.
+
+        `advance(n)` is told when `n` more views are ready.
+        """

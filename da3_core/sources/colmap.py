@@ -2,34 +2,75 @@
 """A COLMAP reconstruction as input: images, poses, intrinsics, with the distortion of any camera model undone."""
 
 import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
 from da3_core.colmap_model import Camera, Image, read_model
 from da3_core.errors import InputError
+from da3_core.files import write_atomically
 from da3_core.sources import Scene
-from da3_core.sources.images import natural_order
+from da3_core.sources.images import check_headers, natural_order
 
 logger = logging.getLogger(__name__)
 
 _PINHOLE = ("SIMPLE_PINHOLE", "PINHOLE")
 
 
-def read_colmap(folder: Path, sparse_subdir: str = "", undistorted_dir: Path | None = None) -> Scene:
-    """The images of a reconstruction in the order of their names, with their cameras.
+@dataclass(frozen=True, eq=False)
+class ColmapReconstruction:
+    """The images of a reconstruction that have a file, in the order of their names, with their cameras, as a source.
 
-    Intrinsics are those of the files, also where a file has another size than its camera says. Images that are listed
-    but absent are left out, with a warning.
+    Attributes:
+        path: the folder that holds `images/` and `sparse/`.
+        images: as the model lists them.
+        cameras: by id.
+        undistort: rectify images of cameras with distortion; else the distortion stays in the images and out of the
+            cameras.
+    """
+
+    path: Path
+    images: tuple[Image, ...]
+    cameras: Mapping[int, Camera]
+    undistort: bool
+    has_cameras: bool = True
+
+    @property
+    def views(self) -> int:
+        return len(self.images)
+
+    def read(self, make_folder: Callable[[], Path], advance: Callable[[int], object]) -> Scene:
+        """Files and cameras; rectified images become `input_images/<name>.png`.
+
+        Intrinsics are those of the files, also where a file has another size than its camera says.
+        """
+        paths, intrinsics = [], []
+        for image in self.images:
+            path, camera = _path_of(image, self.path), self.cameras[image.camera_id]
+            matrix = _intrinsics_of_file(path, camera)
+            if self.undistort and camera.model not in _PINHOLE:
+                target = make_folder() / "input_images" / Path(image.name).with_suffix(".png")
+                matrix = _undistort_file(path, target, camera, matrix)
+                path = target
+            paths.append(path)
+            intrinsics.append(matrix)
+            advance(1)
+        return Scene(tuple(paths), np.stack([image.world_to_camera for image in self.images]), np.stack(intrinsics))
+
+
+def open_colmap(folder: Path, sparse_subdir: str = "", *, undistort: bool = True) -> ColmapReconstruction:
+    """Look at a reconstruction. Images that are listed but absent are left out, with a warning.
 
     Args:
         folder: holds `images/` and `sparse/`.
         sparse_subdir: the model within `sparse/`; empty for `sparse/` itself, or `sparse/0` when there is none.
-        undistorted_dir: images of cameras with distortion are rectified into this folder, as PNG files. None leaves
-            the distortion in the images and out of the cameras.
+        undistort: see `ColmapReconstruction`.
 
     Raises:
-        InputError: a folder or model is missing or cannot be read, or no image is left.
+        InputError: a folder or model is missing or cannot be read, no image is left, or one cannot be read.
     """
     cameras, listed = read_model(find_model(folder, sparse_subdir))
     images = [image for image in listed if _path_of(image, folder).is_file()]
@@ -42,18 +83,12 @@ def read_colmap(folder: Path, sparse_subdir: str = "", undistorted_dir: Path | N
         logger.warning(
             "%d of %d images of the COLMAP model have no file and are skipped", len(listed) - len(images), len(listed)
         )
-
-    paths, intrinsics = [], []
-    for image in images:
-        path, camera = _path_of(image, folder), cameras[image.camera_id]
-        matrix = _intrinsics_of_file(path, camera)
-        if undistorted_dir is not None and camera.model not in _PINHOLE:
-            target = undistorted_dir / Path(image.name).with_suffix(".png")
-            matrix = _undistort_file(path, target, camera, matrix)
-            path = target
-        paths.append(path)
-        intrinsics.append(matrix)
-    return Scene(tuple(paths), np.stack([image.world_to_camera for image in images]), np.stack(intrinsics))
+    check_headers(_path_of(image, folder) for image in images)
+    distorted = sum(cameras[image.camera_id].model not in _PINHOLE for image in images)
+    if distorted:
+        action = "are rectified" if undistort else "keep their lens distortion, which the cameras leave out"
+        logger.info("%d of %d images %s", distorted, len(images), action)
+    return ColmapReconstruction(folder, tuple(images), cameras, undistort)
 
 
 def find_model(folder: Path, sparse_subdir: str = "") -> Path:
@@ -85,7 +120,7 @@ def _intrinsics_of_file(path: Path, camera: Camera) -> np.ndarray:
 
     with PillowImage.open(path) as file:
         width, height = file.size
-    return np.diag([width / camera.width, height / camera.height, 1.0]) @ camera.intrinsics()
+    return np.asarray(np.diag([width / camera.width, height / camera.height, 1.0]) @ camera.intrinsics())
 
 
 def _undistort_file(source: Path, target: Path, camera: Camera, intrinsics: np.ndarray) -> np.ndarray:
@@ -101,7 +136,9 @@ def _undistort_file(source: Path, target: Path, camera: Camera, intrinsics: np.n
     # OpenCV counts pixels from their centres.
     rectified = cv2.remap(image, seen_at[..., 0] - 0.5, seen_at[..., 1] - 0.5, cv2.INTER_LINEAR)
     target.parent.mkdir(parents=True, exist_ok=True)
-    PillowImage.fromarray(rectified).save(target)
+    png = BytesIO()
+    PillowImage.fromarray(rectified).save(png, "PNG")
+    write_atomically(target, png.getvalue())
     return pinhole
 
 

@@ -70,7 +70,8 @@ class ImageFiles:
     def views(self) -> int:
         return len(self.files)
 
-    def read(self, make_folder: Callable[[], Path]) -> Scene:
+    def read(self, make_folder: Callable[[], Path], advance: Callable[[int], object]) -> Scene:
+        advance(len(self.files))
         return Scene(self.files)
 
 
@@ -80,7 +81,7 @@ def open_image(path: Path) -> ImageFiles:
     Raises:
         InputError: it is missing or is no image.
     """
-    _check_headers([path])
+    check_headers([path])
     return ImageFiles(path, (path,))
 
 
@@ -91,12 +92,16 @@ def open_folder(folder: Path, extensions: Iterable[str] = IMAGE_EXTENSIONS) -> I
         InputError: no folder, no images in it, or a file that only pretends to be one.
     """
     files = find_images(folder, extensions)
-    _check_headers(files)
+    check_headers(files)
     return ImageFiles(folder, files)
 
 
-def _check_headers(paths: Iterable[Path]) -> None:
-    """Name a bad file before a model is loaded. Damage behind the header shows when the image is decoded."""
+def check_headers(paths: Iterable[Path]) -> None:
+    """Name a bad file before a model is loaded. Damage behind the header shows when the image is decoded.
+
+    Raises:
+        InputError: a file is missing or is no image.
+    """
     from PIL import Image
 
     for path in paths:
