@@ -74,30 +74,24 @@ class Preset:
 _LARGE_HEAD = HeadConfig((256, 512, 1024, 1024), features=256)
 
 _SMALL = AnyViewConfig(
-    BackboneConfig(384, depth=12, heads=6, feed_forward="mlp", hidden=1536, out_layers=(5, 7, 9, 11), joint_from=4),
+    BackboneConfig(384, depth=12, feed_forward="mlp", hidden=1536, out_layers=(5, 7, 9, 11), joint_from=4),
     HeadConfig((48, 96, 192, 384), features=64),
 )
 _BASE = AnyViewConfig(
-    BackboneConfig(768, depth=12, heads=12, feed_forward="mlp", hidden=3072, out_layers=(5, 7, 9, 11), joint_from=4),
+    BackboneConfig(768, depth=12, feed_forward="mlp", hidden=3072, out_layers=(5, 7, 9, 11), joint_from=4),
     HeadConfig((96, 192, 384, 768), features=128),
 )
 _LARGE = AnyViewConfig(
-    BackboneConfig(
-        1024, depth=24, heads=16, feed_forward="mlp", hidden=4096, out_layers=(11, 15, 19, 23), joint_from=8
-    ),
+    BackboneConfig(1024, depth=24, feed_forward="mlp", hidden=4096, out_layers=(11, 15, 19, 23), joint_from=8),
     _LARGE_HEAD,
 )
 _GIANT = AnyViewConfig(
-    BackboneConfig(
-        1536, depth=40, heads=24, feed_forward="swiglu", hidden=4096, out_layers=(19, 27, 33, 39), joint_from=13
-    ),
+    BackboneConfig(1536, depth=40, feed_forward="swiglu", hidden=4096, out_layers=(19, 27, 33, 39), joint_from=13),
     _LARGE_HEAD,
     gaussians=True,
 )
 _MONOCULAR = MonocularConfig(
-    BackboneConfig(
-        1024, depth=24, heads=16, feed_forward="mlp", hidden=4096, out_layers=(4, 11, 17, 23), joint_from=None
-    ),
+    BackboneConfig(1024, depth=24, feed_forward="mlp", hidden=4096, out_layers=(4, 11, 17, 23), joint_from=None),
     _LARGE_HEAD,
 )
 _NESTED = NestedConfig(_GIANT, _MONOCULAR)
