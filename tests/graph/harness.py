@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real processes on a DDS domain of their own, and a listener that waits on conditions and never sleeps."""
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[1]
+PROFILE = REPOSITORY / "config" / "fastdds_shm.xml"
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # of Kilted, of Jazzy
+WAIT_S = 30.0
+PR_SET_PDEATHSIG = 1
+
+
+def graph_environment(domain_id: int) -> dict[str, str]:
+    """What a process of this domain needs besides the caller's environment."""
+    given = any(name in os.environ for name in PROFILE_VARIABLES)
+    return {
+        **({} if given else dict.fromkeys(PROFILE_VARIABLES, str(PROFILE))),
+        "ROS_DOMAIN_ID": str(domain_id),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "AMENT_PREFIX_PATH": os.environ.get("AMENT_PREFIX_PATH", sys.prefix),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH")))),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@contextmanager
+def free_domain() -> Iterator[int]:
+    """A domain id that no other test run on this machine holds; `ROS_DOMAIN_ID`, where set, wins."""
+    if chosen := os.environ.get("ROS_DOMAIN_ID"):
+        yield int(chosen)
+        return
+    for offset in range(102):
+        domain_id = (os.getpid() + offset) % 102
+        with open(Path(tempfile.gettempdir()) / f"da3_ros_test_domain_{domain_id}.lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield domain_id
+            return
+    raise RuntimeError("all 102 DDS domains are held by other test runs")
+
+
+def die_with_parent() -> None:
+    """Runs in a child before exec: even a pytest that is killed leaves no node behind."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Process:
+    """A child with its own process group and its output in a file."""
+
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path):
+        self.name = name
+        self.log_path = log
+        self.may_end = False  # on its own; waiting for anything fails at once when a process ends that may not
+        with log.open("wb") as sink:
+            self._child = subprocess.Popen(
+                [sys.executable, *command],
+                cwd=REPOSITORY,
+                env={**os.environ, **environment, "ROS_LOG_DIR": str(log.parent)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE if name == "publisher" else sink,
+                stderr=sink,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def stdin(self) -> IO[bytes]:
+        assert self._child.stdin is not None
+        return self._child.stdin
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        assert self._child.stdout is not None
+        return self._child.stdout
+
+    @property
+    def alive(self) -> bool:
+        return self._child.poll() is None
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def log_tail(self, lines: int = 40) -> str:
+        return "\n".join(self.log.splitlines()[-lines:])
+
+    def wait(self, timeout_s: float = WAIT_S) -> int:
+        self.may_end = True
+        return self._child.wait(timeout_s)
+
+    def interrupt(self) -> int:
+        """Ctrl-C; the exit status."""
+        self._child.send_signal(signal.SIGINT)
+        return self.wait()
+
+    def kill(self) -> None:
+        self.may_end = True
+        if self.alive:
+            os.killpg(self.pid, signal.SIGKILL)
+        self._child.wait(5)
+
+
+class Camera:
+    """The test's side of publisher.py: hands over messages and returns once they have left that process."""
+
+    def __init__(self, process: Process):
+        self.process = process
+
+    def publish(self, topic: str, *messages: Any, latched: bool = False, readers: int = 1) -> None:
+        """Publish in order; the first message on a topic waits until `readers` subscriptions are matched."""
+        for message in messages:
+            cdr = serialize_message(message)
+            package, _, name = type(message).__module__.partition(".")[0], "msg", type(message).__name__
+            command = {"topic": topic, "type": f"{package}/msg/{name}", "size": len(cdr)}
+            line = json.dumps({**command, "latched": latched, "readers": readers}).encode() + b"\n"
+            self.process.stdin.write(line + cdr)
+            self.process.stdin.flush()
+            if self.process.stdout.readline() != b"sent\n":
+                raise AssertionError(f"the publisher of {topic} failed:\n{self.process.log_tail()}")
+
+
+class Inbox(dict[str, list[Any]]):
+    """Messages by topic, in the order of arrival; filled by the listener's thread."""
+
+    def stamps(self, topic: str) -> list[int]:
+        """Header stamps in nanoseconds."""
+        return [stamp_ns(message) for message in self[topic]]
+
+
+def stamp_ns(message: Any) -> int:
+    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+
+
+class Graph:
+    """The processes of one test module and a node of ours that listens to and calls them."""
+
+    def __init__(self, domain_id: int, folder: Path):
+        self.domain_id = domain_id
+        self.folder = folder
+        self.processes: list[Process] = []
+        self._context = Context()
+        rclpy.init(context=self._context, domain_id=domain_id)
+        self.node = Node("listener", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._arrival = threading.Condition()
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+        self._executor.shutdown()
+        self._thread.join(5)
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+    def start(self, name: str, *command: str) -> Process:
+        """Run Python with `command` as a process of this graph."""
+        log = self.folder / f"{len(self.processes)}_{name}.log"
+        self.processes.append(Process(name, command, graph_environment(self.domain_id), log))
+        return self.processes[-1]
+
+    def start_node(self, parameters: Mapping[str, Any], *arguments: str, exact: bool = True) -> Process:
+        """The live node, with the model that knows the walk or with the real one."""
+        given = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+        program = [str(HERE / "exact_node.py")] if exact else ["-m", "da3_ros.node"]
+        return self.start("node", *program, "--ros-args", *given, *arguments)
+
+    def camera(self) -> Camera:
+        return Camera(self.start("publisher", str(HERE / "publisher.py")))
+
+    def wait_for(self, what: str, condition: Callable[[], Any], timeout_s: float = WAIT_S) -> Any:
+        """The first true value of `condition`, looked at after every arrival; fails when it stays false."""
+        deadline = time.monotonic() + timeout_s
+        with self._arrival:
+            while not (value := condition()):
+                if time.monotonic() > deadline:
+                    raise AssertionError(f"{what}: not within {timeout_s:.0f} s")
+                if dead := [process.name for process in self.processes if not process.alive and not process.may_end]:
+                    raise AssertionError(f"{what}: {dead[0]} has ended")
+                self._arrival.wait(0.05)
+            return value
+
+    @contextmanager
+    def listen(self, topics: Mapping[str, type], latched: bool = False) -> Iterator[Inbox]:
+        """Subscribe for the length of a block; on entry every topic has a matched publisher."""
+        inbox = Inbox({topic: [] for topic in topics})
+        durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
+        qos = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
+
+        def receive(topic: str, message: Any) -> None:
+            with self._arrival:
+                inbox[topic].append(message)
+                self._arrival.notify_all()
+
+        subscriptions = {
+            topic: self.node.create_subscription(kind, topic, lambda m, topic=topic: receive(topic, m), qos)
+            for topic, kind in topics.items()
+        }
+        try:
+            for topic, subscription in subscriptions.items():
+                self.wait_for(f"a publisher of {topic}", subscription.get_publisher_count)
+            yield inbox
+        finally:
+            for subscription in subscriptions.values():
+                self.node.destroy_subscription(subscription)
+
+    def call(self, service: str, kind: type, request: Any = None, timeout_s: float = WAIT_S) -> Any:
+        """One service call."""
+        client = self.node.create_client(kind, service)
+        try:
+            self.wait_for(f"the service {service}", client.service_is_ready, timeout_s)
+            future = client.call_async(request if request is not None else kind.Request())
+            self.wait_for(f"an answer of {service}", future.done, timeout_s)
+            return future.result()
+        finally:
+            self.node.destroy_client(client)
