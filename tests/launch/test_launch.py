@@ -32,7 +32,7 @@ ARGUMENTS = {
 
 @launch_pytest.fixture
 def graph() -> LaunchDescription:
-    camera = Node(package="da3_ros", executable="synthetic_camera", namespace="camera")
+    camera = Node(package="da3_ros", executable="synthetic_camera")
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(LAUNCH_FILE)), launch_arguments=list(ARGUMENTS.items())
     )
