@@ -5,6 +5,7 @@ No other module of the node touches the model.
 """
 
 import gc
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -41,9 +42,8 @@ def load_model(settings: Settings) -> Any:
 def release_memory() -> None:
     """Give back what an unreferenced model held, on a GPU too."""
     gc.collect()
-    import torch
-
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")  # not loaded for a model without it
+    if torch and torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
