@@ -8,15 +8,20 @@ import numpy as np
 
 def value_noise(rng: np.random.Generator, n: int, cells: tuple[int, int]) -> np.ndarray:
     """`(n, n)` smooth periodic noise in [0, 1] on a lattice of `cells` rows and columns."""
-    lattice = rng.random(cells).astype(np.float32)
-    for axis, count in enumerate(cells):
-        position = np.arange(n, dtype=np.float32) * count / n
-        index = position.astype(int)
-        fraction = position - index
-        fraction = (fraction * fraction * (3 - 2 * fraction)).reshape((-1, 1) if axis == 0 else (1, -1))
-        here, there = np.take(lattice, index, axis), np.take(lattice, (index + 1) % count, axis)
-        lattice = here + (there - here) * fraction
-    return np.asarray(lattice)
+    lattice = rng.random(cells, np.float32)
+    return np.asarray(_smooth_steps(n, cells[0]) @ lattice @ _smooth_steps(n, cells[1]).T)
+
+
+def _smooth_steps(n: int, count: int) -> np.ndarray:
+    """`(n, count)` weights of `count` periodic lattice values at `n` places: a smooth step from each to the next."""
+    position = np.arange(n, dtype=np.float32) * count / n
+    index = position.astype(int)
+    fraction = position - index
+    step = fraction * fraction * (3 - 2 * fraction)
+    weights = np.zeros((n, count), np.float32)
+    weights[np.arange(n), index] = 1 - step
+    weights[np.arange(n), (index + 1) % count] += step
+    return weights
 
 
 def fractal_noise(

@@ -48,7 +48,7 @@ def bake(scene: Scene, texel_m: float = TEXEL_M) -> dict[tuple[int, int], LightM
     points = np.concatenate([points for points, _, _ in grids], axis=1)
     normals = np.concatenate([normals for _, normals, _ in grids], axis=1)
     # Pictures hold display values, about the square root of reflected light, so light enters as its square root too.
-    brightness = np.sqrt(_irradiance(scene, points, normals)).astype(np.float32)
+    brightness = np.sqrt(_irradiance(scene, points, normals))
     maps, start = {}, 0
     for (index, face), (_, _, (rows, columns)) in zip(keys, grids, strict=True):
         shape, stop = scene.shapes[index], start + rows * columns
@@ -64,17 +64,17 @@ def _face_grid(shape: Shape, face: int, texel_m: float) -> tuple[np.ndarray, np.
     width, height = shape.face_size(face)
     columns, rows = max(2, round(width / texel_m)), max(2, round(height / texel_m))
     v, u = np.mgrid[0:rows, 0:columns].reshape(2, -1) + 0.5
-    points = shape.roll(face, np.stack([u * width / columns, v * height / rows]))
-    return points, shape.unroll(points.astype(np.float32))[2].astype(np.float64), (rows, columns)
+    points = shape.roll(face, np.stack([u * width / columns, v * height / rows])).astype(np.float32)
+    return points, shape.unroll(points)[2], (rows, columns)
 
 
 def _irradiance(scene: Scene, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """`(3, n)` light that arrives at surface points."""
+    """`(3, n)` float32 light that arrives at surface points."""
     up = 0.5 + 0.5 * normals[2]
-    below, above = scene.ambient[..., None]
+    below, above = scene.ambient[..., None].astype(np.float32)
     light = (below * (1 - up) + above * up) * _openness(scene, points, normals)
     for lamp in scene.lights:
-        light = light + lamp.colour[:, None] * _direct(scene, lamp, points, normals)
+        light += lamp.colour[:, None].astype(np.float32) * _direct(scene, lamp, points, normals)
     return np.asarray(light)
 
 
@@ -83,7 +83,7 @@ def _openness(scene: Scene, points: np.ndarray, normals: np.ndarray) -> np.ndarr
 
     After Evans, Fast Approximations for Global Illumination on Dynamic Scenes (2006).
     """
-    blocked = np.zeros(points.shape[1])
+    blocked = np.zeros(points.shape[1], np.float32)
     for step, weight in zip(_OCCLUSION_STEPS_M, _OCCLUSION_WEIGHTS, strict=True):
         free = np.maximum(scene.free_distance(points + step * normals, limit_m=step), 0)
         blocked += weight * (1 - free / step)
@@ -94,22 +94,22 @@ def _direct(scene: Scene, lamp: AreaLight, points: np.ndarray, normals: np.ndarr
     """Light `(n,)` of one lamp of radiance 1: Lambert's law for each of its samples that sees the point."""
     area = 4 * np.linalg.norm(np.cross(*lamp.half_sides))
     steps = (np.arange(lamp.samples) + 0.5) / lamp.samples * 2 - 1
-    total = np.zeros(points.shape[1])
+    total = np.zeros(points.shape[1], np.float32)
     for a, b in product(steps, steps):
         source = lamp.center + a * lamp.half_sides[0] + b * lamp.half_sides[1]
-        rays = points - source[:, None]
+        rays = points - source[:, None].astype(np.float32)
         distance = np.sqrt((rays**2).sum(0))
-        leaving, arriving = lamp.normal @ rays / distance, -(rays * normals).sum(0) / distance
+        directions = rays / distance
+        leaving, arriving = lamp.normal.astype(np.float32) @ directions, -(directions * normals).sum(0)
         lit = np.flatnonzero((leaving > 0) & (arriving > 0))
-        lit = lit[_visible(scene, source, rays[:, lit], distance[lit])]
+        lit = lit[_visible(scene, source, directions[:, lit], distance[lit])]
         total[lit] += leaving[lit] * arriving[lit] / distance[lit] ** 2
-    return total * (area / lamp.samples**2)
+    return total * np.float32(area / lamp.samples**2)
 
 
-def _visible(scene: Scene, source: np.ndarray, rays: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """Which of the points `source + rays` nothing hides from the source: `(n,)` bool."""
+def _visible(scene: Scene, source: np.ndarray, directions: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Which of the points `source + distance * directions` nothing hides from the source: `(n,)` bool."""
     visible = np.ones(len(distance), bool)
-    directions = (rays / distance).astype(np.float32)
     for shape in scene.shapes:
         if any(material.emission for material in shape.materials):
             continue  # lamps and windows do not shade themselves
@@ -117,6 +117,7 @@ def _visible(scene: Scene, source: np.ndarray, rays: np.ndarray, distance: np.nd
         gap, radius = np.linalg.norm(away), np.linalg.norm(shape.half_size)
         # Only points behind the shape's bounding sphere, in the cone that touches it, can be hidden by it.
         cone = np.sqrt(1 - (radius / gap) ** 2) if gap > radius else -1.0
-        rows = np.flatnonzero((away.astype(np.float32) @ directions > cone * gap) & (distance > gap - radius))
+        rows = np.flatnonzero(away.astype(np.float32) @ directions > np.float32(cone * gap))
+        rows = rows[distance[rows] > gap - radius]
         visible[rows] &= shape.hit(source, directions[:, rows]) > distance[rows] - _SELF_M
     return visible

@@ -46,6 +46,7 @@ def furnished_room() -> Scene:
             np.array([[0, 0.55, 0], [0, 0, 0.6]]),
             np.array([1.0, 0, 0]),
             np.array([0.86, 0.95, 1.08]) * 2.2,
+            samples=2,
         )
         for y in _WINDOW_Y
     ]

@@ -46,10 +46,10 @@ class Scene:
 
         Distances beyond `limit_m` come back as `limit_m`: that is faster.
         """
-        nearest = np.full(points.shape[1], limit_m)
+        nearest = np.full(points.shape[1], limit_m, points.dtype)
         for shape in self.shapes:
             corners = shape.corners()
-            low, high = corners.min(1, keepdims=True), corners.max(1, keepdims=True)
+            low, high = (extreme[:, None].astype(points.dtype) for extreme in (corners.min(1), corners.max(1)))
             near = np.flatnonzero(np.maximum(low - points, points - high).max(0) < nearest)
             nearest[near] = np.minimum(nearest[near], shape.distance(points[:, near]))
         return nearest

@@ -53,7 +53,7 @@ class Shape(ABC):
     def _hit(self, origin: np.ndarray, directions: np.ndarray) -> np.ndarray: ...
 
     @abstractmethod
-    def _distance(self, points: np.ndarray) -> np.ndarray: ...
+    def _distance(self, points: np.ndarray, half_size: np.ndarray) -> np.ndarray: ...
 
     @abstractmethod
     def _unroll(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
@@ -84,7 +84,10 @@ class Shape(ABC):
 
     def distance(self, points: np.ndarray) -> np.ndarray:
         """`(n,)` metres from `points` (3, n) to the surface, positive in free space (ellipsoids: to first order)."""
-        return self._distance(self.rotation.T @ (points - self.center[:, None]))
+        rotation, center, half_size = (
+            array.astype(points.dtype) for array in (self.rotation, self.center[:, None], self.half_size[:, None])
+        )
+        return self._distance(rotation.T @ (points - center), half_size)
 
     def unroll(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Face `(n,)`, place on it `(2, n)` in metres and world normal `(3, n)` of float32 surface points."""
@@ -120,8 +123,8 @@ class Box(Shape):
         enter, leave = self._slabs(origin, directions)
         return np.where((enter < leave) & (enter > 0), enter, _MISS)
 
-    def _distance(self, points: np.ndarray) -> np.ndarray:
-        excess = np.abs(points) - self.half_size[:, None]
+    def _distance(self, points: np.ndarray, half_size: np.ndarray) -> np.ndarray:
+        excess = np.abs(points) - half_size
         return np.asarray(np.sqrt((np.maximum(excess, 0) ** 2).sum(0)) + np.minimum(excess.max(0), 0))
 
     def _unroll(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -159,8 +162,8 @@ class Room(Box):
     def _hit(self, origin: np.ndarray, directions: np.ndarray) -> np.ndarray:
         return self._slabs(origin, directions)[1]
 
-    def _distance(self, points: np.ndarray) -> np.ndarray:
-        return -super()._distance(points)
+    def _distance(self, points: np.ndarray, half_size: np.ndarray) -> np.ndarray:
+        return -super()._distance(points, half_size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,12 +180,12 @@ class Ellipsoid(Shape):
         enter = nearest - np.sqrt(np.maximum(inside, 0) / squared)
         return np.where((inside > 0) & (enter > 0), enter, _MISS)
 
-    def _distance(self, points: np.ndarray) -> np.ndarray:
-        unit = points / self.half_size[:, None]
+    def _distance(self, points: np.ndarray, half_size: np.ndarray) -> np.ndarray:
+        unit = points / half_size
         radius = np.sqrt((unit**2).sum(0))
-        slope = np.sqrt(((unit / self.half_size[:, None]) ** 2).sum(0))
+        slope = np.sqrt(((unit / half_size) ** 2).sum(0))
         depth = radius * (radius - 1) / np.maximum(slope, 1e-9)
-        return np.asarray(np.where(radius > 1e-6, depth, -self.half_size.min()))
+        return np.asarray(np.where(radius > 1e-6, depth, -half_size.min()))
 
     def _unroll(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         half = self.half_size[:, None].astype(np.float32)
@@ -221,8 +224,8 @@ class Cylinder(Shape):
         enter, leave = np.maximum(nearest - chord, middle - reach), np.minimum(nearest + chord, middle + reach)
         return np.where((inside > 0) & (enter < leave) & (enter > 0), enter, _MISS)
 
-    def _distance(self, points: np.ndarray) -> np.ndarray:
-        excess = np.stack([np.hypot(points[0], points[1]) - self.half_size[0], np.abs(points[2]) - self.half_size[2]])
+    def _distance(self, points: np.ndarray, half_size: np.ndarray) -> np.ndarray:
+        excess = np.stack([np.hypot(points[0], points[1]) - half_size[0], np.abs(points[2]) - half_size[2]])
         return np.asarray(np.sqrt((np.maximum(excess, 0) ** 2).sum(0)) + np.minimum(excess.max(0), 0))
 
     def _unroll(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A camera that walks through the synthetic room for ever, with the truth beside its images.
+
+camera/image_raw, camera/image_raw/compressed, camera/camera_info   what a camera driver publishes
+camera/depth, ground_truth/pose                                     32FC1 metres; the optical frame in `world`
+/tf_static, and /tf if wanted                                       world -> camera_link -> camera_optical_frame
+"""
+
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import rclpy
+from geometry_msgs.msg import PoseStamped, TransformStamped
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException
+from rclpy.logging import get_logger
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.signals import SignalHandlerOptions, install_signal_handlers
+from rclpy.task import Future
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
+
+from da3_core.errors import InputError
+from da3_core.geometry.camera import invert_rigid
+from da3_core.synthetic import Walk, room_walk
+from da3_core.synthetic.bag import CAMERA_FRAME, OPTICAL_FRAME, WORLD_FRAME
+from da3_ros import frames
+from da3_ros.logs import RosLogHandler
+from da3_ros.messages import camera_info_message, depth_message, rgb_message
+from da3_ros.parameters import OF_EVERY_NODE, table_of
+from da3_ros.settings import parameter
+
+RELIABLE = QoSProfile(depth=10)  # also serves best-effort subscribers
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+LAST_DELIVERY = Duration(seconds=2)
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """The parameters, all read at the start."""
+
+    rate_hz: float = parameter(30.0, "Images per second.", low=0.1, high=1000.0)
+    width: int = parameter(640, "Image width, pixels.", low=16, high=4096)
+    height: int = parameter(480, "Image height, pixels.", low=16, high=4096)
+    frames: int = parameter(60, "Images of one walk around the room.", low=1, high=10_000)
+    seed: int = parameter(0, "Of the pictures on walls and furniture.", low=0, high=2**31 - 1)
+    loop: bool = parameter(True, "Walk again after the last frame; false: end there.")
+    max_frames: int = parameter(0, "End after so many images; 0: never.", low=0, high=2**31 - 1)
+    compressed: bool = parameter(True, "Publish JPEG images too.")
+    publish_tf: bool = parameter(
+        False, "Publish world -> camera_link too; the live node gives the same camera a place in its map."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """The messages of one frame, ready but for the stamp of the headers they share."""
+
+    image: Image
+    compressed: CompressedImage | None
+    depth: Image
+    pose: PoseStamped
+    transform: TransformStamped
+
+
+class SyntheticCamera(Node):
+    """Publishes one frame per tick of its timer, all of them packed before the first.
+
+    `finished` is done after the last frame.
+
+    Raises:
+        InputError: a parameter that does not exist or has a value that is not allowed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("synthetic_camera")
+        logging.getLogger("da3_core").addHandler(RosLogHandler(self.get_logger()))
+        logging.getLogger("da3_core").setLevel(logging.INFO)
+        settings = _declare(self)
+        walk = room_walk(settings.frames, (settings.height, settings.width), seed=settings.seed)
+
+        self._header, self._world_header = Header(frame_id=OPTICAL_FRAME), Header(frame_id=WORLD_FRAME)
+        self._camera_info = camera_info_message(self._header, walk.intrinsics, walk.size)
+        self._shots = [self._pack(walk, frame, settings.compressed) for frame in range(len(walk))]
+        once_around = 0 if settings.loop else len(walk)
+        self._last = min(filter(None, (settings.max_frames, once_around)), default=0)
+        self._sent, self._dropped = 0, 0
+        self.finished: Future = Future()
+
+        self._image = self.create_publisher(Image, "camera/image_raw", RELIABLE)
+        self._compressed = self.create_publisher(CompressedImage, "camera/image_raw/compressed", RELIABLE)
+        self._info = self.create_publisher(CameraInfo, "camera/camera_info", RELIABLE)
+        self._depth = self.create_publisher(Image, "camera/depth", RELIABLE)
+        self._pose = self.create_publisher(PoseStamped, "ground_truth/pose", RELIABLE)
+        self._tf = self.create_publisher(TFMessage, "/tf", QoSProfile(depth=100)) if settings.publish_tf else None
+        self._tf_static = self.create_publisher(TFMessage, "/tf_static", LATCHED)
+        stamp = self.get_clock().now().to_msg()
+        mounting = frames.transform_message(stamp, CAMERA_FRAME, OPTICAL_FRAME, frames.OPTICAL_TO_MAP)
+        self._tf_static.publish(TFMessage(transforms=[mounting]))
+        self.create_timer(1 / settings.rate_hz, self._tick)
+        size, topic = f"{settings.width}x{settings.height}", self._image.topic_name
+        self.get_logger().info(f"publishing {size} images at {settings.rate_hz:g} Hz on {topic}")
+
+    def _pack(self, walk: Walk, frame: int, compressed: bool) -> Shot:
+        camera_to_world = walk.camera_to_world[frame]
+        link_to_world = camera_to_world @ invert_rigid(frames.OPTICAL_TO_MAP)
+        transform = frames.transform_message(self._world_header.stamp, WORLD_FRAME, CAMERA_FRAME, link_to_world)
+        transform.header = self._world_header
+        return Shot(
+            image=rgb_message(self._header, walk.images[frame]),
+            compressed=_jpeg_message(self._header, walk.images[frame]) if compressed else None,
+            depth=depth_message(self._header, walk.depth_m[frame]),
+            pose=PoseStamped(header=self._world_header, pose=frames.pose_message(camera_to_world)),
+            transform=transform,
+        )
+
+    def _tick(self) -> None:
+        shot = self._shots[self._sent % len(self._shots)]
+        self._header.stamp = self._world_header.stamp = self.get_clock().now().to_msg()
+        try:
+            self._publish(shot)
+        except RuntimeError:  # RCLError: a reliable reader is stuck and the middleware takes no more
+            self._dropped += 1
+            self.get_logger().warning(f"{self._dropped} frames dropped: a subscriber is too slow", once=True)
+        self._sent += 1
+        if self._sent == self._last:
+            self._image.wait_for_all_acked(LAST_DELIVERY)
+            self.finished.set_result(None)
+
+    def _publish(self, shot: Shot) -> None:
+        """The truth first, so that it is there when the image arrives."""
+        if self._tf:
+            self._tf.publish(TFMessage(transforms=[shot.transform]))
+        self._pose.publish(shot.pose)
+        self._depth.publish(shot.depth)
+        self._info.publish(self._camera_info)
+        if shot.compressed:
+            self._compressed.publish(shot.compressed)
+        self._image.publish(shot.image)
+
+
+def _declare(node: Node) -> CameraSettings:
+    """Declare the parameters with what the command line and files say; from then on they are read-only."""
+    table = table_of(CameraSettings)
+    given = {name: each.value for name, each in node._parameter_overrides.items() if not name.startswith(OF_EVERY_NODE)}
+    if unknown := sorted(given.keys() - table.keys()):
+        raise InputError(f"There is no parameter {unknown[0]!r}; the camera has {', '.join(table)}.")
+    values = {name: line.checked(given.get(name, line.default)) for name, line in table.items()}
+    for name, value in values.items():
+        descriptor = ParameterDescriptor(description=f"{table[name].description} {table[name].limits}", read_only=True)
+        node.declare_parameter(name, value, descriptor, ignore_override=True)
+    return CameraSettings(**values)
+
+
+def _jpeg_message(header: Header, image: np.ndarray) -> CompressedImage:
+    message = CompressedImage(header=header, format="rgb8; jpeg compressed bgr8")
+    message.data.frombytes(cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].data)
+    return message
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Publish until interrupted, or until the last frame that was asked for."""
+    # Rendering may take half a minute: both signals end it as Ctrl-C does. Then rclpy's handlers wake the executor.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        camera = SyntheticCamera()
+        install_signal_handlers()
+        rclpy.spin_until_future_complete(camera, camera.finished)
+    except InputError as refusal:
+        get_logger("synthetic_camera").fatal(str(refusal))
+        sys.exit(1)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()
