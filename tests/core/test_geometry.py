@@ -194,6 +194,17 @@ def test_three_in_ten_cameras_may_be_wrong(views: int) -> None:
     assert again.scale == alignment.scale, "two calls agree to the last bit"
 
 
+def test_noise_and_wrong_cameras_together_leave_the_scale_within_two_per_cent() -> None:
+    for seed in range(30):
+        random = np.random.default_rng(seed)
+        source = random_cameras(20, seed)[:, :3, 3]
+        size = np.ptp(source, axis=0).max()
+        target = a_similarity().apply(source + random.normal(0, 0.003 * size, source.shape))
+        wrong = random.choice(20, 6, replace=False)
+        target[wrong] += random.normal(0, 40 * size, (6, 3))
+        assert fit_similarity_robust(source, target)[0].scale == pytest.approx(2.5, rel=0.02), seed
+
+
 @pytest.mark.parametrize(
     ("x", "method"),
     [
