@@ -117,7 +117,7 @@ class Da3Node(LifecycleNode):
                 on_give_up=lambda: self.executor.create_task(self._deactivate_after_failures),
             )
             self._diagnostics = Diagnostics(
-                self.get_name(),
+                self._diagnostics_name,
                 settings,
                 lambda: self.get_clock().now().nanoseconds,
                 buffer=buffer,
@@ -232,20 +232,20 @@ class Da3Node(LifecycleNode):
     def _publish_diagnostics(self) -> None:
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
-        state = self._state_machine.current_state[1]
-        level = DiagnosticStatus.ERROR if self._trouble else DiagnosticStatus.OK
-        name = f"{self.get_name()}: lifecycle"
-        message.status.append(
-            DiagnosticStatus(level=level, name=name, message=self._trouble or f"The node is {state}.")
-        )
+        message.status.append(self._lifecycle_status())
         camera, diagnostics = self._camera, self._diagnostics
         if camera and diagnostics:
             camera.watch(self._settings.watchdog_s)
             message.status.extend(diagnostics.report())
         self._diagnostics_publisher.publish(message)
 
+    @property
+    def _diagnostics_name(self) -> str:
+        """With the namespace, since all nodes report on one topic."""
+        return self.get_fully_qualified_name().lstrip("/")
+
     def _lifecycle_status(self) -> DiagnosticStatus:
-        status = DiagnosticStatus(name=f"{self.get_name()}: lifecycle", level=DiagnosticStatus.OK)
+        status = DiagnosticStatus(name=f"{self._diagnostics_name}: lifecycle", level=DiagnosticStatus.OK)
         status.message = f"The node is {self._state_machine.current_state[1]}."
         if self._trouble:
             status.level, status.message = DiagnosticStatus.ERROR, self._trouble
