@@ -118,8 +118,10 @@ class Engine:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
-        for request in self._requests:
-            request.set_exception(InputError("The node was deactivated before its turn; activate it, then ask."))
+        while self._requests:
+            self._requests.pop().set_exception(
+                InputError("The node was deactivated before its turn; activate it, then ask.")
+            )
 
     def facts(self) -> dict[str, str]:
         """Model, device, precision and GPU memory, for diagnostics."""
@@ -168,10 +170,16 @@ class Engine:
 
     def _next_window(self) -> Window | None:
         wait_s = self._next_start_s - time.monotonic()
-        if wait_s > 0 or self.paused or self._settings.mode == "on_demand":
-            self._stopping.wait(min(max(wait_s, 0.0) or POLL_S, POLL_S))
+        if wait_s > 0:
+            self._stopping.wait(min(wait_s, POLL_S))
             return None
-        return self._buffer.take(POLL_S)
+        if not self._wants_windows():
+            self._stopping.wait(POLL_S)
+            return None
+        return self._buffer.take(POLL_S, self._wants_windows)
+
+    def _wants_windows(self) -> bool:
+        return not self.paused and self._settings.mode == "stream"
 
     def _process(self, window: Window) -> WindowResult | None:
         """One inference, published; None when a frame cannot be decoded, or nobody wants the result any more."""

@@ -112,11 +112,12 @@ class WindowBuffer:
             self._changed.notify_all()
             return session_break
 
-    def take(self, timeout_s: float) -> Window | None:
-        """The next window as soon as its frames are there, or None when they are not within the timeout."""
+    def take(self, timeout_s: float, wanted: Callable[[], bool] = lambda: True) -> Window | None:
+        """The next window as soon as its frames are there; None when they are not within the timeout, or when a
+        window is not `wanted` any more by then."""
         with self._changed:
             self._changed.wait_for(self._complete, timeout_s)
-            count = self._complete()
+            count = self._complete() if wanted() else 0
             return self._cut(count) if count else None
 
     def take_now(self) -> Window | None:

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine's thread: when it infers, what it does with failures, and that a reset or a stop beats an inference."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+from da3_core.errors import InputError
+from da3_core.frame import Frame
+from da3_core.prediction import Prediction
+from da3_core.session import WindowResult
+from da3_ros.engine import Engine
+from da3_ros.messages import RefusedMessage
+from da3_ros.parameters import settings_from
+from da3_ros.window_buffer import Arrival, WindowBuffer
+
+WAIT_S = 20.0
+
+
+class FlatWall:
+    """A model that sees a wall two metres ahead, waits while `gate` is closed and fails on calls in `failing`."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)
+        self.calls = 0
+        self.failing: Callable[[int], bool] = lambda call: False
+
+    def inference(self, image: list[np.ndarray], intrinsics: Any = None, **_: object) -> Prediction:
+        self.calls += 1
+        self.entered.release()
+        assert self.gate.wait(WAIT_S)
+        if self.failing(self.calls):
+            raise MemoryError(f"call {self.calls}")
+        views, (height, width) = len(image), image[0].shape[:2]
+        camera = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]], np.float32)
+        return Prediction(
+            depth=np.full((views, height, width), 2, np.float32),
+            extrinsics=np.tile(np.eye(4, dtype=np.float32), (views, 1, 1)),
+            intrinsics=np.tile(camera, (views, 1, 1)),
+            processed_images=np.stack(image),
+        )
+
+
+class Rig:
+    """An engine with everything around it; what it reports is in lists."""
+
+    def __init__(self, **values: object) -> None:
+        values = {"window.size": 2, **{name.replace("__", "."): value for name, value in values.items()}}
+        settings = settings_from(values)
+        self.model = FlatWall()
+        self.buffer = WindowBuffer(settings)
+        self.results: list[tuple[WindowResult, int]] = []
+        self.refusals: list[RefusedMessage] = []
+        self.failures: list[tuple[str, int]] = []
+        self.gave_up = threading.Event()
+        self.changed = threading.Condition()
+        self.engine = Engine(
+            self.model,
+            self.buffer,
+            settings,
+            on_result=lambda result, session: self.note(self.results, (result, session)),
+            on_refused=lambda refusal: self.note(self.refusals, refusal),
+            on_failure=lambda error, in_a_row: self.note(self.failures, (str(error), in_a_row)),
+            on_give_up=self.gave_up.set,
+        )
+        self.engine.start()
+
+    def note(self, into: list[Any], what: Any) -> None:
+        with self.changed:
+            into.append(what)
+            self.changed.notify_all()
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        with self.changed:
+            assert self.changed.wait_for(condition, WAIT_S)
+
+    def put(self, *stamps_ns: int, damaged: bool = False) -> None:
+        for stamp_ns in stamps_ns:
+            self.buffer.put(Arrival(stamp_ns, "camera", (24, 32), lambda at=stamp_ns: decode(at, damaged)))
+
+    def stamps(self) -> list[list[int]]:
+        return [[view.frame.stamp_ns for view in result.views] for result, _ in self.results]
+
+
+def decode(stamp_ns: int, damaged: bool) -> Frame:
+    if damaged:
+        raise RefusedMessage("undecodable", "The compressed image is damaged.")
+    return Frame(np.zeros((24, 32, 3), np.uint8), stamp_ns, "camera")
+
+
+@pytest.fixture
+def rig() -> Iterator[Callable[..., Rig]]:
+    rigs: list[Rig] = []
+
+    def make(**values: object) -> Rig:
+        rigs.append(Rig(**values))
+        return rigs[-1]
+
+    yield make
+    for each in rigs:
+        each.model.gate.set()
+        each.engine.stop()
+
+
+def test_windows_become_results_of_one_session(rig):
+    it = rig()
+    it.put(1, 2)
+    it.wait_for(lambda: len(it.results) == 1)
+    it.put(3)
+    it.wait_for(lambda: len(it.results) == 2)
+    assert it.stamps() == [[1, 2], [2, 3]]
+    assert [view.is_new for view in it.results[1][0].views] == [False, True]
+    assert it.results[0][1] == it.results[1][1]
+
+
+def test_a_failed_inference_is_reported_and_the_next_window_is_tried(rig):
+    it = rig(max_consecutive_failures=3)
+    it.model.failing = lambda call: call in (1, 2)
+    it.put(1, 2)
+    it.wait_for(lambda: len(it.failures) == 1)
+    it.put(3)
+    it.wait_for(lambda: len(it.failures) == 2)
+    it.put(4)
+    it.wait_for(lambda: len(it.results) == 1)
+    assert it.failures == [("call 1", 1), ("call 2", 2)]
+    assert not it.gave_up.is_set()
+
+
+def test_it_gives_up_after_as_many_failures_in_a_row_as_allowed(rig):
+    it = rig(max_consecutive_failures=2)
+    it.model.failing = lambda call: True
+    it.put(1, 2)
+    it.wait_for(lambda: len(it.failures) == 1)
+    it.put(3)
+    assert it.gave_up.wait(WAIT_S)
+    assert [in_a_row for _, in_a_row in it.failures] == [1, 2]
+
+
+def test_an_image_that_cannot_be_decoded_costs_no_other_image(rig):
+    it = rig(window__size=3)
+    it.put(1)
+    it.put(2, damaged=True)
+    it.put(3)
+    it.wait_for(lambda: len(it.refusals) == 1)
+    it.put(4)
+    it.wait_for(lambda: len(it.results) == 1)
+    assert it.stamps() == [[1, 3, 4]]
+    assert it.buffer.counts().refused == {"undecodable": 1}
+
+
+def test_a_reset_during_an_inference_drops_its_result(rig):
+    it = rig()
+    it.model.gate.clear()
+    it.put(1, 2)
+    assert it.model.entered.acquire(timeout=WAIT_S)
+    it.engine.reset()
+    it.model.gate.set()
+    it.put(3, 4)
+    it.wait_for(lambda: len(it.results) == 1)
+    assert it.stamps() == [[3, 4]]
+    assert all(view.is_new for view in it.results[0][0].views)
+
+
+def test_a_stop_during_an_inference_publishes_nothing(rig):
+    it = rig()
+    it.model.gate.clear()
+    it.put(1, 2)
+    assert it.model.entered.acquire(timeout=WAIT_S)
+    waiting = it.engine.infer_now()
+    threading.Timer(0.05, it.model.gate.set).start()
+    it.engine.stop()
+    assert it.results == []
+    with pytest.raises(InputError, match="deactivated"):
+        waiting.result(WAIT_S)
+
+
+def test_on_demand_infers_only_when_asked(rig):
+    it = rig(mode="on_demand", window__size=3)
+    with pytest.raises(InputError, match="No image has arrived"):
+        it.engine.infer_now().result(WAIT_S)
+    it.put(1, 2, 3, 4)
+    assert "3 views, 3 of them new" in it.engine.infer_now().result(WAIT_S)
+    it.put(5, 6)
+    assert "3 views, 1 of them new" in it.engine.infer_now().result(WAIT_S)
+    assert it.stamps() == [[2, 3, 4], [3, 4, 6]]
+    assert it.model.calls == 2
+
+
+def test_paused_it_takes_nothing_but_what_is_asked_for(rig):
+    it = rig()
+    it.engine.paused = True
+    it.put(1, 2)
+    assert "2 views" in it.engine.infer_now().result(WAIT_S)
+    it.put(3)
+    it.engine.paused = False
+    it.wait_for(lambda: len(it.results) == 2)
+    assert it.stamps() == [[1, 2], [2, 3]]
+
+
+def test_a_failure_reaches_who_asked(rig):
+    it = rig(mode="on_demand")
+    it.model.failing = lambda call: True
+    it.put(1, 2)
+    with pytest.raises(MemoryError, match="call 1"):
+        it.engine.infer_now().result(WAIT_S)
+    assert it.failures == [("call 1", 1)]
