@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 _MISS = np.float32(np.inf)
+_NEARLY_PARALLEL = 1e-18  # in place of 0, by which rays along a plane through the origin would give 0 / 0
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,9 @@ class Shape(ABC):
         """
         local_origin = (self.rotation.T @ (origin - self.center)).astype(np.float32)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            return self._hit(local_origin[:, None], self.rotation.T.astype(np.float32) @ directions)
+            local = self.rotation.T.astype(np.float32) @ directions
+            local[local == 0] = _NEARLY_PARALLEL
+            return self._hit(local_origin[:, None], local)
 
     def distance(self, points: np.ndarray) -> np.ndarray:
         """`(n,)` metres from `points` (3, n) to the surface, positive in free space (ellipsoids: to first order)."""
