@@ -65,6 +65,7 @@ class CameraInput:
         else:
             self._subscription = self._subscribe(CompressedImage, "image/compressed", self._on_compressed, group)
         self.topic: str = self._subscription.topic_name
+        self._may_lose_images = _may_lose_images(self._subscription.qos_profile)
 
     def _subscribe(
         self, kind: type, topic: str, callback: Callable[..., None], group: MutuallyExclusiveCallbackGroup
@@ -122,14 +123,14 @@ class CameraInput:
                     f"the parameter qos_overrides.{self.topic}.subscription.reliability."
                 )
         number = "1 publisher" if len(publishers) == 1 else f"{len(publishers)} publishers"
-        cause = LOSSES if self._may_lose_images() else "is the camera running?"
+        cause = LOSSES if self._may_lose_images else "is the camera running?"
         return f"{waiting}, though it has {number} of fitting QoS: {cause}"
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self.camera_info = message
 
     def _on_image(self, message: Image) -> None:
-        if len(message.data) > LARGE_IMAGE_BYTES and self._may_lose_images():
+        if len(message.data) > LARGE_IMAGE_BYTES and self._may_lose_images:
             self._warn_once("losses", LOSSES)
         self._take_in(message, _image_size, image_to_rgb)
 
@@ -181,11 +182,6 @@ class CameraInput:
         self.calibration = f"model: {why_not}" if intrinsics is None else "CameraInfo"
         return intrinsics
 
-    def _may_lose_images(self) -> bool:
-        best_effort = self._subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
-        untuned = not any(name in os.environ for name in FAST_DDS_SETTINGS)
-        return best_effort and untuned and "fastrtps" in get_rmw_implementation_identifier()
-
     def _warn_once(self, kind: str, text: str) -> None:
         if kind not in self._logged:
             self._logged.add(kind)
@@ -195,3 +191,9 @@ class CameraInput:
 def _image_size(message: Image) -> tuple[int, int]:
     check_image(message)
     return message.height, message.width
+
+
+def _may_lose_images(qos: QoSProfile) -> bool:
+    untuned = not any(name in os.environ for name in FAST_DDS_SETTINGS)
+    best_effort = qos.reliability == ReliabilityPolicy.BEST_EFFORT
+    return best_effort and untuned and "fastrtps" in get_rmw_implementation_identifier()

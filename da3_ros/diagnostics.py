@@ -136,6 +136,8 @@ class Diagnostics:
     def _judge_map(self) -> Status:
         if self._last is None:
             return OK, "No map yet."
+        if self._publishers.tf_is_missing:
+            return WARN, f"No transform: {self._publishers.tf_state}"
         if self._last.placement == "unposed":
             return OK, "Single views: no poses, and every depth image has a scale of its own."
         if self._last.placement == "last_view":
@@ -153,12 +155,13 @@ class Diagnostics:
         values |= {
             "scale source": self._last.scale_source,
             "scale, m per unit": f"{self._last.scale_m_per_unit:.6g}",
-            "scale spread, %": f"{100 * float(np.std(self._log_scales)):.2f}",
             "placement": self._last.placement,
             "segment": self._last.segment,
             "alignment residual, %": f"{100 * self._last.alignment_residual:.2f}",
             "alignment residual p95, %": f"{100 * _percentiles(self._residuals)[1]:.2f}",
         }
+        if self._last.scale_source != "none":  # else every inference has a unit of its own
+            values["scale spread, %"] = f"{100 * float(np.std(self._log_scales)):.2f}"
         if (agreement := self._focal_agreement()) is not None:
             values["estimated focal length over that of CameraInfo"] = f"{agreement:.3f}"
         return values

@@ -149,6 +149,7 @@ class Publishers:
     Attributes:
         failures: publications that the middleware refused, by topic.
         tf_state: what became of the last transform, in words.
+        tf_is_missing: true when there was a pose and no transform could be published.
     """
 
     def __init__(self, node: LifecycleNode, settings: Settings, tree: TransformTree) -> None:
@@ -157,6 +158,7 @@ class Publishers:
         self._path: deque[PoseStamped] = deque()
         self.failures: Counter[str] = Counter()
         self.tf_state = "no pose yet"
+        self.tf_is_missing = False
         self.apply(settings)
 
         self._view_publishers = {topic: self._create(kind, f"~/{topic}") for topic, (kind, _) in VIEW_TOPICS.items()}
@@ -219,16 +221,16 @@ class Publishers:
             self.failures[publisher.topic_name] += 1
 
     def _publish_transform(self, view: ViewOutputs) -> None:
+        self.tf_is_missing = False
         if self._tf_publisher is None or view.camera_to_map is None:
             self.tf_state = "off" if self._tf_publisher is None else "no pose"
             return
-        if not view.camera:
-            self.tf_state = "The image has an empty frame_id; name the camera's frame in the driver."
-            return
         try:
+            if not view.camera:
+                raise TransformUnknown("The image has an empty frame_id; name the camera's frame in the driver.")
             child, child_to_map = self._tree.map_to_tree(view.camera, view.camera_to_map, view.stamp_ns)
         except TransformUnknown as reason:
-            self.tf_state = str(reason)
+            self.tf_state, self.tf_is_missing = str(reason), True
             self._node.get_logger().warning(self.tf_state, throttle_duration_sec=10.0)
             return
         self.tf_state = f"{self._settings.map_frame} -> {child}"
