@@ -27,7 +27,7 @@ def spectral(values: np.ndarray) -> np.ndarray:
     table = np.stack([np.interp(np.linspace(0, 10, 256), np.arange(11), channel) for channel in _SPECTRAL.T], axis=-1)
     # In place and 16-bit on purpose: this runs for every frame of a live preview.
     level = np.clip(values, 0.0, 1.0) * 256.0
-    return np.take(table.astype(np.uint8), np.minimum(level.astype(np.uint16), 255), axis=0)
+    return np.asarray(table.astype(np.uint8)[np.minimum(level.astype(np.uint16), 255)])
 
 
 def depth_range(depth: np.ndarray, percentiles: tuple[float, float] = (2.0, 98.0)) -> tuple[float, float]:
@@ -70,4 +70,4 @@ def colorize_depth(depth: np.ndarray, near: float | None = None, far: float | No
 
 
 def _has_depth(depth: np.ndarray) -> np.ndarray:
-    return np.isfinite(depth) & (depth >= np.finfo(np.float32).tiny)
+    return np.asarray(np.isfinite(depth) & (depth >= np.finfo(np.float32).tiny))

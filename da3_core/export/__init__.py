@@ -57,6 +57,7 @@ EXPORTERS: dict[str, Exporter] = {
     "tum": Exporter("tum", "camera trajectory as text", ("poses",)),
     "feat_vis": Exporter("feat_vis", "features as colours, images and videos", ("images", "features"), ("av",)),
     "gs_ply": Exporter("gs_ply", "3-D Gaussians for splat viewers", ("gaussians",)),
+    "gs_video": Exporter("gs_video", "flight through the 3-D Gaussians", ("gaussians", "poses"), ("av",)),
     "colmap": Exporter("colmap", "cameras, poses and points as a COLMAP model", ("images", "poses", "names")),
 }
 
@@ -66,9 +67,9 @@ NAMED_OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "num_max_points": (("glb", "num_max_points"), ("ply", "num_max_points")),
     "show_cameras": (("glb", "show_cameras"),),
     "feat_vis_fps": (("feat_vis", "fps"),),
-    "render_exts": (),
-    "render_ixts": (),
-    "render_hw": (),
+    "render_exts": (("gs_video", "extrinsics"),),
+    "render_ixts": (("gs_video", "intrinsics"),),
+    "render_hw": (("gs_video", "out_image_hw"),),
 }
 
 _REMEDIES: dict[Need, str] = {

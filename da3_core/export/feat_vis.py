@@ -71,9 +71,10 @@ def feature_colors(features: np.ndarray) -> np.ndarray:
     projected = np.stack([(_clean(view) - mean) @ components for view in features])
     low, high = np.quantile(projected, _RANGE, axis=(0, 1))
     shades = np.clip((projected - low) / np.maximum(high - low, 1e-4), 0, 1) * 255
-    return shades.astype(np.uint8).reshape(*features.shape[:3], 3)
+    return np.asarray(shades.astype(np.uint8).reshape(*features.shape[:3], 3))
 
 
 def _clean(view: np.ndarray) -> np.ndarray:
     """`(h*w, C)` float64 tokens; broken values become 0 and, if infinite, large."""
-    return np.nan_to_num(view.reshape(-1, view.shape[-1]).astype(np.float64), nan=0.0, posinf=1e6, neginf=-1e6)
+    tokens = view.reshape(-1, view.shape[-1]).astype(np.float64)
+    return np.asarray(np.nan_to_num(tokens, nan=0.0, posinf=1e6, neginf=-1e6))

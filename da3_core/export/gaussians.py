@@ -36,7 +36,7 @@ class GaussianArrays:
     def finite(self) -> np.ndarray:
         """`(G,)` bool."""
         values = [getattr(self, field.name) for field in fields(self)]
-        return np.logical_and.reduce([np.isfinite(v.reshape(len(v), -1)).all(axis=1) for v in values])
+        return np.asarray(np.all([np.isfinite(v.reshape(len(v), -1)).all(axis=1) for v in values], axis=0))
 
 
 def gaussian_arrays(prediction: Prediction, *, in_network_frame: bool = False) -> GaussianArrays:
@@ -55,4 +55,5 @@ def world_from_network(prediction: Prediction) -> Similarity:
     A nested model scales these into metres, and given poses put them into the caller's world.
     """
     metres = Similarity(prediction.scale_factor or 1.0, np.eye(3), np.zeros(3))
-    return prediction.aux.get("world_from_estimated", Similarity.identity()) @ metres
+    world_from_estimated: Similarity = prediction.aux.get("world_from_estimated", Similarity.identity())
+    return world_from_estimated @ metres

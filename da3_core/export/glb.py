@@ -110,7 +110,7 @@ def _world_to_scene(world_to_camera: np.ndarray, positions: np.ndarray) -> np.nd
     world_to_scene = _OPENCV_TO_GLTF @ world_to_camera
     if len(positions):
         world_to_scene[:3, 3] -= np.median(_transform(world_to_scene, positions), axis=0)
-    return world_to_scene
+    return np.asarray(world_to_scene)
 
 
 def _scene_size(positions: np.ndarray) -> float:
@@ -138,4 +138,4 @@ def _frusta(prediction: Prediction, camera_to_scene: np.ndarray, length: float) 
 
 
 def _transform(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return points @ matrix[:3, :3].T + matrix[:3, 3]
+    return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])

@@ -28,7 +28,7 @@ class PointCloud:
 
 def has_depth(depth: np.ndarray) -> np.ndarray:
     """Which pixels have a depth at all: finite and positive, as a bool array of the shape of `depth`."""
-    return np.isfinite(depth) & (depth > 0)
+    return np.asarray(np.isfinite(depth) & (depth > 0))
 
 
 def confident_pixels(prediction: Prediction, percentile: float) -> np.ndarray:
