@@ -5,17 +5,13 @@
 the middleware itself, are not part of it.
 """
 
-import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
-from pathlib import Path
 
 import cv2
 import numpy as np
+import report
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
@@ -98,11 +94,7 @@ def cpu_ms(step: Callable[[], object], repeats: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="write the JSON here instead of after the table")
-    parser.add_argument("--repeats", type=int, default=51)
-    arguments = parser.parse_args()
-
+    arguments = report.arguments(__doc__, repeats=51)
     cv2.setNumThreads(1)
     counted, others = steps()
     counted_ms = {name: cpu_ms(step, arguments.repeats) for name, step in counted.items()}
@@ -112,24 +104,15 @@ def main() -> None:
     print(f"| {WIDTH}x{HEIGHT} frame | CPU ms, median of {arguments.repeats} |\n|---|---|")
     for name, value in [*counted_ms.items(), (f"**total** (budget {BUDGET_MS:g})", total_ms), *others_ms.items()]:
         print(f"| {name} | {value:.2f} |")
-    report = json.dumps(
-        {
-            "benchmark": "ros_edge",
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
-            "versions": {"python": platform.python_version(), "numpy": np.__version__, "opencv": cv2.__version__},
-            "size": [HEIGHT, WIDTH],
-            "cpu_ms": counted_ms,
-            "beside_cpu_ms": others_ms,
-            "total_cpu_ms": total_ms,
-            "budget_cpu_ms": BUDGET_MS,
-        },
-        indent=2,
+    report.publish(
+        "ros_edge",
+        arguments.out,
+        size_hw=(HEIGHT, WIDTH),
+        cpu_ms=counted_ms,
+        beside_cpu_ms=others_ms,
+        total_cpu_ms=total_ms,
+        budget_cpu_ms=BUDGET_MS,
     )
-    if arguments.out:
-        arguments.out.write_text(report + "\n")
-    else:
-        print(report)
 
 
 if __name__ == "__main__":

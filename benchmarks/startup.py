@@ -4,15 +4,13 @@
 `python benchmarks/startup.py [--out FILE.json]` prints a table of medians of fresh processes and writes JSON.
 """
 
-import argparse
-import json
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from datetime import datetime, timezone
 from pathlib import Path
+
+import report
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = {
@@ -34,30 +32,13 @@ def seconds(arguments: list[str], repeats: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="write the JSON here instead of after the table")
-    parser.add_argument("--repeats", type=int, default=7)
-    arguments = parser.parse_args()
-
+    arguments = report.arguments(__doc__, repeats=7)
     measured = {name: seconds(command, arguments.repeats) for name, (command, _) in COMMANDS.items()}
     print(f"| fresh process | seconds, median of {arguments.repeats} | budget |\n|---|---|---|")
     for name, (_, budget_s) in COMMANDS.items():
         print(f"| {name} | {measured[name]:.3f} | {'' if budget_s is None else budget_s} |")
-    report = json.dumps(
-        {
-            "benchmark": "startup",
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
-            "versions": {"python": platform.python_version()},
-            "seconds": measured,
-            "budget_seconds": {name: budget_s for name, (_, budget_s) in COMMANDS.items() if budget_s is not None},
-        },
-        indent=2,
-    )
-    if arguments.out:
-        arguments.out.write_text(report + "\n")
-    else:
-        print(report)
+    budget_s = {name: budget for name, (_, budget) in COMMANDS.items() if budget is not None}
+    report.publish("startup", arguments.out, seconds=measured, budget_seconds=budget_s)
 
 
 if __name__ == "__main__":
