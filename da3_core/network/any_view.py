@@ -32,7 +32,8 @@ class AnyViewNetwork(nn.Module):
         width = config.backbone.feature_width
         self.backbone = Backbone(config.backbone)
         self.head = DualDpt(width, config.head)
-        self.cam_enc = CameraEncoder(config.backbone.width)
+        if config.camera_encoder:
+            self.cam_enc = CameraEncoder(config.backbone.width)
         self.cam_dec = CameraDecoder(width)
         if config.gaussians:
             self.gs_head = GaussianDpt(width, config.head)
@@ -53,7 +54,8 @@ class AnyViewNetwork(nn.Module):
 
         Args:
             images: (B, N, 3, H, W) normalised RGB, sides multiples of 14.
-            extrinsics: (B, N, 4, 4) known world-to-camera transforms, used as they are. Needs `intrinsics`.
+            extrinsics: (B, N, 4, 4) known world-to-camera transforms, used as they are. Needs `intrinsics`. A network
+                without a camera encoder does not see them.
             intrinsics: (B, N, 3, 3) in pixels of the images.
             export_feat_layers: backbone blocks whose normalised patch tokens are returned.
             infer_gs: predict Gaussians too.
@@ -106,7 +108,7 @@ class AnyViewNetwork(nn.Module):
     ) -> Features:
         """Let views meet, led by their known cameras or by a reference view."""
         camera_tokens = None
-        if extrinsics is not None and intrinsics is not None:
+        if extrinsics is not None and intrinsics is not None and hasattr(self, "cam_enc"):
             with full_precision(views.tokens):
                 camera_tokens = self.cam_enc(extrinsics.float(), intrinsics.float(), views.image_size)
         return self.backbone.join_views(

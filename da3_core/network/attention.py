@@ -19,12 +19,12 @@ Rotation = Callable[[Tensor], Tensor]
 RotaryTable = tuple[Tensor, Tensor]
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, max_scores: int = _MAX_SCORES) -> Tensor:
     """Scaled dot-product attention (B, heads, T, channels) that never holds all T x T scores at once."""
     batch, heads, keys = key.shape[:3]
     if torch._fused_sdp_choice(query, key, value) != 0:  # 0 is the plain kernel, which writes the score matrix
         return F.scaled_dot_product_attention(query, key, value)
-    rows = max(1, _MAX_SCORES // (batch * heads * keys))
+    rows = max(1, max_scores // (batch * heads * keys))
     return torch.cat([F.scaled_dot_product_attention(part, key, value) for part in query.split(rows, dim=2)], dim=2)
 
 

@@ -27,8 +27,10 @@ class BackboneConfig:
         feed_forward: `mlp` (GELU) or `swiglu`.
         hidden: hidden channels of the feed-forward layer.
         out_layers: the four blocks whose output feeds the dense heads.
-        joint_from: from this block on odd blocks attend over all views and even ones inside a view, with rotary
-            positions and query-key normalisation; None where views never meet.
+        joint_from: from this block on odd blocks attend over all views and even ones inside a view; None where views
+            never meet.
+        rotary: whether those blocks use rotary positions and query-key normalisation. Without, they keep the form in
+            which DINOv2 trained them.
     """
 
     width: int
@@ -37,6 +39,7 @@ class BackboneConfig:
     hidden: int
     out_layers: tuple[int, int, int, int]
     joint_from: int | None
+    rotary: bool = True
 
     @property
     def heads(self) -> int:
@@ -58,11 +61,15 @@ class HeadConfig:
 
 @dataclass(frozen=True)
 class AnyViewConfig:
-    """Depth, confidence, rays and cameras from any number of views; Gaussians where the weights have that head."""
+    """Depth, confidence, rays and cameras from any number of views; Gaussians where the weights have that head.
+
+    Without `camera_encoder` known cameras do not reach the network.
+    """
 
     backbone: BackboneConfig
     head: HeadConfig
     gaussians: bool = False
+    camera_encoder: bool = True
 
 
 @dataclass(frozen=True)

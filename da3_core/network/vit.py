@@ -99,7 +99,7 @@ class VisionTransformer(nn.Module):
                 config.hidden,
                 feed_forward=config.feed_forward,
                 eps=1e-6,
-                normalise_attention=i >= joint_from,
+                normalise_attention=config.rotary and i >= joint_from,
             )
             for i in range(config.depth)
         )
@@ -190,16 +190,20 @@ class Backbone(nn.Module):
         def restore(x: Tensor) -> Tensor:
             return x if order is None else reorder(x, order.argsort(dim=1))
 
-        table = rotary_table(*views.grid, HEAD_WIDTH, tokens.device)
-        inside_views, across_views = partial(rotate, table=table), partial(rotate_across, table=table, views=count)
-        maps, exported = [], {i: self._normalised(views.kept[i]) for i in export_layers if i < self.local_depth}
+        inside_views = across_views = None
+        if self.config.rotary:
+            table = rotary_table(*views.grid, HEAD_WIDTH, tokens.device)
+            inside_views, across_views = partial(rotate, table=table), partial(rotate_across, table=table, views=count)
+        alone = [views.kept[i] for i in self.config.out_layers if i < self.local_depth]
+        maps = [torch.cat((state[:, :, 1:], self._normalised(state)), dim=-1) for state in alone]
+        exported = {i: self._normalised(views.kept[i]) for i in export_layers if i < self.local_depth}
         for i, block in enumerate(self.pretrained.blocks[self.local_depth :], start=self.local_depth):
             local = tokens
             if i % 2:
                 tokens = block(tokens.flatten(1, 2), across_views).view_as(tokens)
             else:
                 tokens = block(tokens.flatten(0, 1), inside_views).view_as(tokens)
-            if i in self.config.out_layers:  # always odd, so that `local` comes from the local block before it
+            if i in self.config.out_layers:  # always odd here, so that `local` comes from the local block before it
                 maps.append(restore(torch.cat((local[:, :, 1:], self._normalised(tokens)), dim=-1)))
             if i in export_layers:
                 exported[i] = restore(self._normalised(tokens))
