@@ -3,8 +3,9 @@
 
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,16 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 HISTORY = 200  # results that percentiles look back at
 
 Status = tuple[bytes, str]
+
+
+@dataclass(frozen=True)
+class _Totals:
+    """What is compared with the report before."""
+
+    time_s: float
+    frames: FrameCounts
+    views: int
+    unpublished: int
 
 
 class Diagnostics:
@@ -53,7 +64,7 @@ class Diagnostics:
         self._last: WindowResult | None = None
         self._published_views = self._inferences = self._failures = 0
         self._failing: str | None = None
-        self._previous: tuple[float, FrameCounts, int] | None = None
+        self._previous = self._totals()
 
     def apply(self, settings: Settings) -> None:
         """Take over settings."""
@@ -75,18 +86,21 @@ class Diagnostics:
         self._failures += 1
         self._failing = f"{type(error).__name__}: {error}"
 
+    def _totals(self) -> _Totals:
+        failures = sum(self._publishers.failures.values())
+        return _Totals(time.monotonic(), self._buffer.counts(), self._published_views, failures)
+
     def report(self) -> list[DiagnosticStatus]:
-        """The present state, and rates since the report before."""
-        counts, now_s = self._buffer.counts(), time.monotonic()
-        before_s, before, views_before = self._previous or (now_s - 1, counts, self._published_views)
-        self._previous = (now_s, counts, self._published_views)
-        elapsed_s = max(now_s - before_s, 1e-3)
-        input_hz = (counts.received - before.received) / elapsed_s
-        output_hz = (self._published_views - views_before) / elapsed_s
+        """The present state, and rates and troubles since the report before."""
+        before, now = self._previous, self._totals()
+        self._previous = now
+        elapsed_s = max(now.time_s - before.time_s, 1e-3)
+        input_hz = (now.frames.received - before.frames.received) / elapsed_s
+        output_hz = (now.views - before.views) / elapsed_s
         return [
-            self._status("input", self._judge_input(counts), {**_describe(counts), "rate, Hz": f"{input_hz:.1f}"}),
+            self._status("input", self._judge_input(now, before), {**_describe(now.frames), "rate, Hz": _hz(input_hz)}),
             self._status("inference", self._judge_inference(), self._describe_inference()),
-            self._status("output", self._judge_output(), {**self._describe_output(), "rate, Hz": f"{output_hz:.1f}"}),
+            self._status("output", _judge_output(now, before), {**self._describe_output(), "rate, Hz": _hz(output_hz)}),
             self._status("map", self._judge_map(), self._describe_map()),
         ]
 
@@ -95,13 +109,14 @@ class Diagnostics:
         pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         return DiagnosticStatus(level=level, name=f"{self._name}: {part}", message=message, values=pairs)
 
-    def _judge_input(self, counts: FrameCounts) -> Status:
+    def _judge_input(self, now: _Totals, before: _Totals) -> Status:
         if self._camera.silence_s > self._settings.watchdog_s:
             return WARN, self._camera.describe_silence()
-        if self._settings.every_frame and counts.waiting > self._settings.queue.max_frames / 2:
-            return WARN, f"Falling behind: {counts.waiting} images wait."
-        if counts.refused:
-            return WARN, f"{sum(counts.refused.values())} images refused."
+        if self._settings.every_frame and now.frames.waiting > self._settings.queue.max_frames / 2:
+            return WARN, f"Falling behind: {now.frames.waiting} images wait."
+        if refused := Counter(now.frames.refused) - Counter(before.frames.refused):
+            reasons = ", ".join(f"{count} for {reason}" for reason, count in refused.items())
+            return WARN, f"Images are refused: {reasons}; the log has the first of each kind."
         return OK, f"Images on {self._camera.topic}."
 
     def _judge_inference(self) -> Status:
@@ -121,12 +136,6 @@ class Diagnostics:
             "duration p95, ms": _ms(p95),
             "memory of the process, MB": f"{_resident_bytes() / 1e6:.0f}",
         }
-
-    def _judge_output(self) -> Status:
-        failures = sum(self._publishers.failures.values())
-        if failures:
-            return WARN, f"{failures} messages could not be published."
-        return OK, f"{self._published_views} images published."
 
     def _describe_output(self) -> dict[str, Any]:
         p50, p95 = _percentiles(self._ages_s)
@@ -160,8 +169,8 @@ class Diagnostics:
             "alignment residual, %": f"{100 * self._last.alignment_residual:.2f}",
             "alignment residual p95, %": f"{100 * _percentiles(self._residuals)[1]:.2f}",
         }
-        if self._last.scale_source != "none":  # else every inference has a unit of its own
-            values["scale spread, %"] = f"{100 * float(np.std(self._log_scales)):.2f}"
+        if self._last.scale_source == "model":  # else every inference has a unit of its own
+            values["scale spread, %"] = f"{100 * float(np.std(list(self._log_scales))):.2f}"
         if (agreement := self._focal_agreement()) is not None:
             values["estimated focal length over that of CameraInfo"] = f"{agreement:.3f}"
         return values
@@ -174,6 +183,12 @@ class Diagnostics:
         if not given.k[0] > 0 or given.width == 0:
             return None
         return float(estimated[0, 0] / self._last.views[-1].depth.shape[1] / (given.k[0] / given.width))
+
+
+def _judge_output(now: _Totals, before: _Totals) -> Status:
+    if now.unpublished > before.unpublished:
+        return WARN, f"{now.unpublished - before.unpublished} messages could not be published."
+    return OK, f"{now.views} images published."
 
 
 def _describe(counts: FrameCounts) -> dict[str, Any]:
@@ -191,9 +206,13 @@ def _describe(counts: FrameCounts) -> dict[str, Any]:
 
 def _percentiles(values: deque[float]) -> tuple[float, float]:
     """Of the values that are numbers; NaN without any."""
-    known = np.array(values)
+    known = np.array(list(values))  # a copy at once: the engine appends meanwhile
     known = known[np.isfinite(known)]
     return (np.nan, np.nan) if known.size == 0 else tuple(np.percentile(known, (50, 95)))
+
+
+def _hz(rate: float) -> str:
+    return f"{rate:.1f}"
 
 
 def _ms(seconds: float) -> str:
