@@ -78,15 +78,23 @@ def load_into(module: nn.Module, path: Path) -> None:
 
 
 def save(module: nn.Module, preset: Preset, folder: str | os.PathLike[str]) -> None:
-    """Write a checkpoint folder that `open_folder` and the official library read; no half-written file survives."""
+    """Write a checkpoint folder that `open_folder` and the official library read; no half-written file survives.
+
+    Raises:
+        InputError: the folder cannot be written, or the disk is full.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {names[0]: parameter.detach().cpu().contiguous() for names, parameter in _parameters(module)}
-    _replace(folder / TENSORS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
     config = json.dumps({"model_name": preset.architecture}, indent=2) + "\n"
-    _replace(folder / CONFIG, lambda path: Path(path).write_text(config, encoding="utf-8"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(folder / TENSORS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+        _replace(folder / CONFIG, lambda path: Path(path).write_text(config, encoding="utf-8"))
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot write weights to {folder} ({error}): choose another folder or make room") from error
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
