@@ -55,7 +55,7 @@ class Da3Node(LifecycleNode):
     """
 
     def __init__(self, load_model: Callable[[Settings], Any]) -> None:
-        super().__init__("da3")
+        super().__init__("da3", allow_undeclared_parameters=True)  # so that we refuse them, with their names
         self._load_model = load_model
         self._model: Any = None
         self._outputs: Publishers | None = None
