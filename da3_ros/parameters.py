@@ -190,7 +190,9 @@ def _descriptor(line: Parameter) -> ParameterDescriptor:
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
     descriptor = ParameterDescriptor(
-        description=line.description, additional_constraints=f"{line.limits}; {_when(line)}"
+        description=line.description,
+        additional_constraints=f"{line.limits}; {_when(line)}",
+        dynamic_typing=True,  # a wrong type is refused by `Parameter.checked`, whose words are clearer than rclpy's
     )
     if line.type is float and (math.isfinite(line.low) or math.isfinite(line.high)):
         descriptor.floating_point_range = [FloatingPointRange(from_value=line.low, to_value=line.high)]
