@@ -90,6 +90,14 @@ class ExportArguments:
     feat_vis_fps: Annotated[
         int | None, typer.Option(min=1, help="Frames per second of feature videos.", show_default=FORMAT_DEFAULT)
     ] = None
+    max_views_per_window: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Process more views than this in overlapping windows and join them.",
+            show_default="what fits into the free memory",
+        ),
+    ] = None
     auto_cleanup: Annotated[
         bool,
         typer.Option(

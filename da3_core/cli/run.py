@@ -12,6 +12,7 @@ import typer
 
 from da3_core.cli.arguments import ExportArguments, ModelArguments, parse_export_kwargs, parse_layers
 from da3_core.cli.export_folder import choose_export_folder
+from da3_core.cli.infer import infer
 from da3_core.cli.model import load_model
 from da3_core.cli.progress import stage
 from da3_core.export import check_request, export, parse_formats
@@ -62,23 +63,20 @@ def run(
         **export_options,
     )
 
-    with stage("decode", source.views, "views") as advance:
+    with stage("input", source.views, "views") as advance:
         scene = source.read(folder.prepare, advance)
-    with stage("inference", len(scene.images), "views") as advance:
-        prediction = model.inference(
-            list(scene.images),
-            extrinsics=scene.extrinsics,
-            intrinsics=scene.intrinsics,
-            align_to_input_ext_scale=align_to_input_ext_scale,
-            infer_gs=infer_gs,
-            use_ray_pose=arguments.use_ray_pose,
-            ref_view_strategy=output.ref_view_strategy,
-            process_res=arguments.process_res,
-            process_res_method=arguments.process_res_method,
-            export_feat_layers=layers,
-        )
-        advance(len(scene.images))
-
+    prediction = infer(
+        model,
+        scene,
+        output.max_views_per_window,
+        align_to_input_ext_scale=align_to_input_ext_scale,
+        infer_gs=infer_gs,
+        use_ray_pose=arguments.use_ray_pose,
+        ref_view_strategy=output.ref_view_strategy,
+        process_res=arguments.process_res,
+        process_res_method=arguments.process_res_method,
+        export_feat_layers=layers,
+    )
     with stage("export", len(formats), "formats") as advance:
         files = export(prediction, folder.prepare(), output.export_format, **export_options)
         advance(len(formats))

@@ -18,6 +18,7 @@ from da3_core.sources.images import check_headers, natural_order
 logger = logging.getLogger(__name__)
 
 _PINHOLE = ("SIMPLE_PINHOLE", "PINHOLE")
+_ROUNDING = 1e-6  # pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +152,7 @@ def _widest_filled_pinhole(camera: Camera, intrinsics: np.ndarray, width: int, h
     for zoom in np.geomspace(1, 2, 71):
         pinhole = intrinsics * np.array([[zoom, 1, 1], [1, zoom, 1], [1, 1, 1]])
         x, y = np.moveaxis(_project(camera, intrinsics, pinhole, u, v), -1, 0)
-        if x.min() >= 0 and y.min() >= 0 and x.max() <= width and y.max() <= height:
+        if min(x.min(), y.min()) >= -_ROUNDING and x.max() <= width + _ROUNDING and y.max() <= height + _ROUNDING:
             break
     return pinhole
 

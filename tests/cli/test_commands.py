@@ -2,7 +2,9 @@
 """The commands on real files with a real network: results, refusals and exit codes."""
 
 import json
-from collections.abc import Callable
+import shlex
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,10 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
+from da3_core.colmap_model import read_model
+
 Command = Callable[..., Result]
+MakeVideo = Callable[[str, Sequence[int]], Path]
 SMALL = ("--model-dir", "untrained:da3-small", "--process-res", "70", "--device", "cpu")
 
 
@@ -59,6 +64,96 @@ def test_options_reach_the_network_and_the_exporter(da3: Command, photos: Path, 
     assert not (tmp_path / "out/depth_vis").exists()
 
 
+@pytest.fixture
+def scan(photos: Path, tmp_path: Path) -> Path:
+    """A COLMAP folder of the three views, with cameras 2 units apart and an OPENCV lens that bends nothing."""
+    folder = tmp_path / "colmap_dataset"
+    (folder / "sparse/0").mkdir(parents=True)
+    (folder / "images").mkdir()
+    for path in photos.glob("[0-9]*"):
+        (folder / "images" / path.name).write_bytes(path.read_bytes())
+    (folder / "sparse/0/cameras.txt").write_text(
+        "1 OPENCV 160 120 150 140 82 58 0 0 0 0\n2 PINHOLE 80 60 75 70 41 29\n"
+    )
+    (folder / "sparse/0/images.txt").write_text(
+        "1 1 0 0 0 0 0 0 1 10.webp\n\n2 1 0 0 0 2 0 0 2 2.JPG\n\n3 0 0 0 1 0 2 5 1 1.png\n\n"
+    )
+    return folder
+
+
+def test_a_reconstruction_gives_its_frame_unit_and_cameras_to_the_results(
+    da3: Command, scan: Path, tmp_path: Path
+) -> None:
+    result = da3(
+        *("colmap", "./colmap_dataset", "--sparse-subdir", "0", "--align-to-input-ext-scale"),
+        *("--export-dir", "./output", "--export-format", "colmap-glb", *SMALL),
+    )
+    assert result.exit_code == 0, result.stderr
+    cameras, images = read_model(tmp_path / "output/sparse/0")
+    by_name = {Path(image.name).name: image for image in images}
+    assert sorted(by_name) == ["1.png", "10.png", "2.JPG"]  # two were rectified, which writes PNG files
+    np.testing.assert_allclose(by_name["1.png"].world_to_camera[:3, 3], [0, 2, 5], atol=1e-6)
+    np.testing.assert_allclose(by_name["1.png"].world_to_camera[:3, :3], np.diag([-1, -1, 1]), atol=1e-6)
+    for image in images:
+        matrix = cameras[image.camera_id].intrinsics()
+        np.testing.assert_allclose(matrix, [[150, 0, 82], [0, 140, 58], [0, 0, 1]], rtol=1e-5)
+    assert (tmp_path / "output/scene.glb").exists()
+
+
+def test_known_cameras_need_no_joining_of_windows(da3: Command, scan: Path, tmp_path: Path) -> None:
+    result = da3(
+        *("auto", scan, "--no-undistort", "--max-views-per-window", "2", "--export-dir", "out"),
+        *("--export-format", "mini_npz", *SMALL),
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "COLMAP" in result.stderr
+    with np.load(tmp_path / "out/exports/mini_npz/results.npz") as arrays:
+        np.testing.assert_allclose(arrays["extrinsics"][:, :3, 3], [[0, 2, 5], [2, 0, 0], [0, 0, 0]], atol=1e-6)
+        assert np.isfinite(arrays["depth"]).all()
+
+
+def test_frames_of_a_video_are_kept_beside_the_results(da3: Command, make_video: MakeVideo, tmp_path: Path) -> None:
+    make_video("my clip.mkv", [0, 300, 700, 1000, 1600])
+    command = ("my clip.mkv", "--fps", "2", "--start", "0.2", "--export-dir", "out", "--export-format", "mini_npz")
+    for kind in ("video", "auto"):
+        result = da3(kind, *command, "--yes", *SMALL)
+        assert result.exit_code == 0, result.stderr
+        names = [path.name for path in sorted((tmp_path / "out/input_images").iterdir())]
+        assert names == ["000000.png", "000001.png", "000002.png", "frames.json"]  # at 0.3, 0.7 and 1.0 s
+        with np.load(tmp_path / "out/exports/mini_npz/results.npz") as arrays:
+            assert [Path(name).name for name in arrays["image_names"]] == names[:3]
+
+
+def test_more_views_than_a_window_takes_are_joined(da3: Command, photos: Path, tmp_path: Path) -> None:
+    command = ("images", photos, "--export-format", "mini_npz", *SMALL, "--export-dir")
+    assert da3(*command, "one").exit_code == 0
+    result = da3(*command, "two", "--max-views-per-window", "2")
+    assert "3 views are processed in 2 windows of 2" in result.stderr
+    one, two = (dict(np.load(tmp_path / name / "exports/mini_npz/results.npz")) for name in ("one", "two"))
+    assert {name: array.shape for name, array in one.items()} == {name: array.shape for name, array in two.items()}
+    assert one["image_names"].tolist() == two["image_names"].tolist()
+
+
+def test_the_command_lines_of_the_usage_guide_work_word_for_word(
+    da3: Command, photos: Path, make_video: MakeVideo, tmp_path: Path
+) -> None:
+    Image.open(photos / "1.png").save(tmp_path / "p.jpg")
+    (tmp_path / "dataset").mkdir()
+    Image.open(photos / "1.png").save(tmp_path / "dataset/1.webp")
+    make_video("v.mkv", [0]).rename(tmp_path / "v.mp4")
+    for line, written in (
+        ("image p.jpg --export-dir ./output --export-format mini_npz-glb", "exports/mini_npz/results.npz"),
+        ('images ./dataset --export-dir ./output --image-extensions "png,jpg,webp"', "scene.glb"),
+        ("video v.mp4 --fps 2.0 --export-dir ./output --export-format glb --process-res 756", "scene.glb"),
+        ("auto ./dataset --export-dir ./output --export-format mini_npz", "exports/mini_npz/results.npz"),
+    ):
+        command, *rest = shlex.split(line)
+        result = da3(command, *SMALL, *rest)
+        assert result.exit_code == 0, result.stderr
+        assert (tmp_path / "output" / written).exists()
+        shutil.rmtree(tmp_path / "output")
+
+
 def test_an_existing_result_is_replaced_only_when_asked_to(da3: Command, photos: Path, tmp_path: Path) -> None:
     command = ("image", photos / "1.png", "--export-dir", "out", "--export-format", "mini_npz", *SMALL)
     assert da3(*command).exit_code == 0
@@ -100,6 +195,9 @@ REFUSED: dict[str, tuple[tuple[str, ...], int, str]] = {
     "no such layer": (("images", "my photos", "--export-feat", "12"), 2, "0 to 11"),
     "features without layers": (("images", "my photos", "--export-format", "feat_vis"), 2, "feat_vis"),
     "splats from a small model": (("images", "my photos", "--export-format", "gs_ply"), 2, "gs_ply"),
+    "windows of one view": (("images", "my photos", "--max-views-per-window", "1"), 2, "2"),
+    "empty video": (("video", "my photos/notes.txt"), 2, "not a video"),
+    "no reconstruction": (("colmap", "my photos"), 2, "images is not a folder"),
     "unknown model": (("images", "my photos", "--model-dir", "da4"), 2, "da3-small"),
     "refused licence": (
         ("images", "my photos", "--model-dir", "da3-large", "--weights-licence", "permissive"), 2, "CC-BY-NC-4.0",

@@ -3,7 +3,6 @@
 
 import json
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -16,27 +15,6 @@ from da3_core.sources.video import Sampling, choose_frames, open_video
 MakeVideo = Callable[[str, Sequence[int]], Path]
 # Milliseconds: 30 Hz, then a pause, then a burst, then 2 s of nothing before the end.
 VARIABLE_RATE = (0, 33, 67, 100, 400, 900, 933, 967, 1500, 1510, 1520, 1530, 3500)
-
-
-@pytest.fixture
-def make_video(tmp_path: Path) -> MakeVideo:
-    """`make_video(name, times_ms)` writes a lossless video whose frame `i` is grey level `10 * i`."""
-    av = pytest.importorskip("av")
-
-    def make(name: str, times_ms: Sequence[int]) -> Path:
-        path = tmp_path / name
-        with av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as container:
-            stream = container.add_stream("ffv1", rate=30)
-            stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
-            stream.codec_context.time_base = Fraction(1, 1000)
-            for i, time_ms in enumerate(times_ms):
-                frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 10 * i % 256, np.uint8), format="rgb24")
-                frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
-        return path
-
-    return make
 
 
 @pytest.mark.parametrize(
