@@ -119,8 +119,9 @@ class CameraInput:
             fit, reason = qos_check_compatible(publisher.qos_profile, self._subscription.qos_profile)
             if fit == QoSCompatibility.ERROR:
                 return (
-                    f"{waiting}: the QoS of its publisher {publisher.node_name} does not fit ({reason}); change it by "
-                    f"the parameter qos_overrides.{self.topic}.subscription.reliability."
+                    f"{waiting}: the QoS of its publisher {publisher.node_name} does not fit "
+                    f"({reason.removeprefix('ERROR: ').rstrip(';')}); change it by the parameter "
+                    f"qos_overrides.{self.topic}.subscription.reliability."
                 )
         number = "1 publisher" if len(publishers) == 1 else f"{len(publishers)} publishers"
         cause = LOSSES if self._may_lose_images else "is the camera running?"

@@ -92,7 +92,7 @@ class SyntheticCamera(Node):
         self._shots = [self._pack(walk, frame, settings.compressed) for frame in range(len(walk))]
         once_around = 0 if settings.loop else len(walk)
         self._last = min(filter(None, (settings.max_frames, once_around)), default=0)
-        self._sent, self._dropped = 0, 0
+        self._sent = 0
         self.finished: Future = Future()
 
         self._image = self.create_publisher(Image, "camera/image_raw", RELIABLE)
@@ -127,9 +127,11 @@ class SyntheticCamera(Node):
         self._header.stamp = self._world_header.stamp = self.get_clock().now().to_msg()
         try:
             self._publish(shot)
-        except RuntimeError:  # RCLError: a reliable reader is stuck and the middleware takes no more
-            self._dropped += 1
-            self.get_logger().warning(f"{self._dropped} frames dropped: a subscriber is too slow", once=True)
+        except (
+            RuntimeError
+        ):  # RCLError: a reliable reader is stuck and the middleware takes no more, or the end has come
+            if self.context.ok():
+                self.get_logger().warning("a frame is dropped, a subscriber is too slow", throttle_duration_sec=5.0)
         self._sent += 1
         if self._sent == self._last:
             self._image.wait_for_all_acked(LAST_DELIVERY)

@@ -149,6 +149,20 @@ def test_noise_and_outliers_cost_less_than_one_per_cent() -> None:
     assert 0.01 < np.median([result.alignment_residual for result in results[1:]]) < 0.05
 
 
+def test_where_points_are_too_noisy_the_cameras_join_the_windows() -> None:
+    path = walk(30)
+    results = stream(Session(ExactModel(path, noise=0.2), OPTIONS), len(path))
+    placements = [result.placement for result in results[1:]]
+    assert placements.count("poses") > len(placements) / 2
+    assert "last_view" not in placements
+    assert min(result.alignment_residual for result in results[1:]) > 0.1
+    cameras, _ = published(results)
+    truth = np.linalg.inv(path[0]) @ path
+    unit = np.sum(cameras[:, :3, 3] * truth[:, :3, 3]) / np.sum(truth[:, :3, 3] ** 2)
+    length = np.linalg.norm(np.diff(truth[:, :3, 3], axis=0), axis=-1).sum()
+    assert np.linalg.norm(cameras[:, :3, 3] / unit - truth[:, :3, 3], axis=-1).max() < 0.05 * length
+
+
 @pytest.mark.parametrize("count", [1, 4, 5])
 def test_short_sequences(count: int) -> None:
     results = stream(Session(ExactModel(walk(8)), OPTIONS), count)
