@@ -1,22 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long each export format takes for 8 views of 504x378 pixels, and a rendered frame of 100 000 Gaussians at 320x240.
+"""How long each export format takes for 8 views of 504x378, and a frame of 100 000 Gaussians rendered at 320x240.
 
 `python benchmarks/export.py [--out FILE.json]` prints a table of medians and writes JSON. The views are those of the
-synthetic room, with the noise of a network's depth; `gs_video` is measured per frame.
+synthetic room, with the noise of a network's depth; `gs_video` is measured per frame. Where processor time is much less
+than elapsed time, the machine was busy with something else.
 """
 
-import argparse
-import json
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timezone
-from pathlib import Path
 
 import numpy as np
+import report
 import torch
 
 from da3_core.export import EXPORTERS, export
@@ -80,17 +77,18 @@ def _render_one(prediction: Prediction) -> Callable[[], object]:
     return lambda: list(render(gaussians, prediction.extrinsics[:1], smaller, FRAME))
 
 
-def seconds(work: Callable[[], object], repeats: int) -> float:
-    """Median wall time, after one run that imports what is needed."""
-    durations = []
+def seconds(work: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Medians of elapsed and processor time, after one run that imports what is needed."""
+    elapsed, processor = [], []
     for _ in range(repeats + 1):
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         work()
-        durations.append(time.perf_counter() - start)
-    return statistics.median(durations[1:])
+        elapsed.append(time.perf_counter() - start[0])
+        processor.append(time.process_time() - start[1])
+    return statistics.median(elapsed[1:]), statistics.median(processor[1:])
 
 
-def measure(repeats: int) -> dict[str, float]:
+def measure(repeats: int) -> dict[str, tuple[float, float]]:
     prediction = scene()
     measured = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -102,31 +100,19 @@ def measure(repeats: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="write the JSON here instead of after the table")
-    parser.add_argument("--repeats", type=int, default=5)
-    arguments = parser.parse_args()
-
+    arguments = report.arguments(__doc__, repeats=5)
     measured = measure(arguments.repeats)
-    print(f"| format | seconds, median of {arguments.repeats} | budget |\n|---|---|---|")
-    for name, duration in measured.items():
-        print(f"| {name} | {duration:.3f} | {BUDGET_S.get(name, '')} |")
-    report = json.dumps(
-        {
-            "benchmark": "export",
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
-            "versions": {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__},
-            "threads": torch.get_num_threads(),
-            "seconds": measured,
-            "budget_seconds": BUDGET_S,
-        },
-        indent=2,
+    print(f"| format | seconds, median of {arguments.repeats} | of a processor | budget |\n|---|---|---|---|")
+    for name, (elapsed, processor) in measured.items():
+        print(f"| {name} | {elapsed:.3f} | {processor:.3f} | {BUDGET_S.get(name, '')} |")
+    report.publish(
+        "export",
+        arguments.out,
+        seconds={name: elapsed for name, (elapsed, _) in measured.items()},
+        processor_seconds={name: processor for name, (_, processor) in measured.items()},
+        budget_seconds=BUDGET_S,
+        threads=torch.get_num_threads(),
     )
-    if arguments.out:
-        arguments.out.write_text(report + "\n")
-    else:
-        print(report)
 
 
 if __name__ == "__main__":

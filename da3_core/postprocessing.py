@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from da3_core.geometry.camera import invert_rigid, to_homogeneous
-from da3_core.geometry.similarity import align_trajectories
+from da3_core.geometry.camera import camera_centres, invert_rigid, normalise_trajectory, to_homogeneous
+from da3_core.geometry.similarity import Similarity, align_trajectories
 from da3_core.prediction import Gaussians, Prediction
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def aligned_to_given_poses(prediction: Prediction, extrinsics: np.ndarray, *, to
 
     A similarity is fitted that takes the given camera centres to the predicted ones. `aux["pose_alignment"]` tells its
     scale, its residual in the given unit and the views it rests on; `aux["estimated_extrinsics"]` keeps the network's
-    own poses.
+    own poses, and `aux["world_from_gaussians"]` is the similarity that takes Gaussians to the result's world.
 
     Args:
         extrinsics: `(N, 4, 4)` given world-to-camera.
@@ -86,6 +86,9 @@ def aligned_to_given_poses(prediction: Prediction, extrinsics: np.ndarray, *, to
     if alignment.method == "rotation_only":
         log.warning("the given cameras have no baseline, so they set no scale: depth keeps the scale of the model")
     aux = {**prediction.aux, "pose_alignment": alignment, "estimated_extrinsics": prediction.extrinsics}
+    if prediction.gaussians is not None:
+        world_from_estimated = alignment.target_from_source.inverse() if to_input_scale else Similarity.identity()
+        aux["world_from_gaussians"] = world_from_estimated @ _estimated_from_gaussians(prediction, extrinsics)
     if not to_input_scale:
         moved = alignment.target_from_source.transform_camera(given)
         return replace(prediction, extrinsics=invert_rigid(moved).astype(np.float32), aux=aux)
@@ -96,6 +99,21 @@ def aligned_to_given_poses(prediction: Prediction, extrinsics: np.ndarray, *, to
         extrinsics=extrinsics.astype(np.float32),
         aux=aux,
     )
+
+
+def _estimated_from_gaussians(prediction: Prediction, given: np.ndarray) -> Similarity:
+    """The network gives Gaussians the scale of known cameras, as it was shown them; a nested one adds metres to all
+    but the Gaussians."""
+    import torch
+
+    from da3_core.network.gaussian import path_scale
+
+    assert prediction.extrinsics is not None
+    metres = prediction.scale_factor or 1.0
+    estimated = camera_centres(prediction.extrinsics) / metres
+    shown = camera_centres(normalise_trajectory(given))
+    scale = float(path_scale(torch.from_numpy(estimated), torch.from_numpy(shown)))
+    return Similarity(metres / scale, np.eye(3), np.zeros(3))
 
 
 def _array(output: Mapping[str, Any], name: str) -> np.ndarray | None:

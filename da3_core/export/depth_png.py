@@ -26,4 +26,4 @@ def write(prediction: Prediction, folder: Path, options: Options) -> None:
     for view, depth in enumerate(prediction.depth):
         values = np.where(has_depth(depth), np.rint(depth * _MILLIMETRES), 0)
         values[values > _LARGEST] = 0
-        Image.fromarray(values.astype(np.uint16)).save(folder / f"depth_png/{view:04d}.png")
+        Image.fromarray(values.astype(np.uint16)).save(folder / f"depth_png/{view:04d}.png", compress_level=1)

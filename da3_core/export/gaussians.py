@@ -52,8 +52,8 @@ def gaussian_arrays(prediction: Prediction, *, in_network_frame: bool = False) -
 def world_from_network(prediction: Prediction) -> Similarity:
     """From the frame and the unit of the Gaussians to those of the prediction's depth and poses.
 
-    A nested model scales these into metres, and given poses put them into the caller's world.
+    A nested model scales these into metres. Given poses change both; `aux["world_from_gaussians"]` then tells how.
     """
     metres = Similarity(prediction.scale_factor or 1.0, np.eye(3), np.zeros(3))
-    world_from_estimated: Similarity = prediction.aux.get("world_from_estimated", Similarity.identity())
-    return world_from_estimated @ metres
+    world: Similarity = prediction.aux.get("world_from_gaussians", metres)
+    return world

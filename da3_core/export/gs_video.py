@@ -104,7 +104,7 @@ def _one_per_camera(intrinsics: np.ndarray, cameras: int) -> np.ndarray:
 
 
 def _is_side(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 2
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 2
 
 
 def write(prediction: Prediction, folder: Path, options: Options) -> None:

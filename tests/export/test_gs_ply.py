@@ -8,10 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from da3_core.errors import InputError
 from da3_core.export import check_request, export
+from da3_core.export.gaussians import gaussian_arrays
+from da3_core.geometry.camera import invert_rigid, normalise_trajectory
 from da3_core.geometry.similarity import Similarity
+from da3_core.network.gaussian import place_gaussians
+from da3_core.postprocessing import aligned_to_given_poses
 from da3_core.prediction import Gaussians, Prediction
 from da3_core.presets import PRESETS
 
@@ -74,14 +79,57 @@ def test_images_too_small_for_a_border_keep_their_pixels(prediction: Prediction,
 
 def test_world_is_that_of_depth_and_poses(numbered: Prediction, tmp_path: Path) -> None:
     quarter_turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    to_world = Similarity(2.0, quarter_turn, np.array([5.0, 6, 7]))
-    moved = dataclasses.replace(numbered, scale_factor=3.0, is_metric=1, aux={"world_from_estimated": to_world})
+    to_world = Similarity(6.0, quarter_turn, np.array([5.0, 6, 7]))
+    moved = dataclasses.replace(numbered, scale_factor=3.0, aux={"world_from_gaussians": to_world})
     network, metric = vertices(numbered, tmp_path), vertices(moved, tmp_path)
     np.testing.assert_allclose(metric[:, :3], 6 * network[:, :3] @ quarter_turn.T + (5, 6, 7), rtol=1e-6)
     np.testing.assert_allclose(metric[:, 10:12], network[:, 10:12] + np.log(6), rtol=1e-5)
     half = np.sqrt(0.5)  # quarter turn about z: (half, 0, 0, half) times (0.5, -0.5, 0.1, 0.7)
     np.testing.assert_allclose(metric[0, 13:], [-0.2 * half, -0.6 * half, -0.4 * half, 1.2 * half], atol=1e-6)
     np.testing.assert_array_equal(vertices(moved, tmp_path, network_units=True), network)
+    nested = vertices(dataclasses.replace(numbered, scale_factor=3.0, is_metric=1), tmp_path)
+    np.testing.assert_allclose(nested[:, :3], 3 * network[:, :3])
+
+
+@pytest.mark.parametrize("to_input_scale", [True, False])
+def test_gaussians_of_known_cameras_follow_them_into_the_world(to_input_scale: bool) -> None:
+    torch.manual_seed(0)
+    shape = (1, 4, 3, 5)
+    raw, opacity, depth = torch.randn(*shape, 37), torch.rand(shape), torch.rand(shape) + 1
+    rotations = Rotation.random(4, random_state=0).as_matrix()
+    centres = np.random.default_rng(0).normal(size=(4, 3))
+    camera_to_estimated = np.tile(np.eye(4), (4, 1, 1))
+    camera_to_estimated[:, :3, :3], camera_to_estimated[:, :3, 3] = rotations, centres
+    metres = 7.0
+    world_from_metric = Similarity(0.3, Rotation.random(random_state=1).as_matrix(), np.array([1.0, 2, 3]))
+    given = invert_rigid((world_from_metric @ scaling(metres)).transform_camera(camera_to_estimated))
+
+    cameras = (
+        torch.tensor(m, dtype=torch.float32)[None]
+        for m in (
+            invert_rigid(camera_to_estimated)[:, :3],
+            np.tile(np.array([[9.0, 0, 2.5], [0, 9, 1.5], [0, 0, 1]]), (4, 1, 1)),
+        )
+    )
+    extrinsics, intrinsics = cameras
+    shown = torch.tensor(normalise_trajectory(given), dtype=torch.float32)[None]
+    unposed = place_gaussians(raw, opacity, depth, extrinsics, intrinsics)
+    posed = place_gaussians(raw, opacity, depth, extrinsics, intrinsics, shown)
+    assert not torch.allclose(posed["means"], unposed["means"], rtol=0.1)
+
+    metric = invert_rigid(scaling(metres).transform_camera(camera_to_estimated)).astype(np.float32)
+    prediction = aligned_to_given_poses(
+        Prediction(depth[0].numpy(), extrinsics=metric, scale_factor=metres, gaussians=Gaussians(**posed)),
+        given,
+        to_input_scale=to_input_scale,
+    )
+    expected = scaling(metres).apply(unposed["means"][0].numpy())
+    expected = world_from_metric.apply(expected) if to_input_scale else expected
+    np.testing.assert_allclose(gaussian_arrays(prediction).means, expected, atol=2e-4)
+
+
+def scaling(scale: float) -> Similarity:
+    return Similarity(scale, np.eye(3), np.zeros(3))
 
 
 def test_upright_turns_y_and_z_over(numbered: Prediction, tmp_path: Path) -> None:

@@ -121,17 +121,15 @@ def test_size_keeps_proportions_and_given_intrinsics_are_those_of_the_video(
 def test_cameras_of_a_scaled_and_moved_world_see_the_same(two_walls: Prediction, tmp_path: Path) -> None:
     expected = video(two_walls, tmp_path, trj_mode="original")
     turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    to_world = Similarity(2.0, turn, np.array([4.0, 8, 16]))
+    to_world = Similarity(8.0, turn, np.array([4.0, 8, 16]))
     assert two_walls.extrinsics is not None
-    world = to_world @ Similarity(4.0, np.eye(3), np.zeros(3))
-    moved = world.transform_camera(np.linalg.inv(two_walls.extrinsics.astype(np.float64)))
+    moved = to_world.transform_camera(np.linalg.inv(two_walls.extrinsics.astype(np.float64)))
     metric = dataclasses.replace(
         two_walls,
         extrinsics=np.linalg.inv(moved).astype(np.float32),
         depth=two_walls.depth * np.float32(8),
         scale_factor=4.0,
-        is_metric=1,
-        aux={"world_from_estimated": to_world},
+        aux={"world_from_gaussians": to_world},
     )
     assert np.abs(video(metric, tmp_path, trj_mode="original") - expected).max() <= 8
     small = {"trj_mode": "wander", "vis_depth": None, "out_image_hw": (14, 20), "chunk_size": 32}
