@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the network costs: seconds and peak memory by preset and number of views, and what single ingredients are worth.
 
-`python benchmarks/network.py [--out FILE.json]`: 504x378 images, float32, as many threads as cores, medians. Every row runs
-in a process of its own, so that the peak of memory is its own. The ratios compare two variants in the same process, run
-by turns.
+`python benchmarks/network.py [--out FILE.json]`: 504x378 images, float32, as many threads as cores, medians. Every row
+runs in a process of its own, so that the peak of memory is its own. The two variants of a ratio take turns in one process.
 """
 
 import json
@@ -61,9 +60,8 @@ def main() -> None:
         return
     arguments = report.arguments(__doc__, repeats=3)
     rows = []
-    print(
-        f"| preset | views | seconds, median of {arguments.repeats} | with rays / plain | peak memory, MB |\n|---|---|---|---|---|"
-    )
+    print(f"| preset | views | seconds, median of {arguments.repeats} | with rays / plain | peak memory, MB |")
+    print("|---|---|---|---|---|")
     for preset, views in ROWS:
         command = [sys.executable, __file__, "row", preset, str(views), str(arguments.repeats)]
         row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all benchmarks share: their arguments, and one JSON with the date, the machine and the versions beside the numbers."""
+"""What all benchmarks share: their arguments, and one JSON with date, machine and versions beside the numbers."""
 
 import argparse
 import json

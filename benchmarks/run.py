@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make bench`: every benchmark in a process of its own, their tables on the screen, their numbers in benchmarks/results.json."""
+"""`make bench`: every benchmark in a process of its own, tables on the screen, numbers in benchmarks/results.json."""
 
 import json
 import subprocess
