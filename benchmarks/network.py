@@ -2,7 +2,7 @@
 """What the network costs: seconds and peak memory by preset and number of views, and what single ingredients are worth.
 
 `python benchmarks/network.py [--out FILE.json]`: 504x378 images, float32, as many threads as cores, medians. Every row
-runs in a process of its own, so that the peak of memory is its own. The two variants of a ratio take turns in one process.
+runs in a process of its own, so that the peak of memory is its own. The variants of a ratio take turns in one process.
 """
 
 import json
