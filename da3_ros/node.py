@@ -88,13 +88,13 @@ class Da3Node(LifecycleNode):
         """Load the model and create what is published and offered."""
         settings = self._settings
         try:
+            self._tree = TransformTree(settings.map_frame, settings.tf.max_extrapolation_s)
+            if settings.tf.mode != "none":
+                self._subscribe_transforms()  # before the model loads, so that static transforms are there after it
             self.get_logger().info(f"Loading {settings.model} ...")
             self._model = self._load_model(settings)
-            self._tree = TransformTree(settings.map_frame, settings.tf.max_extrapolation_s)
             self._outputs = Publishers(self, settings, self._tree)
             self._controls = Services(self, lambda: self._engine, self._outputs)
-            if settings.tf.mode != "none":
-                self._subscribe_transforms()
         except Exception as error:
             self.release()
             return self._failed("configure", error)
