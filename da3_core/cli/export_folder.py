@@ -92,6 +92,7 @@ def _ask(path: Path) -> None:
         raise InputError(
             f"the export folder {path} is not empty: add --auto-cleanup to empty it, or --overwrite to keep other files"
         )
-    if not typer.confirm(f"Delete everything in {path}?", err=True):
+    typer.echo(f"Delete everything in {path}? [y/N] ", nl=False, err=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         typer.echo("cancelled: nothing was deleted or computed", err=True)
         raise typer.Exit(0)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from da3_core.sources import Source
 if TYPE_CHECKING:
     from da3_core.api import DepthAnything3
     from da3_core.prediction import Prediction
+
+logger = logging.getLogger(__name__)
 
 
 def run(
@@ -81,6 +84,8 @@ def run(
         files = export(prediction, folder.prepare(), output.export_format, **export_options)
         advance(len(formats))
 
+    if any(name.endswith("npz") for name in formats):
+        logger.info("intrinsics in npz files are in pixels of the depth, `da3 intrinsics` gives those of the image")
     if output.json:
         typer.echo(json.dumps(_summary(source, model, prediction, files, time.perf_counter() - start), indent=2))
     else:

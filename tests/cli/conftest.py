@@ -34,18 +34,18 @@ def da3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object
 
 
 @pytest.fixture
-def make_video(tmp_path: Path) -> Callable[[str, Sequence[int]], Path]:
+def make_video(tmp_path: Path) -> Callable[..., Path]:
     """`make_video(name, times_ms)` writes a lossless video whose frame `i` is grey level `10 * i`."""
     av = pytest.importorskip("av")
 
-    def make(name: str, times_ms: Sequence[int]) -> Path:
+    def make(name: str, times_ms: Sequence[int], size: tuple[int, int] = (48, 64)) -> Path:
         path = tmp_path / name
         with av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as container:
             stream = container.add_stream("ffv1", rate=30)
-            stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
+            stream.height, stream.width, stream.pix_fmt = *size, "bgr0"
             stream.codec_context.time_base = Fraction(1, 1000)
             for i, time_ms in enumerate(times_ms):
-                frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 10 * i % 256, np.uint8), format="rgb24")
+                frame = av.VideoFrame.from_ndarray(np.full((*size, 3), 10 * i % 256, np.uint8), format="rgb24")
                 frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())

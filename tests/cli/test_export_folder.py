@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an existing export folder may lose, and what it never loses."""
 
+import io
 from pathlib import Path
 
 import pytest
+import typer
 
 from da3_core.cli.export_folder import MARKER, ExportFolder, choose_export_folder
 from da3_core.errors import InputError
@@ -97,6 +99,24 @@ def test_without_a_terminal_an_existing_folder_is_refused_with_the_way_out(
     monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: SIM115
     with pytest.raises(InputError, match="--auto-cleanup"):
         choose(filled(place / "out", ours=True), place)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_person_at_a_terminal_is_asked_and_may_decline(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = filled(place / "out", ours=True)
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    with pytest.raises(typer.Exit) as declined:
+        choose(out, place)
+    assert declined.value.exit_code == 0
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    assert choose(out, place).empty_first
+    assert capsys.readouterr().out == ""
 
 
 def test_a_file_or_a_place_below_a_file_is_no_export_folder(place: Path) -> None:
