@@ -12,6 +12,7 @@ import torch
 from golden import CASES, GoldenCase, deviation, fill_with_golden, golden_tensor, normalise
 from torch import Tensor, nn
 
+from da3_core import DepthAnything3
 from da3_core.network import build_network
 from da3_core.network.any_view import AnyViewNetwork
 from da3_core.network.monocular import MonocularNetwork
@@ -155,6 +156,29 @@ def test_agrees_with_the_official_network(network: nn.Module, case: GoldenCase) 
             value = value[tuple(slice(None, None, step) for step in golden[f"{name}__step"])]
         tolerance = FLOAT16 if golden[name].dtype == np.float16 else FLOAT32
         assert deviation(value, golden[name]) < tolerance, name
+
+
+@cases("any-view", "mono", "metric")
+def test_inference_agrees_with_the_official_network(network: nn.Module, case: GoldenCase) -> None:
+    """Through the public face, from uint8 images to the fields of a `Prediction`."""
+    golden, images = case.arrays(), case.images()
+    if len(images) > 1 or "in_extrinsics" in golden:
+        pytest.skip("inference takes one scene and normalises given cameras")
+    with torch.device("meta"):
+        model = DepthAnything3(case.preset, precision="float32")
+    model.model = network
+    prediction = model.inference(list(images[0]), process_res=max(images.shape[2:4]), **case.options)
+
+    np.testing.assert_array_equal(prediction.processed_images, images[0])
+    found = {"depth": prediction.depth}
+    if prediction.extrinsics is not None:
+        found["depth_conf"] = prediction.conf
+        if not case.options.get("use_ray_pose"):  # that solver is tested on the stored rays
+            found |= {"extrinsics": prediction.extrinsics[:, :3], "intrinsics": prediction.intrinsics}
+    assert found.keys() <= golden.keys()
+    for name, value in found.items():
+        tolerance = FLOAT16 if golden[name].dtype == np.float16 else FLOAT32
+        assert deviation(value, golden[name][0]) < tolerance, name
 
 
 @pytest.mark.parametrize(
