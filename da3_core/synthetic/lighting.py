@@ -15,7 +15,7 @@ import numpy as np
 from da3_core.synthetic.scene import AreaLight, Scene
 from da3_core.synthetic.shapes import Shape
 
-TEXEL_M = 0.05
+TEXEL_M = 0.06
 _SELF_M = 2e-3  # a hit this close to the point is the point itself
 _OCCLUSION_STEPS_M = (0.04, 0.12, 0.3, 0.7)
 _OCCLUSION_WEIGHTS = (0.2, 0.25, 0.25, 0.2)

@@ -20,7 +20,7 @@ from da3_core.synthetic.textures import MipTexture
 
 _NEAR_M = 0.02
 _MAX_FACES = 8
-_TEXEL_M = 0.003
+_TEXEL_M = 0.004
 _TEXTURE_SIZES = (128, 512)
 _OUTLINE_SAMPLES = np.array([[-0.375, -0.125, 0.125, 0.375], [0.125, -0.375, 0.375, -0.125]])  # a turned square
 
@@ -98,7 +98,7 @@ class LitScene:
 
     @classmethod
     def prepare(cls, scene: Scene, seed: int) -> LitScene:
-        """Make its pictures, about one texel for every 3 mm, and its light maps."""
+        """Make its pictures, about one texel for every 4 mm, and its light maps."""
         widths: dict[str, float] = {}
         for material in (material for shape in scene.shapes for material in shape.materials):
             widths[material.texture] = max(widths.get(material.texture, 0), *material.tile_m)

@@ -23,6 +23,7 @@ from da3_core.synthetic.scene import Scene
 
 FIELD_OF_VIEW_DEG = 70.0
 _SMALLEST_SIDE, _LARGEST_SIDE = 16, 4096
+_BYTES_PER_PIXEL, _LARGEST_GIGABYTES = 3 + 4, 16
 _GENERATOR = [
     "brushes",
     "lighting",
@@ -97,6 +98,12 @@ def room_walk(
     _check_whole("height", size[0], _SMALLEST_SIDE, _LARGEST_SIDE)
     _check_whole("width", size[1], _SMALLEST_SIDE, _LARGEST_SIDE)
     _check_whole("seed", seed, 0, 2**32 - 1)
+    gigabytes = frames * size[0] * size[1] * _BYTES_PER_PIXEL / 1e9
+    if gigabytes > _LARGEST_GIGABYTES:
+        raise InputError(
+            f"a walk of {frames} frames of {size[1]} x {size[0]} takes {gigabytes:.0f} GB; up to "
+            f"{_LARGEST_GIGABYTES} are allowed, so take fewer or smaller frames"
+        )
     pinhole = _default_intrinsics(size) if intrinsics is None else check_intrinsics([intrinsics], 1)[0]
 
     path = orbit(frames)

@@ -187,6 +187,7 @@ def test_pictures_follow_from_the_seed() -> None:
         ({"frames": 0}, "frames of the walk is 0"),
         ({"size": (8, 640)}, "height of the walk is 8"),
         ({"seed": -1}, "seed of the walk is -1"),
+        ({"frames": 10_000, "size": (4096, 4096)}, "takes 1174 GB; up to 16 are allowed"),
         ({"intrinsics": np.zeros((3, 3))}, "intrinsics"),
     ],
 )
