@@ -83,10 +83,10 @@ def _moved(
     )
     if alignment.method != "points":
         logger.warning(
-            "views %d to %d do not match the views before them, so where they lie is a guess (by their %s)",
+            "views %d to %d do not match the views before them, so where they lie is a guess from %s they share",
             window.start,
             window.stop - 1,
-            "cameras" if alignment.method == "poses" else "first camera",
+            "the cameras" if alignment.method == "poses" else "one camera",
         )
     to_first = alignment.window_to_map
     camera_to_world = to_first.transform_camera(invert_rigid(prediction.extrinsics.astype(np.float64)))

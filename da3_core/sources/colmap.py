@@ -62,7 +62,7 @@ class ColmapReconstruction:
         return Scene(tuple(paths), np.stack([image.world_to_camera for image in self.images]), np.stack(intrinsics))
 
 
-def open_colmap(folder: Path, sparse_subdir: str = "", *, undistort: bool = True) -> ColmapReconstruction:
+def open_colmap(folder: Path, sparse_subdir: str = "", *, undistort: bool) -> ColmapReconstruction:
     """Look at a reconstruction. Images that are listed but absent are left out, with a warning.
 
     Args:

@@ -97,7 +97,7 @@ class VideoFrames:
                 yield image
 
 
-def open_video(path: Path, sampling: Sampling, frame_format: FrameFormat = "png") -> VideoFrames:
+def open_video(path: Path, sampling: Sampling, frame_format: FrameFormat) -> VideoFrames:
     """Look through a video and choose its frames.
 
     For every `k` the frame nearest to `start_s + k / fps` is taken, each frame once.

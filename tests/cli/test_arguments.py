@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Values that the command line parses itself."""
 
+import inspect
+from dataclasses import fields
+
 import pytest
 import typer
 
-from da3_core.cli.arguments import parse_export_kwargs, parse_layers
+from da3_core.cli.arguments import ColmapArguments, ExportArguments, ModelArguments, parse_export_kwargs, parse_layers
 
 
 def test_export_kwargs_know_words_numbers_and_texts_with_colons() -> None:
@@ -31,3 +34,26 @@ def test_layers_are_a_list_of_whole_numbers_or_nothing() -> None:
     assert parse_layers(" ") is None
     with pytest.raises(typer.BadParameter, match="block numbers"):
         parse_layers("5,high")
+
+
+def test_defaults_are_those_of_the_library() -> None:
+    from da3_core.api import DepthAnything3
+
+    library = {
+        name: parameter.default
+        for function in (DepthAnything3.from_pretrained, DepthAnything3.inference)
+        for name, parameter in inspect.signature(function).parameters.items()
+    }
+    shared = {
+        field.name: field.default
+        for group in (ModelArguments, ExportArguments, ColmapArguments)
+        for field in fields(group)
+        if field.name in library and field.default is not None
+    }
+    # A library writes no files unless asked to, leaves the device to its caller and takes a mapping.
+    command_line_only = {"device", "export_dir", "export_format", "export_kwargs"}
+    assert {name: library[name] for name in shared.keys() - command_line_only} == {
+        name: default for name, default in shared.items() if name not in command_line_only
+    }
+    assert ModelArguments.model_dir == library["source"]
+    assert {"precision", "weights_licence", "process_res", "ref_view_strategy"} <= shared.keys()

@@ -42,7 +42,7 @@ def test_29_97_frames_per_second_do_not_drift() -> None:
 
 @pytest.mark.parametrize("name", ["my clip.mkv", "clip.avi"])
 def test_frames_and_times_of_a_variable_rate_are_exact(make_video: MakeVideo, tmp_path: Path, name: str) -> None:
-    video = open_video(make_video(name, VARIABLE_RATE), Sampling(fps=1000, start_s=0.9))
+    video = open_video(make_video(name, VARIABLE_RATE), Sampling(fps=1000, start_s=0.9), "png")
     done = []
     scene = video.read(lambda: tmp_path, done.append)
 
@@ -66,7 +66,7 @@ def test_a_video_that_starts_late_counts_from_its_first_frame(make_video: MakeVi
 def test_more_frames_than_there_are_means_all_of_them_with_a_warning(
     make_video: MakeVideo, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert open_video(make_video("clip.mkv", [0, 100, 200, 300]), Sampling(fps=100)).views == 4
+    assert open_video(make_video("clip.mkv", [0, 100, 200, 300]), Sampling(fps=100), "png").views == 4
     assert "every frame is used" in caplog.text
 
 
@@ -84,11 +84,11 @@ def test_more_frames_than_there_are_means_all_of_them_with_a_warning(
 def test_senseless_choices_are_refused(make_video: MakeVideo, sampling: Sampling, sentence: str) -> None:
     path = make_video("clip.mkv", [0, 100, 200, 300])
     with pytest.raises(InputError, match=sentence):
-        open_video(path, sampling)
+        open_video(path, sampling, "png")
 
 
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("not a video")
     for name, sentence in (("text.mp4", "not a video"), ("none.mp4", "no such file")):
         with pytest.raises(InputError, match=sentence):
-            open_video(tmp_path / name, Sampling())
+            open_video(tmp_path / name, Sampling(), "png")

@@ -163,7 +163,7 @@ def test_a_straight_line_is_straight_after_undistortion(tmp_path: Path, model: s
     image[v[inside].astype(int), u[inside].astype(int)] = np.where(2 * x + y > 0.3, 255, 0)[inside, None]
     reconstruction(tmp_path, model, image, ["b/10.png", "b/2.png", "a.png"], (width, height))
 
-    scene = open_colmap(tmp_path).read(lambda: tmp_path, int)
+    scene = open_colmap(tmp_path, undistort=True).read(lambda: tmp_path, int)
     root = tmp_path / ("images" if "PINHOLE" in model else "input_images")
     assert scene.images == (root / "a.png", root / "b/2.png", root / "b/10.png")
     assert scene.extrinsics is not None
@@ -192,13 +192,13 @@ def test_without_undistortion_files_stay_and_intrinsics_follow_their_size(tmp_pa
 def test_absent_images_are_skipped_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     reconstruction(tmp_path, "PINHOLE", np.zeros((75, 100, 3), np.uint8), ["a.png", "b.png"], (100, 75))
     (tmp_path / "images/a.png").unlink()
-    assert open_colmap(tmp_path, "0").read(lambda: tmp_path, int).images == (tmp_path / "images/b.png",)
+    assert open_colmap(tmp_path, "0", undistort=True).read(lambda: tmp_path, int).images == (tmp_path / "images/b.png",)
     assert "1 of 2 images" in caplog.text
     (tmp_path / "images/b.png").unlink()
     with pytest.raises(InputError, match="none of the 2 images"):
-        open_colmap(tmp_path)
+        open_colmap(tmp_path, undistort=True)
     with pytest.raises(InputError, match=r"models found in .*: 0; choose one with --sparse-subdir"):
-        open_colmap(tmp_path, "1")
+        open_colmap(tmp_path, "1", undistort=True)
 
 
 @pytest.mark.parametrize("name", ["cameras", "images"])
@@ -233,4 +233,4 @@ def test_a_name_that_leaves_the_image_folder_is_refused(turned: Prediction, tmp_
     listing.write_text(listing.read_text().replace("left/a.jpg", "../../secret.jpg"))
     (tmp_path / "sparse/0/images.bin").unlink()
     with pytest.raises(InputError, match=r"'../../secret.jpg': names must stay"):
-        open_colmap(tmp_path)
+        open_colmap(tmp_path, undistort=True)
