@@ -29,36 +29,31 @@ Need = Literal["images", "poses", "cameras", "gaussians", "features", "names"]
 
 @dataclasses.dataclass(frozen=True)
 class Exporter:
-    """A format: the module of this package that writes it, what a prediction must have for it, for the help text.
+    """A format; the module of its name in this package writes it.
 
     Attributes:
-        module: name of the module within this package.
         summary: half a sentence for a list of formats.
         needs: what the prediction must hold besides depth.
         packages: packages of the extra `export` that the module imports.
     """
 
-    module: str
     summary: str
     needs: tuple[Need, ...] = ()
     packages: tuple[str, ...] = ()
 
-    def load(self) -> ModuleType:
-        return import_module(f"{__name__}.{self.module}")
-
 
 EXPORTERS: dict[str, Exporter] = {
-    "mini_npz": Exporter("mini_npz", "depth, confidence and cameras as NumPy arrays"),
-    "npz": Exporter("npz", "the same with the images", ("images",)),
-    "depth_vis": Exporter("depth_vis", "image and coloured depth side by side, a JPEG per view", ("images",)),
-    "glb": Exporter("glb", "coloured point cloud and camera frusta for 3-D viewers", ("images", "cameras")),
-    "ply": Exporter("ply", "coloured point cloud", ("images", "cameras")),
-    "depth_png": Exporter("depth_png", "depth in millimetres, 16 bit"),
-    "tum": Exporter("tum", "camera trajectory as text", ("poses",)),
-    "feat_vis": Exporter("feat_vis", "features as colours, images and videos", ("images", "features"), ("av",)),
-    "gs_ply": Exporter("gs_ply", "3-D Gaussians for splat viewers", ("gaussians",)),
-    "gs_video": Exporter("gs_video", "flight through the 3-D Gaussians", ("gaussians", "poses"), ("av",)),
-    "colmap": Exporter("colmap", "cameras, poses and points as a COLMAP model", ("images", "poses", "names")),
+    "mini_npz": Exporter("depth, confidence and cameras as NumPy arrays"),
+    "npz": Exporter("the same with the images", ("images",)),
+    "depth_vis": Exporter("image and coloured depth side by side, a JPEG per view", ("images",)),
+    "glb": Exporter("coloured point cloud and camera frusta for 3-D viewers", ("images", "cameras")),
+    "ply": Exporter("coloured point cloud", ("images", "cameras")),
+    "depth_png": Exporter("depth in millimetres, 16 bit"),
+    "tum": Exporter("camera trajectory as text", ("poses",)),
+    "feat_vis": Exporter("features as colours, images and videos", ("images", "features"), ("av",)),
+    "gs_ply": Exporter("3-D Gaussians for splat viewers", ("gaussians",)),
+    "gs_video": Exporter("flight through the 3-D Gaussians", ("gaussians", "poses"), ("av",)),
+    "colmap": Exporter("cameras, poses and points as a COLMAP model", ("images", "poses", "names")),
 }
 
 # Arguments of `inference` that are short for an option: name -> (format, option), several times where several have it.
@@ -91,6 +86,12 @@ class Capabilities(Protocol):
     def has_poses(self) -> bool: ...
     @property
     def has_gaussians(self) -> bool: ...
+
+
+def options_of(name: str) -> type[Any]:
+    """The frozen dataclass of a format's options: names, defaults and, as its documentation, meanings."""
+    options: type[Any] = _module(name).Options
+    return options
 
 
 def parse_formats(export_format: str) -> tuple[str, ...]:
@@ -201,7 +202,11 @@ def _resolve_options(
         values.setdefault(name, {}).update(given)
     if "depth_vis" in formats and "glb" in formats:
         values["glb"]["export_depth_vis"] = False  # both write the same files; the format's own options count
-    return {name: build_options(EXPORTERS[name].load().Options, given, name) for name, given in values.items()}
+    return {name: build_options(options_of(name), given, name) for name, given in values.items()}
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"{__name__}.{name}")
 
 
 def _check(name: str, options: Any, available: Mapping[Need, bool], source: str) -> None:
@@ -233,7 +238,7 @@ def _write(prediction: "Prediction", folder: Path, name: str, options: Any) -> l
     """Writes one format into a hidden folder beside its place and moves the finished files there."""
     staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder))
     try:
-        EXPORTERS[name].load().write(prediction, staging, options)
+        _module(name).write(prediction, staging, options)
         files = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
         for file in files:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)

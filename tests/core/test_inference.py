@@ -15,7 +15,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from da3_core import DepthAnything3, InputError, Prediction
-from da3_core.export import EXPORTERS, NAMED_OPTIONS
+from da3_core.export import NAMED_OPTIONS, options_of
 from da3_core.geometry.camera import invert_rigid, normalise_trajectory
 from da3_core.geometry.similarity import Similarity
 from da3_core.options import Precision
@@ -301,7 +301,7 @@ def test_defaults_are_those_of_the_guide_and_of_the_formats() -> None:
     }
     for argument, places in NAMED_OPTIONS.items():
         for format_name, option in places:
-            assert getattr(EXPORTERS[format_name].load().Options(), option) == defaults[argument], (
+            assert getattr(options_of(format_name)(), option) == defaults[argument], (
                 argument,
                 format_name,
             )
