@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import pytest
 from exact_node import known_walk
 from footage import Footage
-from harness import Graph, free_domain, graph_environment
+from harness import Graph, child_environment
 
 from da3_core.synthetic import Walk
+from da3_ros.demo.domain import free_domain
 
 GRAPH = pytest.StashKey[Graph]()
 
@@ -29,7 +30,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def domain_id() -> Iterator[int]:
     """A domain of this test run alone, which the listener in this process uses as the children do."""
     with free_domain() as domain, pytest.MonkeyPatch.context() as patch:
-        for name, value in graph_environment(domain).items():
+        for name, value in child_environment(domain).items():
             patch.setenv(name, value)
         yield domain
 

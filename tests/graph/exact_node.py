@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The live node with a model that knows the room: true depth and cameras, under a new random similarity per call."""
 
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
 from da3_core.synthetic import Walk, room_walk
 
 WALK_FRAMES, HEIGHT, WIDTH = 24, 126, 168
@@ -11,8 +16,29 @@ def known_walk() -> Walk:
     return room_walk(frames=WALK_FRAMES, size=(HEIGHT, WIDTH), seed=5)
 
 
+def note_first_calls(module: ModuleType, *names: str) -> None:
+    """Have functions of a module say so when they are first called: `made depth_cloud`."""
+
+    def noting(name: str, make: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if name not in called:
+                called.add(name)
+                print(f"made {name}", flush=True)
+            return make(*args, **kwargs)
+
+        return call
+
+    called: set[str] = set()
+    for name in names:
+        setattr(module, name, noting(name, getattr(module, name)))
+
+
 if __name__ == "__main__":
     from da3_core.synthetic.exact import ExactModel
+    from da3_ros import publishers
+    from da3_ros.demo.run import CAMERA_SIZE, WALK_FRAMES
     from da3_ros.node import main
 
-    main(load_model=lambda settings: ExactModel(known_walk()))
+    note_first_calls(publishers, "depth_message", "depth_mm_message", "depth_cloud", "colorize_depth", "rgb_message")
+    walk = room_walk(WALK_FRAMES, CAMERA_SIZE) if "--demo" in sys.argv else known_walk()
+    main(load_model=lambda settings: ExactModel(walk))

@@ -19,23 +19,25 @@ PAUSE_NS = 3_600_000_000_000  # longer than any gap within a session
 class Footage:
     """The walk as messages with exact stamps; it remembers which frame went out with which stamp."""
 
-    def __init__(self, walk: Walk):
+    def __init__(self, walk: Walk, camera_frame: str = CAMERA_FRAME):
         self.walk = walk
+        self.camera_frame = camera_frame
         self.frame_at: dict[int, int] = {}
-        self._now_ns = FIRST_STAMP_NS
+        self._now_ns = self.session_ns = FIRST_STAMP_NS  # now, and when the session began
 
     def cut(self) -> None:
         """Let so much time pass that what follows is a new session."""
         self._now_ns += PAUSE_NS
+        self.session_ns = self._now_ns
 
-    def images(self, frames: Sequence[int], frame_id: str = CAMERA_FRAME) -> list[Image]:
+    def images(self, frames: Sequence[int]) -> list[Image]:
         """These frames of the walk as rgb8, each one period after the one before."""
-        return [self._image(frame, frame_id) for frame in frames]
+        return [self._image(frame) for frame in frames]
 
-    def _image(self, frame: int, frame_id: str) -> Image:
+    def _image(self, frame: int) -> Image:
         rgb = self.walk.images[frame]
         message = Image(height=rgb.shape[0], width=rgb.shape[1], encoding="rgb8", step=rgb.shape[1] * 3)
-        message.header.frame_id = frame_id
+        message.header.frame_id = self.camera_frame
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(self._now_ns, 1_000_000_000)
         message.data.frombytes(rgb.tobytes())
         self.frame_at[self._now_ns] = frame
@@ -50,6 +52,11 @@ class Footage:
         info.k = [k[0, 0], 0.0, k[0, 2] - 0.5, 0.0, k[1, 1], k[1, 2] - 0.5, 0.0, 0.0, 1.0]
         info.p = [k[0, 0], 0.0, k[0, 2] - 0.5, 0.0, 0.0, k[1, 1], k[1, 2] - 0.5, 0.0, 0.0, 0.0, 1.0, 0.0]
         return info
+
+
+def position(pose: Any) -> np.ndarray:
+    """`(3,)` of a geometry_msgs/Pose."""
+    return np.array([pose.position.x, pose.position.y, pose.position.z])
 
 
 def matrix(translation: Any, rotation: Any) -> np.ndarray:

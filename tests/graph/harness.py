@@ -2,13 +2,11 @@
 """Real processes on a DDS domain of their own, and a listener that waits on conditions and never sleeps."""
 
 import ctypes
-import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,50 +15,28 @@ from pathlib import Path
 from typing import IO, Any
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 
+from da3_ros.demo.domain import graph_environment
+
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
-PROFILE = REPOSITORY / "config" / "fastdds_shm.xml"
-PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # of Kilted, of Jazzy
 WAIT_S = 30.0
 PR_SET_PDEATHSIG = 1
 
 
-def graph_environment(domain_id: int) -> dict[str, str]:
-    """What a process of this domain needs besides the caller's environment."""
-    given = any(name in os.environ for name in PROFILE_VARIABLES)
+def child_environment(domain_id: int) -> dict[str, str]:
+    """What this process and all that it starts need: the domain, the checkout before an installation, one core each."""
     return {
-        **({} if given else dict.fromkeys(PROFILE_VARIABLES, str(PROFILE))),
-        "ROS_DOMAIN_ID": str(domain_id),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "AMENT_PREFIX_PATH": os.environ.get("AMENT_PREFIX_PATH", sys.prefix),
+        **graph_environment(domain_id),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH")))),
         "OMP_NUM_THREADS": "1",
-        "PYTHONUNBUFFERED": "1",
     }
-
-
-@contextmanager
-def free_domain() -> Iterator[int]:
-    """A domain id that no other test run on this machine holds; `ROS_DOMAIN_ID`, where set, wins."""
-    if chosen := os.environ.get("ROS_DOMAIN_ID"):
-        yield int(chosen)
-        return
-    for offset in range(102):
-        domain_id = (os.getpid() + offset) % 102
-        with open(Path(tempfile.gettempdir()) / f"da3_ros_test_domain_{domain_id}.lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            yield domain_id
-            return
-    raise RuntimeError("all 102 DDS domains are held by other test runs")
 
 
 def die_with_parent() -> None:
@@ -71,7 +47,7 @@ def die_with_parent() -> None:
 class Process:
     """A child with its own process group and its output in a file."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path):
+    def __init__(self, name: str, command: Sequence[str], log: Path):
         self.name = name
         self.log_path = log
         self.may_end = False  # on its own; waiting for anything fails at once when a process ends that may not
@@ -79,7 +55,7 @@ class Process:
             self._child = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=REPOSITORY,
-                env={**os.environ, **environment, "ROS_LOG_DIR": str(log.parent)},
+                env={**os.environ, "ROS_LOG_DIR": str(log.parent)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE if name == "publisher" else sink,
                 stderr=sink,
@@ -116,9 +92,9 @@ class Process:
         self.may_end = True
         return self._child.wait(timeout_s)
 
-    def interrupt(self) -> int:
-        """Ctrl-C; the exit status."""
-        self._child.send_signal(signal.SIGINT)
+    def end(self, ending: signal.Signals) -> int:
+        """Send a signal; the exit status."""
+        self._child.send_signal(ending)
         return self.wait()
 
     def kill(self) -> None:
@@ -135,7 +111,7 @@ class Camera:
         self.process = process
 
     def publish(self, topic: str, *messages: Any, latched: bool = False, readers: int = 1) -> None:
-        """Publish in order; the first message on a topic waits until `readers` subscriptions are matched."""
+        """Publish in order, once at least `readers` subscriptions are matched."""
         for message in messages:
             cdr = serialize_message(message)
             package, _, name = type(message).__module__.partition(".")[0], "msg", type(message).__name__
@@ -150,6 +126,9 @@ class Camera:
 class Inbox(dict[str, list[Any]]):
     """Messages by topic, in the order of arrival; filled by the listener's thread."""
 
+    def __repr__(self) -> str:
+        return f"Inbox({ {topic: len(messages) for topic, messages in self.items()} })"  # pixels would fill the screen
+
     def stamps(self, topic: str) -> list[int]:
         """Header stamps in nanoseconds."""
         return [stamp_ns(message) for message in self[topic]]
@@ -157,6 +136,11 @@ class Inbox(dict[str, list[Any]]):
 
 def stamp_ns(message: Any) -> int:
     return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+
+
+def newest_status(reports: Sequence[DiagnosticArray], name: str) -> DiagnosticStatus | None:
+    """The last status of that name, or None."""
+    return next((status for report in reversed(reports) for status in report.status if status.name == name), None)
 
 
 class Graph:
@@ -186,7 +170,7 @@ class Graph:
     def start(self, name: str, *command: str) -> Process:
         """Run Python with `command` as a process of this graph."""
         log = self.folder / f"{len(self.processes)}_{name}.log"
-        self.processes.append(Process(name, command, graph_environment(self.domain_id), log))
+        self.processes.append(Process(name, command, log))
         return self.processes[-1]
 
     def start_node(self, parameters: Mapping[str, Any], *arguments: str, exact: bool = True) -> Process:

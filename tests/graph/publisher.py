@@ -18,18 +18,21 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 MATCH_TIMEOUT_S = 30.0
 
 
-def open_publisher(node: Node, topic: str, type_name: str, latched: bool, readers: int) -> Publisher:
-    """A reliable publisher that at least `readers` subscriptions are matched with."""
+def open_publisher(node: Node, topic: str, type_name: str, latched: bool) -> Publisher:
+    """A reliable publisher, which serves best-effort subscriptions too."""
     package, _, name = type_name.split("/")
     message_type = getattr(import_module(f"{package}.msg"), name)
     durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
-    publisher = node.create_publisher(message_type, topic, QoSProfile(depth=4000, durability=durability))
+    return node.create_publisher(message_type, topic, QoSProfile(depth=4000, durability=durability))
+
+
+def wait_for_readers(node: Node, publisher: Publisher, readers: int) -> None:
+    """Until at least that many subscriptions are matched."""
     deadline = time.monotonic() + MATCH_TIMEOUT_S
     while publisher.get_subscription_count() < readers:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"nobody subscribed to {topic} within {MATCH_TIMEOUT_S:.0f} s")
+            raise TimeoutError(f"too few subscribed to {publisher.topic_name} within {MATCH_TIMEOUT_S:.0f} s")
         rclpy.spin_once(node, timeout_sec=0.02)
-    return publisher
 
 
 def main() -> None:
@@ -41,7 +44,8 @@ def main() -> None:
         cdr = sys.stdin.buffer.read(command["size"])
         topic = command["topic"]
         if topic not in publishers:
-            publishers[topic] = open_publisher(node, topic, command["type"], command["latched"], command["readers"])
+            publishers[topic] = open_publisher(node, topic, command["type"], command["latched"])
+        wait_for_readers(node, publishers[topic], command["readers"])
         publishers[topic].publish(cdr)
         print("sent", flush=True)
     rclpy.try_shutdown()

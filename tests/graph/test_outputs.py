@@ -37,7 +37,7 @@ TOPICS = {
 PER_FRAME = [topic for topic in TOPICS if topic not in ("/da3/window", "/da3/path", "/tf")]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Session:
     """What came out of one session over the whole walk, and what went in."""
 

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Topics into an mcap bag: messages are written as they came over the wire, never unpacked.
+
+Their definitions are stored with them, so that RViz, Foxglove and `ros2 bag` open the bag without this package.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from da3_core.errors import InputError
+from da3_ros.demo.domain import package_file
+
+OWN_MESSAGES = ("DepthView", "DepthWindow")
+
+
+@dataclass(frozen=True)
+class Topic:
+    """What to record: a name, the class of its messages, and whether late subscribers get the last ones (latched)."""
+
+    name: str
+    message_type: type
+    latched: bool = False
+
+    @property
+    def type_name(self) -> str:
+        """As ROS writes it: `sensor_msgs/msg/Image`."""
+        return f"{self.message_type.__module__.partition('.')[0]}/msg/{self.message_type.__name__}"
+
+
+def typestore() -> Typestore:
+    """The message types of ROS 2 and of this package.
+
+    Raises:
+        InputError: this package's definitions are nowhere.
+    """
+    store = get_typestore(Stores.LATEST)
+    for name in OWN_MESSAGES:
+        path = package_file(f"msg/{name}.msg")
+        if path is None:
+            raise InputError(f"msg/{name}.msg of this package is missing; build it with colcon")
+        store.register(get_types_from_msg(path.read_text(), f"da3_ros/msg/{name}"))
+    return store
+
+
+class Recorder:
+    """Subscribes in a thread of its own and writes until closed; `counts` says how many messages of which topic."""
+
+    def __init__(self, folder: Path, topics: Iterable[Topic], context: Context):
+        self.counts: Counter[str] = Counter()
+        self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
+        self._writer.open()
+        self._node = Node("recorder", context=context)
+        self._store = typestore()
+        for topic in topics:
+            self._record(topic)
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(self._node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        self._executor.shutdown()
+        self._thread.join()
+        self._node.destroy_node()
+        self._writer.close()
+
+    def is_subscribed(self, topic: str) -> bool:
+        """Whether somebody besides this recorder subscribes to a topic."""
+        return self._node.count_subscribers(topic) > 1
+
+    def _spin(self) -> None:
+        with suppress(ExternalShutdownException):
+            self._executor.spin()
+
+    def _record(self, topic: Topic) -> None:
+        connection = self._writer.add_connection(
+            topic.name, topic.type_name, typestore=self._store, offered_qos_profiles=[offered_qos(topic.latched)]
+        )
+
+        def write(cdr: bytes) -> None:
+            self._writer.write(connection, self._node.get_clock().now().nanoseconds, cdr)
+            self.counts[topic.name] += 1
+
+        durability = DurabilityPolicy.TRANSIENT_LOCAL if topic.latched else DurabilityPolicy.VOLATILE
+        qos = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
+        self._node.create_subscription(topic.message_type, topic.name, write, qos, raw=True)
+
+
+def offered_qos(latched: bool) -> Qos:
+    """The profile that a player of the bag publishes with."""
+    unset = QosTime(0, 0)
+    return Qos(
+        history=QosHistory.KEEP_LAST,
+        depth=1 if latched else 10,
+        reliability=QosReliability.RELIABLE,
+        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
+        deadline=unset,
+        lifespan=unset,
+        liveliness=QosLiveliness.AUTOMATIC,
+        liveliness_lease_duration=unset,
+        avoid_ros_namespace_conventions=False,
+    )

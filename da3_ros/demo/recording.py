@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bag read back, with nothing but the definitions inside it: frames with truth and estimate side by side."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rosbags.highlevel import AnyReader
+
+from da3_core.prediction import Prediction
+from da3_ros.demo.children import DemoError
+from da3_ros.demo.comparison import Comparison, Scene
+from da3_ros.frames import compose
+from da3_ros.messages import intrinsics_from_camera_info, stamp_ns
+
+
+@dataclass(frozen=True)
+class BagTopics:
+    """Where in the bag is what."""
+
+    window: str
+    colour: str
+    true_depth: str
+    true_pose: str
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """What a bag holds about one run.
+
+    Attributes:
+        windows: the DepthWindow messages, in order.
+        colour, true_depth, true_pose: messages by stamp in nanoseconds.
+    """
+
+    windows: list[Any]
+    colour: dict[int, Any]
+    true_depth: dict[int, Any]
+    true_pose: dict[int, Any]
+
+    @classmethod
+    def read(cls, bag: Path, topics: BagTopics) -> "Recording":
+        """Raises DemoError when the bag holds no window."""
+        found: dict[str, list[Any]] = {topic: [] for topic in vars(topics).values()}
+        with AnyReader([bag]) as reader:
+            connections = [c for c in reader.connections if c.topic in found]
+            for connection, _, cdr in reader.messages(connections):
+                found[connection.topic].append(reader.deserialize(cdr, connection.msgtype))
+        if not found[topics.window]:
+            raise DemoError(f"the bag holds no message of {topics.window}.")
+        by_stamp = {name: {stamp_ns(m.header.stamp): m for m in found[topic]} for name, topic in vars(topics).items()}
+        return cls(found[topics.window], by_stamp["colour"], by_stamp["true_depth"], by_stamp["true_pose"])
+
+    def views(self) -> list[Any]:
+        """The DepthView of every frame once, as it was first published, when all that belongs to it was recorded."""
+        first: dict[int, Any] = {}
+        for window in self.windows:
+            for view in window.views:
+                first.setdefault(stamp_ns(view.header.stamp), view)
+        complete = self.colour.keys() & self.true_depth.keys() & self.true_pose.keys()
+        return [view for stamp, view in sorted(first.items()) if stamp in complete]
+
+    def estimate(self) -> Scene:
+        """The frames as the node saw them, in its map and unit."""
+        views = self.views()
+        return Scene(
+            colour=np.stack([pixels(self.colour[stamp_ns(view.header.stamp)]) for view in views]),
+            depth=np.stack([pixels(view.depth) for view in views]),
+            intrinsics=np.stack([intrinsics(view) for view in views]),
+            camera_to_world=np.stack([pose_matrix(view.camera_in_map) for view in views]),
+        )
+
+    def compare(self) -> Comparison:
+        """Truth and estimate; true depth is sampled at the pixels of the estimate."""
+        views, estimate = self.views(), self.estimate()
+        stamps = [stamp_ns(view.header.stamp) for view in views]
+        height, width = estimate.depth.shape[1:]
+        true_depth = [
+            cv2.resize(pixels(self.true_depth[stamp]), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+            for stamp in stamps
+        ]
+        poses = np.stack([pose_matrix(self.true_pose[stamp].pose) for stamp in stamps])
+        truth = Scene(estimate.colour, np.stack(true_depth), estimate.intrinsics, poses)
+        confidence = np.stack([pixels(view.confidence) for view in views])
+        return Comparison.of(truth, estimate, confidence, (np.array(stamps) - stamps[0]) * 1e-9)
+
+    def prediction(self) -> Prediction:
+        """The frames as one prediction, for the exporters."""
+        estimate = self.estimate()
+        return Prediction(
+            depth=estimate.depth,
+            conf=np.stack([pixels(view.confidence) for view in self.views()]),
+            extrinsics=np.linalg.inv(estimate.camera_to_world).astype(np.float32),
+            intrinsics=estimate.intrinsics.astype(np.float32),
+            processed_images=estimate.colour,
+        )
+
+
+def pixels(image: Any) -> np.ndarray:
+    """`(H, W)` float32 of a 32FC1 image, `(H, W, 3)` uint8 of an rgb8 one."""
+    if image.encoding == "32FC1":
+        return np.frombuffer(image.data, np.float32).reshape(image.height, image.width)
+    return np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, 3)
+
+
+def intrinsics(view: Any) -> np.ndarray:
+    k = intrinsics_from_camera_info(view.camera_info, (view.depth.height, view.depth.width))
+    if k is None:
+        raise DemoError("a recorded camera has no intrinsics.")
+    return k
+
+
+def pose_matrix(pose: Any) -> np.ndarray:
+    """`(4, 4)` of a geometry_msgs/Pose."""
+    p, q = pose.position, pose.orientation
+    return compose(np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w]))

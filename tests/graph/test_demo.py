@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demonstration with a model that knows the room: its own numbers must then be the truth, and its bag complete."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from harness import HERE
+from PIL import Image
+from rosbags.highlevel import AnyReader
+
+from da3_ros.demo.children import DemoError
+from da3_ros.demo.recording import Recording
+from da3_ros.demo.run import BAG_TOPICS, PRODUCTS, TOPICS, Options, run
+
+FRAMES = 20
+EXACT = (str(HERE / "exact_node.py"), "--demo")
+
+
+@pytest.fixture(scope="module")
+def out(domain_id: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The products of one run over those of an earlier one, beside a file that is none of them."""
+    folder = tmp_path_factory.mktemp("demo")
+    (folder / "bag").mkdir()
+    (folder / "bag" / "old.mcap").write_bytes(b"old")
+    (folder / "notes.txt").write_text("mine")
+    run(Options(folder, "exact", FRAMES, process_res=168, node=EXACT))
+    return folder
+
+
+def test_the_products_replace_those_of_an_earlier_run_and_nothing_else(out: Path) -> None:
+    assert {path.name for path in out.iterdir()} == {*PRODUCTS, "notes.txt"}
+    assert not (out / "bag" / "old.mcap").exists()
+    with Image.open(out / "sheet.png") as sheet:
+        assert sheet.width > 1200
+    assert (out / "scene.glb").read_bytes()[:4] == b"glTF"
+
+
+def test_the_bag_holds_every_topic_with_its_definition(out: Path) -> None:
+    with AnyReader([out / "bag"]) as reader:
+        found = {connection.topic: connection for connection in reader.connections}
+        assert {topic.name: topic.type_name for topic in TOPICS} == {name: c.msgtype for name, c in found.items()}
+        assert all(connection.msgcount > 0 for connection in found.values())
+        assert "DepthView[] views" in found["/da3/window"].msgdef.data
+        stamps = {
+            topic: [
+                (message.header.stamp.sec, message.header.stamp.nanosec)
+                for connection, _, cdr in reader.messages([found[topic]])
+                for message in (reader.deserialize(cdr, connection.msgtype),)
+            ]
+            for topic in ("/da3/depth/image", "/da3/points", "/camera/image_raw")
+        }
+    assert len(stamps["/da3/depth/image"]) >= FRAMES
+    assert stamps["/da3/depth/image"][:FRAMES] == stamps["/da3/points"][:FRAMES]
+    recorded_from = min(stamps["/camera/image_raw"])  # the node may have been connected first
+    assert {stamp for stamp in stamps["/da3/depth/image"] if stamp >= recorded_from} <= set(stamps["/camera/image_raw"])
+
+
+def test_its_numbers_are_the_truth_about_an_exact_model(out: Path) -> None:
+    comparison = Recording.read(out / "bag", BAG_TOPICS).compare()
+    assert comparison.trajectory_error_m < 1e-3
+    assert comparison.path_length_m > 1.0
+    assert comparison.depth_error < 0.02  # true depth is sampled at the nearest pixel of a larger image
+    drift = comparison.estimate.camera_to_world[:, :3, 3] - comparison.truth.camera_to_world[:, :3, 3]
+    assert np.abs(drift).max() < 0.02
+
+
+def test_a_node_that_fails_is_reported_and_leaves_nothing(domain_id: int, tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    with pytest.raises(DemoError, match=r"the node ended with status 1 before the node was active.*(?s:.)*process_res"):
+        run(Options(out, "exact", FRAMES, process_res=3, node=EXACT))
+    assert list(out.iterdir()) == []

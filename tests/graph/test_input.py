@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What arrives at the node, good and bad, raw and compressed: two nodes in two namespaces, each with its own camera."""
+
+import math
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from da3_ros.msg import DepthWindow
+from diagnostic_msgs.msg import DiagnosticArray
+from footage import Footage, matrix, position
+from geometry_msgs.msg import PoseStamped, TransformStamped
+from harness import Camera, Graph, Inbox, Process, newest_status, stamp_ns
+from nav_msgs.msg import Path
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from tf2_msgs.msg import TFMessage
+
+from da3_core.synthetic import Walk
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Rig:
+    """A node with its namespace, the camera that feeds it, and the footage of this module."""
+
+    graph: Graph
+    namespace: str
+    node: Process
+    camera: Camera
+    footage: Footage
+
+    def topic(self, name: str) -> str:
+        return f"/{self.namespace}/{name}"
+
+    def play(self, images: list[Any], expected: list[Any] | None = None) -> Inbox:
+        """What the node publishes about these images; `expected` are those of them that it should use."""
+        input_topic = self.topic("image" if isinstance(images[0], Image) else "image/compressed")
+        expected = images if expected is None else expected
+        outputs = {
+            "da3/depth/image": Image,
+            "da3/depth/camera_info": CameraInfo,
+            "da3/image_rect": Image,
+            "da3/pose": PoseStamped,
+            "da3/path": Path,
+            "da3/window": DepthWindow,
+        }
+        newest = stamp_ns(expected[-1])
+        with self.graph.listen({self.topic(name): kind for name, kind in outputs.items()}) as inbox:
+            self.camera.publish(input_topic, *images)
+            self.graph.wait_for(
+                f"outputs of {len(expected)} images",
+                lambda: all(stamp_ns(messages[-1]) == newest if messages else False for messages in inbox.values()),
+            )
+            assert inbox.stamps(self.topic("da3/depth/image")) == [stamp_ns(image) for image in expected]
+            return Inbox({name: inbox[self.topic(name)] for name in outputs})
+
+    def counts(self) -> dict[str, int]:
+        """Refused images by reason, as the next report of diagnostics says."""
+        name = f"{self.namespace}/da3: input"
+        with self.graph.listen({"/diagnostics": DiagnosticArray}) as inbox:
+            status = self.graph.wait_for("diagnostics", lambda: newest_status(inbox["/diagnostics"], name))
+        prefix = "refused, "
+        return {each.key.removeprefix(prefix): int(each.value) for each in status.values if each.key.startswith(prefix)}
+
+
+@pytest.fixture(scope="module")
+def rigs(graph: Graph, walk: Walk) -> Iterator[dict[str, Rig]]:
+    """`raw` and `jpeg`: nodes that use every image, in windows of two."""
+    common = {"every_frame": "true", "window.size": 2, "process_res": walk.images.shape[2]}
+
+    def rig(name: str, transport: str) -> Rig:
+        parameters = {**common, "image_transport": transport, "map_frame": f"{name}_map"}
+        node = graph.start_node(parameters, "-r", f"__ns:=/{name}")
+        return Rig(graph, name, node, graph.camera(), Footage(walk, camera_frame=f"{name}_optical_frame"))
+
+    return {"raw": rig("raw", "raw"), "jpeg": rig("jpeg", "compressed")}
+
+
+@pytest.fixture
+def raw(rigs: dict[str, Rig]) -> Rig:
+    rigs["raw"].footage.cut()
+    return rigs["raw"]
+
+
+@pytest.fixture
+def jpeg(rigs: dict[str, Rig]) -> Rig:
+    rigs["jpeg"].footage.cut()
+    return rigs["jpeg"]
+
+
+def picture(image: Image) -> np.ndarray:
+    return np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, 3)
+
+
+def encoded(image: Image, encoding: str, convert: Callable[[np.ndarray], np.ndarray], padding: int = 0) -> Image:
+    """The same image in another encoding, its rows longer than their pixels by `padding` bytes."""
+    pixels = np.ascontiguousarray(convert(picture(image)))
+    rows = np.pad(pixels.reshape(pixels.shape[0], -1), ((0, 0), (0, padding)), constant_values=7)
+    message = Image(header=image.header, height=image.height, width=image.width, encoding=encoding)
+    message.step = rows.strides[0]
+    message.data.frombytes(rows.tobytes())
+    return message
+
+
+def compressed(image: Image, extension: str) -> CompressedImage:
+    message = CompressedImage(header=image.header, format=extension)
+    message.data.frombytes(cv2.imencode(f".{extension}", picture(image)[..., ::-1])[1].tobytes())
+    return message
+
+
+def changed(image: Any, **fields: Any) -> Any:
+    result = deepcopy(image)
+    for name, value in fields.items():
+        setattr(result, name, value)
+    return result
+
+
+def test_colour_orders_and_row_padding_are_understood(raw: Rig) -> None:
+    rgb, bgr, padded, with_alpha, grey = raw.footage.images([0, 1, 2, 3, 4])
+    grey_of = lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)  # noqa: E731
+    sent = [
+        rgb,
+        encoded(bgr, "bgr8", lambda pixels: pixels[..., ::-1]),
+        encoded(padded, "rgb8", lambda pixels: pixels, padding=13),
+        encoded(with_alpha, "bgra8", lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_RGB2BGRA)),
+        encoded(grey, "mono8", grey_of),
+    ]
+    seen = [picture(image) for image in raw.play(sent)["da3/image_rect"]]
+    for frame in range(4):
+        np.testing.assert_array_equal(seen[frame], raw.footage.walk.images[frame])
+    np.testing.assert_array_equal(seen[4], np.repeat(grey_of(raw.footage.walk.images[4])[..., None], 3, axis=2))
+
+
+def test_compressed_images_are_decoded(jpeg: Rig) -> None:
+    images = jpeg.footage.images([5, 6, 7])
+    formats = ["png", "jpeg", "png"]
+    out = jpeg.play([compressed(image, extension) for image, extension in zip(images, formats, strict=True)])
+    exact, close, _ = (picture(image) for image in out["da3/image_rect"])
+    np.testing.assert_array_equal(exact, jpeg.footage.walk.images[5])
+    assert np.abs(close.astype(int) - jpeg.footage.walk.images[6]).mean() < 4
+    assert {window.header.frame_id for window in out["da3/window"]} == {"jpeg_map"}
+
+
+def test_bad_images_are_refused_counted_and_survived(raw: Rig) -> None:
+    good = raw.footage.images([0, 1])
+    a, b, c, d, e, f, g, h = raw.footage.images([2] * 8)
+    bad = [
+        changed(a, encoding="17FC9"),
+        changed(b, encoding="17FC9"),
+        changed(c, data=c.data[:-1]),
+        changed(d, data=d.data[:0]),
+        changed(e, step=e.width * 3 - 1),
+        changed(f, height=0),
+        changed(g, width=0, height=0, data=g.data[:0]),
+        changed(h, height=2**31),
+    ]
+    after = raw.footage.images([3, 4])
+    raw.play([*good, good[-1], *bad, *after], expected=[*good, *after])
+    counts = raw.counts()
+    assert counts == {"stamp": 1, "encoding": 2, "truncated": 3, "step": 1, "size": 2}
+    for sentence in ("'17FC9'; accepted are rgb8", "bytes of data", "has a step of", "168x0 pixels", "same stamp"):
+        assert raw.node.log.count(sentence) == 1, sentence
+
+
+def test_damaged_compressed_images_are_refused_counted_and_survived(jpeg: Rig) -> None:
+    good = [compressed(image, "jpeg") for image in jpeg.footage.images([0, 1])]
+    a, b, c, d = (compressed(image, "jpeg") for image in jpeg.footage.images([2] * 4))
+    scrambled = d.data[:]
+    scrambled[2:-2] = type(scrambled)("B", bytes(len(scrambled) - 4))
+    bad = [
+        changed(a, format="h264", data=type(a.data)("B", b"\0\0\0\1 no picture")),
+        changed(b, data=b.data[: len(b.data) // 2]),
+        changed(c, data=c.data[:0]),
+        changed(d, data=scrambled),
+    ]
+    after = [compressed(image, "jpeg") for image in jpeg.footage.images([3, 4])]
+    jpeg.play([*good, *bad, *after], expected=[*good, *after])
+    counts = jpeg.counts()
+    assert sum(counts.values()) == len(bad)
+    assert {"encoding", "truncated"} <= counts.keys()
+
+
+def test_calibration_is_used_and_nonsense_in_it_is_not(raw: Rig) -> None:
+    """K of another size of the same picture is scaled; NaN and zeros leave the model's own estimate."""
+    true_k = raw.footage.walk.intrinsics - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
+
+    def published_k(info: CameraInfo) -> np.ndarray:
+        raw.footage.cut()
+        images = raw.footage.images([0, 1])
+        raw.camera.publish(raw.topic("camera_info"), info)
+        infos = raw.play(images)["da3/depth/camera_info"]
+        assert {(each.height, each.width) for each in infos} == {(images[0].height, images[0].width)}
+        return np.reshape(infos[-1].k, (3, 3))
+
+    info = raw.footage.camera_info(raw.footage.images([0])[0])
+    off = changed(info, k=[1.25 * info.k[0], 0.0, 70.0, 0.0, 1.25 * info.k[0], 60.0, 0.0, 0.0, 1.0])
+    np.testing.assert_allclose(published_k(off), np.reshape(off.k, (3, 3)))
+    double = changed(off, width=2 * off.width, height=2 * off.height)
+    np.testing.assert_allclose(published_k(double)[:2], [[0.5 * off.k[0], 0, 34.75], [0, 0.5 * off.k[0], 29.75]])
+    np.testing.assert_allclose(published_k(changed(info, k=[math.nan] * 9)), true_k, rtol=1e-6)
+    np.testing.assert_allclose(published_k(changed(info, k=[0.0] * 9)), true_k, rtol=1e-6)
+
+    sentence = f"{info.width}x{2 * info.height}"
+    assert sentence not in raw.node.log
+    raw.camera.publish(raw.topic("camera_info"), changed(info, height=2 * info.height))
+    raw.footage.cut()
+    raw.camera.publish(raw.topic("image"), *raw.footage.images([0, 1]))
+    raw.graph.wait_for("the refusal", lambda: sentence in raw.node.log)
+    raw.camera.publish(raw.topic("camera_info"), info)
+    np.testing.assert_allclose(published_k(info), true_k)
+
+
+def test_time_that_runs_backwards_starts_a_new_map(raw: Rig) -> None:
+    """A bag that loops: the same stamps come again, and the trajectory begins at the origin again."""
+    images = raw.footage.images([0, 1, 2, 3])
+    first = raw.play(images)
+    again = raw.play(images)
+    for out in (first, again):
+        start = matrix(out["da3/pose"][0].pose.position, out["da3/pose"][0].pose.orientation)
+        np.testing.assert_allclose(start[:3, 3], 0, atol=1e-6)
+        assert len(out["da3/path"][-1].poses) == len(images)
+        assert (
+            np.linalg.norm(matrix(out["da3/pose"][-1].pose.position, out["da3/pose"][-1].pose.orientation)[:3, 3]) > 0.1
+        )
+
+
+def test_a_new_image_size_starts_a_new_map(raw: Rig) -> None:
+    images = raw.footage.images([0, 1, 2])
+    smaller = [half(image) for image in raw.footage.images([3, 4, 5])]
+    out = raw.play([*images, *smaller])
+    assert [len(window.views) for window in out["da3/window"]] == [2, 2, 2, 2]
+    assert [len(path.poses) for path in out["da3/path"]] == [2, 3, 2, 3]
+    newest_of_old, first_of_new = out["da3/pose"][2], out["da3/pose"][3]
+    assert np.linalg.norm(position(newest_of_old.pose)) > 0.1
+    np.testing.assert_allclose(position(first_of_new.pose), 0, atol=1e-6)
+
+
+def half(image: Image) -> Image:
+    pixels = cv2.resize(picture(image), (image.width // 2, image.height // 2), interpolation=cv2.INTER_AREA)
+    message = Image(header=image.header, height=pixels.shape[0], width=pixels.shape[1], encoding="rgb8")
+    message.step = pixels.strides[0]
+    message.data.frombytes(pixels.tobytes())
+    return message
+
+
+def test_a_mounted_camera_keeps_its_parent(raw: Rig) -> None:
+    """Where the camera hangs in a tree, the map is joined to the root of that tree, and the chain gives the pose."""
+    mounting = TransformStamped(child_frame_id=raw.footage.camera_frame)
+    mounting.header.frame_id = "base_link"
+    mounting.transform.translation.x, mounting.transform.translation.z = 0.3, 1.1
+    mounting.transform.rotation.x, mounting.transform.rotation.w = -math.sqrt(0.5), math.sqrt(0.5)
+    raw.camera.publish("/tf_static", TFMessage(transforms=[mounting]), latched=True, readers=2)
+    images = raw.footage.images([0, 1, 2, 3])
+    with raw.graph.listen({"/tf": TFMessage}) as inbox:
+        poses = raw.play(images)["da3/pose"]
+        edges = [transform for message in inbox["/tf"] for transform in message.transforms]
+    assert {(edge.header.frame_id, edge.child_frame_id) for edge in edges} == {("raw_map", "base_link")}
+    camera_to_base = matrix(mounting.transform.translation, mounting.transform.rotation)
+    for pose, edge in zip(poses, edges, strict=True):
+        base_to_map = matrix(edge.transform.translation, edge.transform.rotation)
+        camera_to_map = matrix(pose.pose.position, pose.pose.orientation)
+        np.testing.assert_allclose(base_to_map @ camera_to_base, camera_to_map, atol=1e-6)

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the node starts and ends: refusals in a sentence and a status, Ctrl-C without a traceback."""
+
+import signal
+from pathlib import Path
+
+import pytest
+from harness import Graph
+
+
+@pytest.mark.parametrize(
+    ("parameter", "words"),
+    [
+        ("window_size: 4", ("'window_size'", "window.size")),
+        ("process_res: 3", ("process_res is 3", "at least 14")),
+        ("tf.mode: sideways", ("'sideways'", "camera, none")),
+        ("window: {size: 2, stride: 3}", ("window.stride is 3", "window.size 2")),
+    ],
+)
+def test_a_wrong_parameter_file_ends_the_start_with_a_sentence(
+    graph: Graph, tmp_path: Path, parameter: str, words: tuple[str, ...]
+) -> None:
+    file = tmp_path / "parameters.yaml"
+    file.write_text(f"/**:\n  ros__parameters:\n    {parameter}\n")
+    node = graph.start_node({}, "--params-file", str(file))
+    assert node.wait() == 1
+    assert all(word in node.log for word in words)
+    assert "Traceback" not in node.log
+    assert node.log.count("[FATAL]") == 1
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_cleanly_when_asked_to(graph: Graph, ending: signal.Signals) -> None:
+    node = graph.start_node({})
+    graph.wait_for("the node to be active", lambda: "Active:" in node.log)
+    assert node.end(ending) == 0
+    assert "Traceback" not in node.log
+    assert "[ERROR]" not in node.log
