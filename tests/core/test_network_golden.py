@@ -53,24 +53,37 @@ SMALL = pytest.mark.parametrize("network", [("da3-small", 0)], indirect=True, sc
 
 
 class Recorder:
-    """Collects what modules of a network take and give, under the names of the golden arrays."""
+    """Collects what modules of a network take and give, under the names of the golden arrays.
+
+    A module may run on some views at a time; what it gave is put together again.
+    """
 
     def __init__(self) -> None:
-        self.found: dict[str, Tensor] = {}
+        self._parts: dict[str, list[Tensor]] = {}
+        self._shaped: dict[str, Callable[[Tensor], Tensor]] = {}
         self._handles: list[Any] = []
 
-    def output(self, module: nn.Module, name: str, shaped: Callable[[Any], Tensor] = lambda x: x) -> None:
-        self._handles.append(module.register_forward_hook(lambda *call: self.found.update({name: shaped(call[2])})))
+    def output(
+        self, module: nn.Module, name: str, shaped: Callable[[Tensor], Tensor] = lambda x: x, key: str | None = None
+    ) -> None:
+        def keep(_: nn.Module, __: object, given: Any) -> None:
+            self._parts.setdefault(name, []).append(given if key is None else given[key])
+
+        self._shaped[name] = shaped
+        self._handles.append(module.register_forward_hook(keep))
 
     def inputs(self, module: nn.Module, *names: str, shaped: Callable[[Tensor], Tensor] = lambda x: x) -> None:
         def keep(_: nn.Module, given: tuple[Tensor, ...]) -> None:
-            self.found.update({name: shaped(x) for name, x in zip(names, given, strict=False)})
+            for name, x in zip(names, given, strict=False):
+                self._parts.setdefault(name, []).append(x)
 
+        self._shaped |= dict.fromkeys(names, shaped)
         self._handles.append(module.register_forward_pre_hook(keep))
 
-    def stop(self) -> None:
+    def stop(self) -> dict[str, Tensor]:
         for handle in self._handles:
             handle.remove()
+        return {name: self._shaped[name](torch.cat(parts)) for name, parts in self._parts.items()}
 
 
 def record_any_view(network: AnyViewNetwork, recorder: Recorder, batch: int, views: int) -> None:
@@ -92,8 +105,8 @@ def record_any_view(network: AnyViewNetwork, recorder: Recorder, batch: int, vie
     for part in ("fc_t", "fc_qvec", "fc_fov"):
         recorder.output(getattr(network.cam_dec, part), part)
     if hasattr(network, "gs_head"):
-        recorder.output(network.gs_head, "gs_raw_every4", lambda x: x["raw"][None, :, ::4, ::4])
-        recorder.output(network.gs_head, "gs_raw_conf_every4", lambda x: x["opacity"][None, :, ::4, ::4])
+        recorder.output(network.gs_head, "gs_raw_every4", lambda x: x[None, :, ::4, ::4], "raw")
+        recorder.output(network.gs_head, "gs_raw_conf_every4", lambda x: x[None, :, ::4, ::4], "opacity")
 
 
 def run(network: nn.Module, case: GoldenCase) -> dict[str, Any]:
@@ -108,18 +121,17 @@ def run(network: nn.Module, case: GoldenCase) -> dict[str, Any]:
         record_any_view(network, recorder, *images.shape[:2])
         options["export_rays"] = "ray" in golden
     elif isinstance(network, MonocularNetwork):
-        recorder.output(network.head, "head_depth", lambda x: x["depth"][None])
+        recorder.output(network.head, "head_depth", lambda x: x[None], "depth")
         recorder.output(network.backbone.pretrained.blocks[-1], "cam_token_last", lambda x: x[None, :, 0])
     elif isinstance(network, NestedNetwork):
         record_any_view(network.da3, recorder, *images.shape[:2])
-        recorder.output(network.da3, "anyview_depth", lambda x: x["depth"])
-        recorder.output(network.da3, "anyview_conf", lambda x: x["depth_conf"])
-        recorder.output(network.da3_metric.head, "metric_head_depth", lambda x: x["depth"][None])
-        recorder.output(network.da3_metric.head, "metric_sky", lambda x: x["sky"][None])
+        recorder.output(network.da3, "anyview_depth", key="depth")
+        recorder.output(network.da3, "anyview_conf", key="depth_conf")
+        recorder.output(network.da3_metric.head, "metric_head_depth", lambda x: x[None], "depth")
+        recorder.output(network.da3_metric.head, "metric_sky", lambda x: x[None], "sky")
     with torch.inference_mode():
         output = network(normalise(images), **options)
-    recorder.stop()
-    found: dict[str, Any] = recorder.found | output
+    found: dict[str, Any] = recorder.stop() | output
     found |= {f"aux_{name}": value for name, value in output["aux"].items()}
     found |= {f"gs_{name}": value for name, value in output.get("gaussians", {}).items()}
     if "fc_t" in found:
