@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image files to work on, and the da3 command in this process."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,12 +26,16 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def da3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
+def da3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., object]]:
     """`da3(*arguments)` runs the command within `tmp_path` and returns exit code, stdout and stderr."""
     from da3_core.cli import app
 
+    logger = logging.getLogger("da3_core")  # which the command sets up for its own process
+    level, handlers = logger.level, list(logger.handlers)
     monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+    yield lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 @pytest.fixture
