@@ -7,9 +7,10 @@ It imports nothing heavy, so that a help page may show the defaults without load
 from dataclasses import dataclass
 from typing import Literal
 
+from da3_core.network.config import RefViewStrategy as RefViewStrategy
+
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 ProcessResMethod = Literal["upper_bound_resize", "upper_bound_crop", "lower_bound_resize", "lower_bound_crop"]
-RefViewStrategy = Literal["saddle_balanced", "saddle_sim_range", "middle", "first"]
 WeightsLicence = Literal["any", "permissive"]
 
 

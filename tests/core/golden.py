@@ -154,6 +154,11 @@ def deviation(found: Tensor | np.ndarray | float, expected: Tensor | np.ndarray)
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
+def manifests() -> list[str]:
+    """Presets whose official checkpoint is known tensor by tensor."""
+    return sorted(path.name.removesuffix(".tsv.gz") for path in (DATA / "manifest").iterdir())
+
+
 def manifest(preset: str) -> dict[str, tuple[tuple[int, ...], str | None]]:
     """Every tensor name of an official checkpoint: its shape, and the stored name it is an alias of."""
     rows = gzip.decompress((DATA / "manifest" / f"{preset}.tsv.gz").read_bytes()).decode().splitlines()

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from golden import GoldenCase, deviation, golden_unit, manifest
+from golden import GoldenCase, deviation, golden_unit, manifest, manifests
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
@@ -55,7 +55,7 @@ def _no_gradients():
 # Presets and parameters
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", manifests())
 def test_state_dict_is_the_official_one(name: str) -> None:
     with torch.device("meta"):
         found = nn.ModuleDict({"model": build_network(find_preset(name))}).state_dict(keep_vars=True)
@@ -80,11 +80,13 @@ def test_norms_have_the_eps_they_were_trained_with() -> None:
 def test_presets() -> None:
     assert find_preset("depth-anything/DA3-LARGE-1.1") is find_preset("da3-large-1.1") is find_preset("DA3-LARGE-1.1")
     assert find_preset("da3-large-1.1").architecture == "da3-large"
-    assert {name for name, preset in PRESETS.items() if preset.is_permissive} == {
-        "da3-small",
-        "da3-base",
-        "da3mono-large",
-        "da3metric-large",
+    assert {name for name, preset in PRESETS.items() if not preset.is_permissive} == {
+        "da3-large",
+        "da3-large-1.1",
+        "da3-giant",
+        "da3-giant-1.1",
+        "da3nested-giant-large",
+        "da3nested-giant-large-1.1",
     }
     giant, metric, nested = (find_preset(name) for name in ("da3-giant", "da3metric-large", "da3nested-giant-large"))
     assert (giant.has_poses, giant.has_confidence, giant.has_sky, giant.has_gaussians) == (True, True, False, True)
