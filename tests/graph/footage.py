@@ -23,12 +23,11 @@ class Footage:
         self.walk = walk
         self.camera_frame = camera_frame
         self.frame_at: dict[int, int] = {}
-        self._now_ns = self.session_ns = FIRST_STAMP_NS  # now, and when the session began
+        self._now_ns = FIRST_STAMP_NS
 
     def cut(self) -> None:
         """Let so much time pass that what follows is a new session."""
         self._now_ns += PAUSE_NS
-        self.session_ns = self._now_ns
 
     def images(self, frames: Sequence[int]) -> list[Image]:
         """These frames of the walk as rgb8, each one period after the one before."""

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from queue import Queue
+from typing import IO, Any, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -21,6 +22,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
+from rclpy.subscription import Subscription
 
 from da3_ros.demo.domain import graph_environment
 
@@ -28,6 +30,8 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 WAIT_S = 30.0
 PR_SET_PDEATHSIG = 1
+
+T = TypeVar("T")
 
 
 def child_environment(domain_id: int) -> dict[str, str]:
@@ -167,6 +171,12 @@ class Graph:
         self.node.destroy_node()
         self._context.try_shutdown()
 
+    def _in_executor(self, do: Callable[[], T]) -> T:
+        """Between two waits of the executor, which would otherwise meet a subscription that is just being destroyed."""
+        done: Queue[T] = Queue()
+        self._executor.create_task(lambda: done.put(do()))
+        return done.get(timeout=WAIT_S)
+
     def start(self, name: str, *command: str) -> Process:
         """Run Python with `command` as a process of this graph."""
         log = self.folder / f"{len(self.processes)}_{name}.log"
@@ -206,25 +216,27 @@ class Graph:
                 inbox[topic].append(message)
                 self._arrival.notify_all()
 
-        subscriptions = {
-            topic: self.node.create_subscription(kind, topic, lambda m, topic=topic: receive(topic, m), qos)
-            for topic, kind in topics.items()
-        }
+        def subscribe() -> dict[str, Subscription]:
+            return {
+                topic: self.node.create_subscription(kind, topic, lambda m, topic=topic: receive(topic, m), qos)
+                for topic, kind in topics.items()
+            }
+
+        subscriptions = self._in_executor(subscribe)
         try:
             for topic, subscription in subscriptions.items():
                 self.wait_for(f"a publisher of {topic}", subscription.get_publisher_count)
             yield inbox
         finally:
-            for subscription in subscriptions.values():
-                self.node.destroy_subscription(subscription)
+            self._in_executor(lambda: [self.node.destroy_subscription(each) for each in subscriptions.values()])
 
     def call(self, service: str, kind: type, request: Any = None, timeout_s: float = WAIT_S) -> Any:
         """One service call."""
-        client = self.node.create_client(kind, service)
+        client = self._in_executor(lambda: self.node.create_client(kind, service))
         try:
             self.wait_for(f"the service {service}", client.service_is_ready, timeout_s)
             future = client.call_async(request if request is not None else kind.Request())
             self.wait_for(f"an answer of {service}", future.done, timeout_s)
             return future.result()
         finally:
-            self.node.destroy_client(client)
+            self._in_executor(lambda: self.node.destroy_client(client))

@@ -20,16 +20,19 @@ def node(graph: Graph, walk: Walk) -> Process:
     return graph.start_node({"window.size": 2, "process_res": walk.images.shape[2] // 2, "watchdog_s": 1.5})
 
 
-def play_until_seen(graph: Graph, camera: Camera, footage: Footage) -> int:
-    """Publish one image after the other until depth comes out; the stamp of the newest depth."""
+def play_until_seen(graph: Graph, camera: Camera, footage: Footage) -> None:
+    """Publish one image after the other until depth of one of them comes out."""
+    first = None
     with graph.listen({DEPTH: Image}) as inbox:
 
         def published_and_seen() -> bool:
-            camera.publish("/image", *footage.images([len(footage.frame_at) % len(footage.walk)]))
-            return bool(inbox[DEPTH])
+            nonlocal first
+            (image,) = footage.images([len(footage.frame_at) % len(footage.walk)])
+            first = first or stamp_ns(image)
+            camera.publish("/image", image)
+            return any(stamp >= first for stamp in inbox.stamps(DEPTH))
 
         graph.wait_for("depth", published_and_seen)
-        return stamp_ns(inbox[DEPTH][-1])
 
 
 def test_a_flood_of_images_leaves_memory_flat_and_the_newest_wins(
@@ -40,10 +43,9 @@ def test_a_flood_of_images_leaves_memory_flat_and_the_newest_wins(
     play_until_seen(graph, camera, footage)
     camera.publish("/image", *footage.images([i % len(footage.walk) for i in range(FLOOD // 4)]))
     before = psutil.Process(node.pid).memory_info().rss
-    images = footage.images([i % len(footage.walk) for i in range(FLOOD)])
     with graph.listen({DEPTH: Image, "/diagnostics": DiagnosticArray}) as inbox:
-        camera.publish("/image", *images)
-        graph.wait_for("depth of the last image", lambda: stamp_ns(images[-1]) in inbox.stamps(DEPTH))
+        camera.publish("/image", *footage.images([i % len(footage.walk) for i in range(FLOOD)]))
+        play_until_seen(graph, camera, footage)
         stamps = inbox.stamps(DEPTH)
         assert stamps == sorted(set(stamps))
         assert len(stamps) < FLOOD
@@ -73,10 +75,7 @@ def test_a_killed_camera_is_noticed_and_its_return_too(graph: Graph, node: Proce
 
         camera.process.kill()
         silence = graph.wait_for("a warning", lambda: level_is(DiagnosticStatus.WARN))
-        assert "/image" in silence.message
-        assert "nobody publishes" in silence.message
-        footage.cut()
-        newest = play_until_seen(graph, graph.camera(), footage)
-        assert newest >= footage.session_ns
+        assert "No image on /image" in silence.message
+        play_until_seen(graph, graph.camera(), footage)
         graph.wait_for("all well", lambda: level_is(DiagnosticStatus.OK))
     assert node.alive
