@@ -123,27 +123,28 @@ def _parameters(module: nn.Module) -> list[tuple[list[str], Tensor]]:
 
 
 def _guess_preset(path: Path) -> Preset:
-    """The model whose tensors a file holds, by name and shape."""
+    """The model whose tensors a file holds, by name and shape; of several, the one that uses most of them."""
     import torch
     from torch import nn
 
     from da3_core.network import build_network
 
     stored = tensor_shapes(path)
-    fitting = []
+    fitting: dict[int, list[Preset]] = {}
     for preset in PRESETS.values():
         if preset.name == preset.architecture:
             with torch.device("meta"):
                 parameters = _parameters(nn.ModuleDict({"model": build_network(preset)}))
             if all(stored.get(names[0]) == tuple(parameter.shape) for names, parameter in parameters):
-                fitting.append(preset)
-    if len(fitting) != 1:
-        fit = " and ".join(preset.name for preset in fitting) or "none of the models"
+                fitting.setdefault(len(parameters), []).append(preset)
+    best = fitting[max(fitting)] if fitting else []
+    if len(best) != 1:
+        fit = " and ".join(preset.name for preset in best) or "none of the models"
         raise InputError(
             f"{path.parent} has no {CONFIG} with a model_name, and its tensors fit {fit}: "
             f'write {{"model_name": ...}} there with one of {", ".join(PRESETS)}'
         )
-    return fitting[0]
+    return best[0]
 
 
 def _replace(path: Path, write: Callable[[str], object]) -> None:

@@ -120,7 +120,10 @@ class _Hub:
     def fetch(self, repository: str, file: str) -> Path:
         import huggingface_hub as hub
 
-        cached = hub.try_to_load_from_cache(repository, file, cache_dir=self.cache_dir, revision=self.revision)
+        try:
+            cached = hub.try_to_load_from_cache(repository, file, cache_dir=self.cache_dir, revision=self.revision)
+        except hub.errors.HFValidationError as error:
+            raise InputError(f"{repository!r} is neither a folder nor a name that the hub allows") from error
         if isinstance(cached, str):
             return Path(cached)
         if self.local_files_only or hub.constants.HF_HUB_OFFLINE:

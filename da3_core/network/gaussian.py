@@ -135,10 +135,10 @@ def path_scale(centres: Tensor, reference: Tensor) -> Tensor:
 
     1 where the centres are too few or too close to a point to tell.
     """
-    x, y = (c.double() - c.double().mean(dim=0) for c in (centres, reference))
+    x, y = (c - c.mean(dim=0) for c in (centres.cpu().double(), reference.cpu().double()))
     left, singular, right = torch.linalg.svd(y.mT @ x / len(x))
     if int((singular > _RANK_EPS).sum()) < 2:
         return centres.new_ones(())
     sign = torch.det(left) * torch.det(right)
     trace = singular[0] + singular[1] + torch.where(sign < 0, -singular[2], singular[2])
-    return (trace / x.square().sum(dim=1).mean()).clamp(*_SCALE_RANGE).to(centres.dtype)
+    return (trace / x.square().sum(dim=1).mean()).clamp(*_SCALE_RANGE).to(centres)

@@ -119,13 +119,16 @@ class VisionTransformer(nn.Module):
             return table
         if table.requires_grad and torch.is_grad_enabled():
             return resample_positions(table, height, width)
-        key = (height, width, id(table), table._version, table.device, table.dtype)
-        if key not in self._positions:
+        version = 0 if table.is_inference() else table._version
+        key = (height, width, id(table), version, table.device, table.dtype)
+        positions = self._positions.get(key)
+        if positions is None:
             with torch.inference_mode(False), torch.no_grad():
-                self._positions[key] = resample_positions(table, height, width)
+                positions = resample_positions(table, height, width)
+            self._positions[key] = positions
             if len(self._positions) > _CACHED_SIZES:
                 self._positions.popitem(last=False)
-        return self._positions[key]
+        return positions
 
 
 def resample_positions(table: Tensor, height: int, width: int) -> Tensor:

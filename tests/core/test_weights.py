@@ -171,6 +171,9 @@ def test_unknown_sources() -> None:
     for source in ("da3-tiny", "untrained:da3-tiny", "depth-anything"):
         with pytest.raises(InputError, match="unknown model"):
             resolve(source)
+    for source in ("./missing", "-a/b"):
+        with pytest.raises(InputError, match="neither a folder nor a name that the hub allows"):
+            resolve(source)
     with pytest.raises(InputError, match="any, permissive"):
         resolve("da3-small", weights_licence="free")
     with pytest.raises(InputError, match=f"holds no {TENSORS}"):
