@@ -77,6 +77,13 @@ _SMALL = AnyViewConfig(
     BackboneConfig(384, depth=12, feed_forward="mlp", hidden=1536, out_layers=(5, 7, 9, 11), joint_from=4),
     HeadConfig((48, 96, 192, 384), features=64),
 )
+_EMBEDDED = AnyViewConfig(
+    BackboneConfig(
+        384, depth=12, feed_forward="mlp", hidden=1536, out_layers=(5, 7, 9, 11), joint_from=8, rotary=False
+    ),
+    HeadConfig((32, 64, 128, 256), features=48),
+    camera_encoder=False,
+)
 _BASE = AnyViewConfig(
     BackboneConfig(768, depth=12, feed_forward="mlp", hidden=3072, out_layers=(5, 7, 9, 11), joint_from=4),
     HeadConfig((96, 192, 384, 768), features=128),
@@ -117,6 +124,7 @@ PRESETS: dict[str, Preset] = {
         _preset("DA3METRIC-LARGE", _APACHE, "metric", _MONOCULAR),
         _preset("DA3NESTED-GIANT-LARGE", _NON_COMMERCIAL, "nested", _NESTED),
         _preset("DA3NESTED-GIANT-LARGE-1.1", _NON_COMMERCIAL, "nested", _NESTED),
+        Preset("da3-embedded", "facebook/dinov2-small", _APACHE, "any-view", _EMBEDDED, "da3-embedded"),
     )
 }
 

@@ -24,6 +24,7 @@ __all__ = ["LoadedWeights", "load", "resolve", "save"]
 Module = TypeVar("Module", bound="nn.Module")
 
 _AUTO = "da3-base"  # the largest any-view model whose weights are free for any use
+_EMBEDDED = "da3-embedded"
 _UNTRAINED = "untrained:"
 _HUB_ANSWER_S = 5.0
 _log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def resolve(
     else:
         preset = find_preset(_AUTO if name == "auto" else name)
         _check_licence(preset, weights_licence)
-        path = hub.fetch(preset.hub_id, TENSORS)
+        path = _embedded_file(hub) if preset.name == _EMBEDDED else hub.fetch(preset.hub_id, TENSORS)
     _log.info("%s: weights from %s, licence %s", preset.name, path or "a random generator", preset.licence)
     return LoadedWeights(preset, path, preset.licence, name)
 
@@ -152,6 +153,13 @@ def _explain(error: Exception, what: str) -> str:
         f"cannot fetch {what} from {constants.ENDPOINT} ({reason}): connect to the internet, set HF_ENDPOINT to a "
         "mirror, or pass a folder with the weights"
     )
+
+
+def _embedded_file(hub: _Hub) -> Path:
+    """Most of these weights come with the package; only DINOv2 may have to be fetched."""
+    from da3_core.embedded import DINOV2_HUB_ID, find_weights
+
+    return find_weights(lambda: hub.fetch(DINOV2_HUB_ID, TENSORS))
 
 
 def _is_foreign_hub_id(name: str) -> bool:
