@@ -80,10 +80,12 @@ def running(graph: Graph, footage: Footage, walk: Walk) -> Node:
 
 @pytest.fixture
 def node(running: Node) -> Iterator[Node]:
-    """Active, in a new session."""
+    """Active and streaming, in a new session."""
     running.footage.cut()
     yield running
-    running.graph.wait_for("the node to be active again", lambda: running.state() == State.PRIMARY_STATE_ACTIVE)
+    assert running.set("mode", "stream") == ""
+    assert running.pause(False).success
+    assert running.state() == State.PRIMARY_STATE_ACTIVE
 
 
 def test_what_nobody_subscribes_to_is_not_made(node: Node) -> None:
@@ -172,11 +174,11 @@ def test_on_demand_it_infers_only_when_asked(node: Node) -> None:
     assert node.set("mode", "on_demand") == ""
     with node.graph.listen({DEPTH: Image}) as inbox:
         node.camera.publish("/image", *node.footage.images([0, 1, 2, 3]))
-        for asked, outputs in ((1, 2), (2, 3)):
-            answer = node.graph.wait_for("an inference", lambda: (a := node.ask("infer")).success and a)
-            assert "Inferred 2 views" in answer.message
+        node.status("input", waiting="4")
+        for outputs in (2, 3):
+            assert "Inferred 2 views" in node.ask("infer").message
             node.graph.wait_for("its output", lambda outputs=outputs: len(inbox[DEPTH]) >= outputs)
-            assert len(inbox[DEPTH]) == outputs, asked
+            assert len(inbox[DEPTH]) == outputs
         assert node.set("mode", "stream") == ""
         node.graph.wait_for("the rest", lambda: len(inbox[DEPTH]) == 4)
 
