@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Score weights on scenes that training never saw: `python -m training.evaluate`.
+
+Depth is scaled by one median for all views of a scene; AbsRel and delta1 are means over scenes. Beside the network
+stand the guesses any network must beat: the same depth everywhere, and the mean depth map of the training scenes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from da3_core.network.any_view import AnyViewNetwork
+from training.losses import Targets
+from training.network import new_network, predict
+from training.plan import HELD_OUT_SIZE, Plan
+from training.train import collate, open_shard
+
+Scores = dict[int, dict[str, float]]
+
+
+@torch.no_grad()
+def evaluate(
+    network: AnyViewNetwork,
+    held_out: dict[str, np.ndarray],
+    views: Sequence[int] = (1, 2, 3, 4),
+    scenes: int | None = None,
+) -> Scores:
+    """AbsRel, delta1 and the mean error of the horizontal field of view (degrees), by number of views."""
+    result = {}
+    for number in views:
+        rows = []
+        for features, truth in _scenes(held_out, number, scenes):
+            grid = (truth.depth.shape[2] // 14, truth.depth.shape[3] // 14)
+            output, cameras = predict(network, features, grid)
+            off = torch.rad2deg((cameras[..., 8] - truth.field_of_view[..., 1]).abs().mean()).item()
+            rows.append((*depth_scores(output["depth"][0], truth.depth[0]), off))
+        result[number] = dict(zip(("abs_rel", "delta1", "fov_deg"), np.mean(rows, axis=0).tolist(), strict=True))
+    return result
+
+
+def baselines(
+    held_out: dict[str, np.ndarray], mean_map: Tensor, views: Sequence[int] = (1, 2, 3, 4)
+) -> dict[str, Scores]:
+    """The scores of a constant and of a mean depth map (H, W)."""
+    guesses = {"constant": torch.ones_like(mean_map), "mean map": mean_map}
+    result: dict[str, Scores] = {}
+    for name, guess in guesses.items():
+        result[name] = {}
+        for number in views:
+            rows = [depth_scores(guess.expand_as(t.depth[0]), t.depth[0]) for _, t in _scenes(held_out, number)]
+            result[name][number] = dict(zip(("abs_rel", "delta1"), np.mean(rows, axis=0).tolist(), strict=True))
+    return result
+
+
+def mean_depth_map(folder: Path, scenes: int = 600) -> Tensor:
+    """Geometric mean depth (H, W) over first views of training scenes, each in its own unit."""
+    total = count = torch.zeros(())
+    for path in sorted(folder.iterdir()):
+        shard = open_shard(path)
+        for scene in range(min(len(shard["depth"]), scenes)):
+            _, truth = _scene(shard, scene, 1)
+            depth = truth.depth[0, 0]
+            total, count = total + torch.log(depth.clamp(min=1e-3)) * (depth > 0), count + (depth > 0)
+        scenes -= len(shard["depth"])
+        if scenes <= 0:
+            break
+    return torch.exp(total / count.clamp(min=1))
+
+
+def depth_scores(predicted: Tensor, truth: Tensor) -> tuple[float, float]:
+    """AbsRel and delta1 of (N, H, W) after one median scale, where the truth is positive (Eigen et al. 2014)."""
+    p, t = predicted[truth > 0], truth[truth > 0]
+    p = p * (t.median() / p.median())
+    ratio = torch.maximum(p / t, t / p)
+    return ((p - t).abs() / t).mean().item(), (ratio < 1.25).float().mean().item()
+
+
+def _scenes(held_out: dict[str, np.ndarray], views: int, scenes: int | None = None):  # type: ignore[no-untyped-def]
+    for scene in range(len(held_out["depth"]) if scenes is None else scenes):
+        yield _scene(held_out, scene, views)
+
+
+def _scene(shard: dict[str, np.ndarray], scene: int, views: int) -> tuple[Tensor, Targets]:
+    row = [np.array(shard[name][scene][:views]) for name in ("features", "depth", "camera_to_world")]
+    return collate([(*row, shard["intrinsics"][scene])])
+
+
+def load_average(path: Path) -> AnyViewNetwork:
+    """The network with the averaged weights of a checkpoint."""
+    network = new_network(0).eval()
+    network.load_state_dict(torch.load(path, weights_only=True)["average"], strict=False)
+    return network
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--state", type=Path, default=Plan().run / "state.pt", help="checkpoint of training.train")
+    parser.add_argument("--size", default="x".join(map(str, HELD_OUT_SIZE)), help="height x width")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    plan, size = Plan(), tuple(int(side) for side in arguments.size.split("x"))
+    if not plan.held_out(size).is_dir():  # type: ignore[arg-type]
+        from training.cache import Renderer
+
+        Renderer(plan).held_out_set(size)  # type: ignore[arg-type]
+    held_out = open_shard(plan.held_out(size))  # type: ignore[arg-type]
+    mean_map = mean_depth_map(plan.shards(size))  # type: ignore[arg-type]
+    table = {"da3-embedded": evaluate(load_average(arguments.state), held_out), **baselines(held_out, mean_map)}
+    for name, scores in table.items():
+        for views, entry in scores.items():
+            print(f"{name:14} {views} views  " + "  ".join(f"{key} {value:.3f}" for key, value in entry.items()))
+
+
+if __name__ == "__main__":
+    main()
