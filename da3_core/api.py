@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,8 +19,14 @@ from da3_core.export import check_request, export
 from da3_core.geometry.camera import check_extrinsics, check_intrinsics, normalise_trajectory
 from da3_core.network import build_network
 from da3_core.network.requests import check_layers, check_strategy
-from da3_core.options import InferenceOptions, Precision, ProcessResMethod, RefViewStrategy, WeightsLicence
-from da3_core.postprocessing import aligned_to_given_poses, in_metres, to_prediction, with_known_intrinsics
+from da3_core.options import InferenceOptions, PoseMethod, Precision, ProcessResMethod, RefViewStrategy, WeightsLicence
+from da3_core.postprocessing import (
+    aligned_to_given_poses,
+    in_metres,
+    to_prediction,
+    with_feature_poses,
+    with_known_intrinsics,
+)
 from da3_core.precision import autocast_dtype, check_precision
 from da3_core.prediction import Prediction
 from da3_core.preprocessing import Batch, ImageInput, check_resize, image_names, list_images, preprocess
@@ -171,6 +177,7 @@ class DepthAnything3(nn.Module):
         feat_vis_fps: int = 15,
         export_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
         *,
+        pose_method: PoseMethod = InferenceOptions.pose_method,
         apply_exif: bool = False,
     ) -> Prediction:
         """Depth and cameras of N images of one scene, and files of them if `export_dir` is given.
@@ -185,7 +192,7 @@ class DepthAnything3(nn.Module):
             align_to_input_ext_scale: given poses become the result's and depth takes their unit; False moves them
                 into the network's world and unit instead. See `postprocessing.aligned_to_given_poses`.
             infer_gs: predict 3-D Gaussians too (giant and nested models).
-            use_ray_pose: cameras from the predicted rays instead of the camera decoder.
+            use_ray_pose: the same as `pose_method="rays"`.
             ref_view_strategy: how the view that others refer to is chosen among 3 and more without known poses.
             render_exts: `(M, 4, 4)` world-to-camera of the frames of a `gs_video`.
             render_ixts: `(M, 3, 3)` their intrinsics.
@@ -198,13 +205,23 @@ class DepthAnything3(nn.Module):
             export_feat_layers: backbone blocks whose features `(N, h, w, C)` go to `aux["feat_layer_<i>"]`.
             conf_thresh_percentile, num_max_points, show_cameras, feat_vis_fps: options of the formats that have them.
             export_kwargs: options by format, before those above.
+            pose_method: where cameras come from, see `resolve_pose_method`. With `features`, a view that cannot be
+                placed leaves all of them without poses, with a warning; `aux["feature_poses"]` tells more. A single
+                view keeps what the network says of it.
             apply_exif: turn pictures upright by their EXIF tag; intrinsics then refer to the upright picture.
 
         Raises:
             InputError: in one sentence, before any image is opened where that is possible.
         """
         images = list_images(image)
-        network_options = self._check_network_options(export_feat_layers, infer_gs, use_ray_pose, ref_view_strategy)
+        method = self.resolve_pose_method(pose_method, use_ray_pose=use_ray_pose)
+        from_features = method == "features" and len(images) >= 2
+        if from_features and infer_gs and self.preset.has_gaussians:
+            raise InputError(
+                "infer_gs=True came with pose_method='features', but Gaussians lie in the world of the network's own "
+                "cameras; leave one of them out"
+            )
+        network_options = self._check_network_options(export_feat_layers, infer_gs, method == "rays", ref_view_strategy)
         export_options = {
             "export_kwargs": export_kwargs,
             "conf_thresh_percentile": conf_thresh_percentile,
@@ -224,6 +241,7 @@ class DepthAnything3(nn.Module):
             infer_gs=infer_gs,
             export_feat_layers=network_options["export_feat_layers"],
             images_are_paths=image_names(images) is not None,
+            poses_from_features=from_features,
             **export_options,
         )
         extrinsics, intrinsics = self._check_cameras(len(images), extrinsics, intrinsics)
@@ -239,12 +257,42 @@ class DepthAnything3(nn.Module):
             prediction = with_known_intrinsics(prediction, intrinsics)
         if self.preset.kind == "metric":
             prediction = in_metres(prediction)
+        if from_features:
+            prediction = with_feature_poses(prediction)
         if extrinsics is not None:
             prediction = aligned_to_given_poses(prediction, extrinsics, to_input_scale=align_to_input_ext_scale)
 
         if export_dir is not None:
             export(prediction, export_dir, export_format, **export_options)
         return prediction
+
+    def resolve_pose_method(
+        self, pose_method: PoseMethod = InferenceOptions.pose_method, *, use_ray_pose: bool = False
+    ) -> Literal["decoder", "rays", "features"]:
+        """Where the cameras of an inference come from.
+
+        Args:
+            pose_method: `decoder` the network's camera decoder; `rays` the predicted rays, principal point included;
+                `features` matches between the images and depth, see `geometry.feature_poses`; `auto` the decoder where
+                the model has one that can be trusted, else features.
+            use_ray_pose: the same as `rays`.
+
+        Raises:
+            InputError: an unknown method, one that this model does not have, or two at once.
+        """
+        if pose_method not in get_args(PoseMethod):
+            raise InputError(f"pose_method is {pose_method!r}; use one of {', '.join(get_args(PoseMethod))}")
+        if use_ray_pose and pose_method not in ("auto", "rays"):
+            raise InputError(f"use_ray_pose=True contradicts pose_method={pose_method!r}; leave one of them out")
+        if (use_ray_pose or pose_method == "rays") and not self.preset.has_poses:
+            raise InputError(f"{self.preset.name} predicts no rays; use pose_method='features', or an any-view model")
+        if pose_method == "decoder" and not self.preset.has_poses:
+            raise InputError(
+                f"{self.preset.name} has no camera decoder; use pose_method='features', or an any-view model"
+            )
+        if pose_method == "auto":
+            return "rays" if use_ray_pose else self.preset.pose_method
+        return pose_method
 
     def _check_network_options(
         self, layers: Collection[int] | None, infer_gs: bool, use_ray_pose: bool, ref_view_strategy: str
@@ -257,8 +305,6 @@ class DepthAnything3(nn.Module):
             raise InputError(
                 f"{self.preset.name} predicts no Gaussians; use a giant or a nested model for infer_gs=True"
             )
-        if use_ray_pose and not self.preset.has_poses:
-            raise InputError(f"{self.preset.name} predicts no rays; leave out use_ray_pose, or use an any-view model")
         return {
             "export_feat_layers": export_feat_layers,
             "infer_gs": infer_gs,

@@ -9,6 +9,7 @@ from typing import Literal
 
 from da3_core.network.config import RefViewStrategy as RefViewStrategy
 
+PoseMethod = Literal["auto", "decoder", "rays", "features"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 ProcessResMethod = Literal["upper_bound_resize", "upper_bound_crop", "lower_bound_resize", "lower_bound_crop"]
 WeightsLicence = Literal["any", "permissive"]
@@ -22,4 +23,5 @@ class InferenceOptions:
     process_res_method: ProcessResMethod = "upper_bound_resize"
     align_to_input_ext_scale: bool = True
     use_ray_pose: bool = False
+    pose_method: PoseMethod = "auto"
     ref_view_strategy: RefViewStrategy = "saddle_balanced"

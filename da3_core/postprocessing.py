@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what the network returns to a `Prediction`, and what known cameras change in it: intrinsics, metres, poses."""
+"""From what the network returns to a `Prediction`, and what cameras change in it, given ones or found by features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from da3_core.errors import InputError
 from da3_core.geometry.camera import camera_centres, invert_rigid, normalise_trajectory, to_homogeneous
+from da3_core.geometry.feature_poses import default_intrinsics, poses_from_features
 from da3_core.geometry.similarity import Similarity, align_trajectories
 from da3_core.prediction import Gaussians, Prediction
 
@@ -67,6 +69,33 @@ def in_metres(prediction: Prediction) -> Prediction:
     return replace(prediction, depth=metres, is_metric=1, aux={**prediction.aux, "raw_depth": prediction.depth})
 
 
+def with_feature_poses(prediction: Prediction) -> Prediction:
+    """Cameras of two or more views from matching features and depth, in place of those of the network.
+
+    `aux["feature_poses"]` is the report, a `FeaturePoses`. The world is the optical frame of the first view, and the
+    depth of every view is multiplied by its `depth_scales`. Where no intrinsics are known, the cameras are those of
+    `default_intrinsics`. If a view cannot be placed, no view has a pose, and depth stays as it is.
+    """
+    views, height, width = prediction.depth.shape
+    intrinsics = prediction.intrinsics
+    if intrinsics is None:
+        intrinsics = np.tile(default_intrinsics(height, width).astype(np.float32), (views, 1, 1))
+    depth = prediction.depth if prediction.sky is None else np.where(prediction.sky, np.nan, prediction.depth)
+    assert prediction.processed_images is not None
+    found = poses_from_features(prediction.processed_images, depth, intrinsics)
+    aux = {**prediction.aux, "feature_poses": found}
+    if found.world_to_camera is None or found.depth_scales is None:
+        log.warning("no camera poses from features: %s", found.failure)
+        return replace(prediction, extrinsics=None, aux=aux)
+    return replace(
+        prediction,
+        depth=prediction.depth * found.depth_scales[:, None, None].astype(np.float32),
+        extrinsics=found.world_to_camera.astype(np.float32),
+        intrinsics=intrinsics,
+        aux=aux,
+    )
+
+
 def aligned_to_given_poses(prediction: Prediction, extrinsics: np.ndarray, *, to_input_scale: bool) -> Prediction:
     """Prediction and given camera poses brought into one world.
 
@@ -79,8 +108,12 @@ def aligned_to_given_poses(prediction: Prediction, extrinsics: np.ndarray, *, to
         to_input_scale: True puts depth into the unit of the given poses, which become the result's. The result is then
             not called metric, whatever the model, since only the caller knows that unit. False leaves depth alone and
             moves the given poses into the world and the unit of the prediction.
+
+    Raises:
+        InputError: the prediction has no poses.
     """
-    assert prediction.extrinsics is not None
+    if prediction.extrinsics is None:
+        raise InputError(f"depth takes no scale from the given extrinsics: {prediction.aux['feature_poses'].failure}")
     given, predicted = invert_rigid(extrinsics.astype(np.float64)), invert_rigid(prediction.extrinsics)
     alignment = align_trajectories(given, predicted, float(np.finfo(extrinsics.dtype).eps))
     if alignment.method == "rotation_only":

@@ -51,12 +51,13 @@ class Prediction:
             given poses, which only the caller knows.
         conf: `(N, H, W)` float32, at least 1, higher is better, not a probability; None for mono and metric models.
         sky: `(N, H, W)` bool; None for models without a sky head.
-        extrinsics: `(N, 4, 4)` float32 world-to-camera; None where the model knows no poses.
+        extrinsics: `(N, 4, 4)` float32 world-to-camera; None where no poses are known.
         intrinsics: `(N, 3, 3)` float32, pixels of the processed image; None where unknown.
         processed_images: `(N, H, W, 3)` uint8 RGB, the pixels that the network saw.
         gaussians: 3-D Gaussians, when asked for and the model has them.
         aux: everything else by name: `feat_layer_<i>` `(N, H/14, W/14, C)` float32; with given poses `pose_alignment`
             (a `TrajectoryAlignment`) and `estimated_extrinsics`; with given intrinsics `estimated_intrinsics`;
+            `feature_poses` (a `FeaturePoses`) where cameras were sought by matching features;
             `raw_depth` of a metric model whose depth was brought to metres.
         scale_factor: metres per network unit that nested models found and already applied; else None.
         original_sizes: `(N, 2)` int64, height and width of the images as given.

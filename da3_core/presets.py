@@ -45,6 +45,11 @@ class Preset:
         return self.kind in ("any-view", "nested")
 
     @property
+    def pose_method(self) -> Literal["decoder", "features"]:
+        """Where its cameras come from best; the camera decoder of the embedded model has not learned to place them."""
+        return "decoder" if self.has_poses and self.name != "da3-embedded" else "features"
+
+    @property
     def has_confidence(self) -> bool:
         return self.has_poses
 

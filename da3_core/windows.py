@@ -44,12 +44,12 @@ def split_windows(views: int, size: int, overlap: int) -> list[range]:
 def join_windows(windows: Sequence[range], predictions: Iterable[Prediction], *, same_world: bool) -> Prediction:
     """The predictions of consecutive windows as one, in the world and the unit of the first.
 
-    A view that two windows share keeps what the earlier one said.
+    A view that two windows share keeps what the earlier one said. If one window knows no cameras, the result has none.
 
     Args:
         windows: the views of each prediction, from `split_windows`.
         predictions: of the windows, in order; asked for one after the other.
-        same_world: they share a world and a unit already, or know no cameras, so nothing needs to be moved.
+        same_world: they share a world and a unit already, so nothing needs to be moved.
 
     Raises:
         InputError: the windows' processed images differ in size.
@@ -75,8 +75,12 @@ def _moved(
     prediction: Prediction, earlier: Prediction, expected_scale: float, window: range
 ) -> tuple[Prediction, float]:
     """A prediction brought into the world and unit of the earlier one of its first views, and its scale there."""
+    if prediction.extrinsics is None or earlier.extrinsics is None:
+        logger.warning(
+            "views %d to %d cannot be joined to those before them without cameras", window.start, window.stop - 1
+        )
+        return replace(prediction, extrinsics=None), expected_scale
     assert earlier.intrinsics is not None
-    assert prediction.extrinsics is not None
     first_views = _views(prediction, slice(len(earlier.depth)))
     alignment = align_window(
         _posed_depths(earlier), _posed_depths(first_views), list(earlier.intrinsics), expected_scale
@@ -118,8 +122,10 @@ def _concatenated(parts: Sequence[Prediction]) -> Prediction:
     def join(values: list[Any]) -> Any:
         return tuple(chain(*values)) if isinstance(values[0], tuple) else np.concatenate(values)
 
-    names = [name for name in _PER_VIEW if getattr(parts[0], name) is not None]
-    values = {name: join([getattr(part, name) for part in parts]) for name in names}
+    columns = {name: [getattr(part, name) for part in parts] for name in _PER_VIEW}
+    values: dict[str, Any] = {
+        name: None if any(v is None for v in column) else join(column) for name, column in columns.items()
+    }
     aux = [_per_view_aux(part) for part in parts]
     return replace(parts[0], **values, aux={name: join([each[name] for each in aux]) for name in aux[0]})
 

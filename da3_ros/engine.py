@@ -27,16 +27,18 @@ def load_model(settings: Settings) -> Any:
     """The model with its weights on its device; it has the method `inference`.
 
     Raises:
-        InputError: unknown model, refused licence, missing weights, no such device.
+        InputError: unknown model, refused licence, missing weights, no such device or pose method.
     """
     from da3_core.api import DepthAnything3
 
-    return DepthAnything3.from_pretrained(
+    model = DepthAnything3.from_pretrained(
         settings.model,
         weights_licence=settings.weights_licence,
         device=settings.device,
         precision=settings.precision,
     )
+    model.resolve_pose_method(settings.pose_method)
+    return model
 
 
 def release_memory() -> None:
@@ -55,6 +57,7 @@ def bind_inference(model: Any, settings: Settings) -> Callable[[Sequence[Frame]]
         return model.inference(
             image=[frame.image for frame in frames],
             intrinsics=intrinsics if all(matrix is not None for matrix in intrinsics) else None,
+            pose_method=settings.pose_method,
             ref_view_strategy=settings.ref_view_strategy,
             process_res=settings.process_res,
             process_res_method=settings.process_res_method,

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from da3_core.options import InferenceOptions, Precision, ProcessResMethod, RefViewStrategy, WeightsLicence
+from da3_core.options import InferenceOptions, PoseMethod, Precision, ProcessResMethod, RefViewStrategy, WeightsLicence
 
 Value = bool | int | float | str
 
@@ -157,6 +157,11 @@ class Settings:
     process_res_method: ProcessResMethod = parameter(
         InferenceOptions.process_res_method,
         "Whether process_res is the longer (upper) or the shorter (lower) side, and whether the rest is cropped.",
+    )
+    pose_method: PoseMethod = parameter(
+        InferenceOptions.pose_method,
+        "Where poses come from. decoder and rays: the network; features: matches between the images and depth; "
+        "auto: the decoder of models that have one, else features.",
     )
     ref_view_strategy: RefViewStrategy = parameter(
         InferenceOptions.ref_view_strategy, "How the view is chosen that the network refers the others to."

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from da3_core.options import InferenceOptions, Precision, ProcessResMethod, RefViewStrategy, WeightsLicence
+from da3_core.options import InferenceOptions, PoseMethod, Precision, ProcessResMethod, RefViewStrategy, WeightsLicence
 from da3_core.sources.video import FrameFormat, Sampling
 
 Result = TypeVar("Result")
@@ -47,9 +47,14 @@ class ModelArguments:
         ProcessResMethod,
         typer.Option(help="upper: the longer side is resized to --process-res; lower: the shorter side."),
     ] = InferenceOptions.process_res_method
-    use_ray_pose: Annotated[bool, typer.Option(help="Cameras from the ray head: principal point included, slower.")] = (
-        InferenceOptions.use_ray_pose
-    )
+    use_ray_pose: Annotated[bool, typer.Option(help="The same as --pose-method rays.")] = InferenceOptions.use_ray_pose
+    pose_method: Annotated[
+        PoseMethod,
+        typer.Option(
+            help="Where cameras come from. decoder: the network; rays: its ray head, principal point included, slower; "
+            "features: matches between the images and depth; auto: the decoder of models that have one, else features."
+        ),
+    ] = InferenceOptions.pose_method
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False
 
 

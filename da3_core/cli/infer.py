@@ -31,9 +31,8 @@ def infer(model: DepthAnything3, scene: Scene, max_views: int | None, **options:
         InputError: as `inference`, and for Gaussians in several windows.
     """
     views = len(scene.images)
-    # With known cameras, and without any, no window has a world of its own that others would have to be moved to.
-    known = scene.extrinsics is not None and options["align_to_input_ext_scale"]
-    same_world = known or not model.preset.has_poses
+    # With known cameras, no window has a world of its own that others would have to be moved to.
+    same_world = scene.extrinsics is not None and options["align_to_input_ext_scale"]
     if options["infer_gs"] and max_views is not None and views > max_views:
         raise InputError(
             f"Gaussians of {views} views need all of them at once: raise --max-views-per-window to {views}, "

@@ -41,6 +41,7 @@ def _estimate(image: Path, arguments: ModelArguments, output: Path, at_process_r
         process_res=arguments.process_res,
         process_res_method=arguments.process_res_method,
         use_ray_pose=arguments.use_ray_pose,
+        pose_method=arguments.pose_method,
     )
     original, processed = prediction.original_intrinsics(), prediction.intrinsics
     assert original is not None

@@ -56,6 +56,7 @@ def run(
         overwrite=output.overwrite,
     )
     model = load_model(arguments)
+    method = model.resolve_pose_method(arguments.pose_method, use_ray_pose=arguments.use_ray_pose)
     check_request(
         output.export_format,
         model.preset,
@@ -63,6 +64,7 @@ def run(
         intrinsics_known=source.has_cameras,
         infer_gs=infer_gs,
         export_feat_layers=layers,
+        poses_from_features=method == "features" and source.views >= 2,
         **export_options,
     )
 
@@ -75,6 +77,7 @@ def run(
         align_to_input_ext_scale=align_to_input_ext_scale,
         infer_gs=infer_gs,
         use_ray_pose=arguments.use_ray_pose,
+        pose_method=arguments.pose_method,
         ref_view_strategy=output.ref_view_strategy,
         process_res=arguments.process_res,
         process_res_method=arguments.process_res_method,

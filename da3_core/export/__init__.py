@@ -69,8 +69,9 @@ NAMED_OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
 
 _REMEDIES: dict[Need, str] = {
     "images": "processed images",
-    "poses": "camera poses: use an any-view or a nested model",
-    "cameras": "the camera of every view: use an any-view or a nested model, or one image with known intrinsics",
+    "poses": "camera poses: use an any-view or a nested model, or views that overlap",
+    "cameras": "the camera of every view: use an any-view or a nested model, views that overlap, "
+    "or one image with known intrinsics",
     "gaussians": "Gaussians: use a giant or a nested model with infer_gs=True",
     "features": "feature maps: name the layers in export_feat_layers, e.g. [5]",
     "names": "names of the images: give the images as paths, or set the option image_names",
@@ -119,6 +120,7 @@ def check_request(
     infer_gs: bool = False,
     export_feat_layers: Sequence[int] | None = None,
     images_are_paths: bool = True,
+    poses_from_features: bool = False,
     export_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
     **named: Any,
 ) -> tuple[str, ...]:
@@ -132,6 +134,7 @@ def check_request(
         infer_gs: whether Gaussians are asked for.
         export_feat_layers: the layers whose features are asked for.
         images_are_paths: whether every image has a file name.
+        poses_from_features: whether cameras are sought by matching features, whatever the model.
         export_kwargs, **named: options as for `export`.
 
     Returns:
@@ -143,10 +146,11 @@ def check_request(
     """
     formats = parse_formats(export_format)
     options = _resolve_options(formats, export_kwargs, named)
+    has_poses = model.has_poses or poses_from_features
     available: dict[Need, bool] = {
         "images": True,
-        "poses": model.has_poses,
-        "cameras": model.has_poses or (views == 1 and intrinsics_known),
+        "poses": has_poses,
+        "cameras": has_poses or (views == 1 and intrinsics_known),
         "gaussians": model.has_gaussians and infer_gs,
         "features": bool(export_feat_layers),
         "names": images_are_paths,

@@ -11,7 +11,7 @@ import numpy as np
 from da3_core.errors import InputError
 from da3_core.geometry.camera import check_extrinsics, check_intrinsics, invert_rigid, rotation_from_quaternion
 from da3_core.geometry.similarity import Similarity
-from da3_core.options import InferenceOptions, ProcessResMethod, RefViewStrategy
+from da3_core.options import InferenceOptions, PoseMethod, ProcessResMethod, RefViewStrategy
 from da3_core.postprocessing import aligned_to_given_poses, with_known_intrinsics
 from da3_core.prediction import Prediction
 from da3_core.preprocessing import ImageInput, decode, list_images, preprocess
@@ -72,10 +72,11 @@ class ExactModel:
         ref_view_strategy: RefViewStrategy = InferenceOptions.ref_view_strategy,
         process_res: int = InferenceOptions.process_res,
         process_res_method: ProcessResMethod = InferenceOptions.process_res_method,
+        pose_method: PoseMethod = InferenceOptions.pose_method,
     ) -> Prediction:
         """The truth about N images of the walk; arguments as `DepthAnything3.inference` takes them.
 
-        `use_ray_pose` and `ref_view_strategy` change nothing: every way to the truth leads to the same.
+        `use_ray_pose`, `pose_method` and `ref_view_strategy` change nothing: every way to the truth leads to the same.
 
         Raises:
             InputError: as the model, and for an image that is none of the walk's.

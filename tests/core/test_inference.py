@@ -297,6 +297,7 @@ def test_defaults_are_those_of_the_guide_and_of_the_formats() -> None:
         "show_cameras": True,
         "feat_vis_fps": 15,
         "export_kwargs": None,
+        "pose_method": "auto",
         "apply_exif": False,
     }
     for argument, places in NAMED_OPTIONS.items():

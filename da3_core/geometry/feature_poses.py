@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Camera poses of a window of views from matching features and each view's depth, for models that know no cameras.
+
+Every pair of views gives a relative pose by PnP with RANSAC: points of one view, found again in the other. The best
+pairs place view after view, and a joint refinement makes all matches agree. Depth may be off by a factor of its own in
+every view; that factor is found too. Views that cannot be placed reliably are reported, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from da3_core.geometry.camera import invert_rigid
+from da3_core.geometry.matching import Features, choose_pairs, detect_features, match_features
+from da3_core.geometry.pose_refinement import (
+    DEPTH_NOISE_RANGE,
+    LARGEST_SQUARED_ERROR,
+    Cameras,
+    DirectedMatches,
+    carry,
+    estimate_depth_noise,
+    median_parallax,
+    refine,
+    rotation_deviation,
+    squared_errors,
+)
+from da3_core.geometry.relative_pose import solve_epipolar, solve_pnp
+
+DEFAULT_FIELD_OF_VIEW_DEG = 60.0  # over the longer side, where no intrinsics are known
+MIN_INLIERS = 20
+MIN_INLIER_SHARE = 0.4  # of the matches of a pair, and of all those of a view
+MAX_ROTATION_DEVIATION_DEG = 2.0
+MAX_DEPTH_JUMP = 0.1  # between the four pixels around a feature; beyond it, depth there is that of neither surface
+
+
+@dataclass(frozen=True, eq=False)
+class FeaturePoses:
+    """What matching found about the cameras of `N` views.
+
+    Attributes:
+        world_to_camera: `(N, 4, 4)` float64; the world is the optical frame of the first view. None on failure.
+        depth_scales: `(N,)` float64, factors that bring the depth of every view to the unit of the world; their
+            geometric mean is 1. None on failure.
+        inliers: `(N,)` int64, matches of each view with others that support the result.
+        rotation_deviation_deg: standard deviation of the least certain rotation; NaN on failure.
+        residual_px: median reprojection error of these matches; NaN on failure.
+        parallax_px: how far such a match moves because the camera moved and did not only turn, median over the pair
+            of views with most of it; below about 1 the cameras stood still and directions of motion mean nothing.
+            NaN on failure.
+        depth_noise: relative standard deviation of the depths about each other; NaN on failure.
+        failure: why there are no poses, in one sentence; None on success.
+    """
+
+    world_to_camera: np.ndarray | None
+    depth_scales: np.ndarray | None
+    inliers: np.ndarray
+    rotation_deviation_deg: float = float("nan")
+    residual_px: float = float("nan")
+    parallax_px: float = float("nan")
+    depth_noise: float = float("nan")
+    failure: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """All matches of two views both ways, and their relative pose as RANSAC found it.
+
+    `second_from_first` `(4, 4)` is in the depth unit of the first view, `second_scale` that unit per unit of the
+    second, `inliers` counts the matches of both directions that agree.
+    """
+
+    forward: DirectedMatches
+    backward: DirectedMatches
+    second_from_first: np.ndarray
+    second_scale: float
+    inliers: int
+
+
+def default_intrinsics(height: int, width: int) -> np.ndarray:
+    """`(3, 3)` of a centred camera of `DEFAULT_FIELD_OF_VIEW_DEG`, pixel edges at integers."""
+    focal = max(height, width) / 2 / np.tan(np.deg2rad(DEFAULT_FIELD_OF_VIEW_DEG) / 2)
+    return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+
+
+def poses_from_features(images: np.ndarray, depth: np.ndarray, intrinsics: np.ndarray) -> FeaturePoses:
+    """The cameras of `N >= 2` views of one scene. Deterministic; never raises for what the images show.
+
+    Args:
+        images: `(N, H, W, 3)` uint8 RGB.
+        depth: `(N, H, W)` z-depth up to one factor per view; pixels that are not finite and positive are ignored.
+        intrinsics: `(N, 3, 3)` pixels of the images, pixel edges at integers.
+    """
+    views = [_View.of(*view) for view in zip(images, depth, intrinsics.astype(np.float64), strict=True)]
+    pairs = [pair for i, j in choose_pairs(len(views)) if (pair := _relate(i, j, views)) is not None]
+    cameras, unplaced = _place(len(views), pairs)
+    if unplaced:
+        return FeaturePoses(None, None, _count(len(views), []), failure=_too_few(unplaced, len(views)))
+
+    directed = [matches for pair in pairs for matches in (pair.forward, pair.backward)]
+    cameras = refine(cameras, directed)
+    agreeing = _agreeing(cameras, directed)
+    cameras = refine(cameras, agreeing)
+    return _judged(cameras, directed)
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """Features of a view that have a depth `(K,)`, and their `points` `(K, 3)` in camera axes."""
+
+    features: Features
+    depth: np.ndarray
+    points: np.ndarray
+    intrinsics: np.ndarray
+
+    @classmethod
+    def of(cls, image: np.ndarray, depth: np.ndarray, intrinsics: np.ndarray) -> _View:
+        features = detect_features(image)
+        at_features = _interpolate(depth, features.pixels)
+        known = np.isfinite(at_features)
+        pixels, at_features = features.pixels[known], at_features[known]
+        rays = np.insert(pixels, 2, 1, axis=1) @ np.linalg.inv(intrinsics).T
+        points = rays * at_features[:, None]
+        return cls(Features(pixels, features.descriptors[known]), at_features, points, intrinsics)
+
+
+def _interpolate(depth: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """`(K,)` depth between the four pixel centres around each of `pixels`; NaN where these differ much or hold none."""
+    height, width = depth.shape
+    x = np.clip(pixels[:, 0] - 0.5, 0, width - 1.001)
+    y = np.clip(pixels[:, 1] - 0.5, 0, height - 1.001)
+    column, row = x.astype(int), y.astype(int)
+    corners = np.stack([depth[row + down, column + across] for down in (0, 1) for across in (0, 1)]).astype(np.float64)
+    right, below = x - column, y - row
+    shares = np.stack([(1 - below) * (1 - right), (1 - below) * right, below * (1 - right), below * right])
+    with np.errstate(invalid="ignore"):
+        smooth = (corners.min(0) > 0) & (corners.max(0) <= (1 + MAX_DEPTH_JUMP) * corners.min(0))
+    return np.where(smooth, (shares * corners).sum(0), np.nan)
+
+
+def _relate(i: int, j: int, views: Sequence[_View]) -> _Pair | None:
+    """The relative pose of two views that most matches support, or None for too few.
+
+    PnP is right where depth is good or the camera only turned, the essential matrix where it moved; both are tried.
+    """
+    first, second = views[i], views[j]
+    at_first, at_second = match_features(first.features, second.features)
+    if len(at_first) < MIN_INLIERS:
+        return None
+    forward = _directed(0, 1, first, second, at_first, at_second)
+    backward = _directed(1, 0, second, first, at_second, at_first)
+    candidates = [*solve_pnp(forward), *solve_pnp(backward), *solve_epipolar(forward, first.intrinsics)]
+    supports = [_support(cameras, (forward, backward)) for cameras in candidates]
+    inliers = max(supports, default=0)
+    if inliers < 2 * max(MIN_INLIERS, MIN_INLIER_SHARE * len(at_first)):
+        return None
+    best = candidates[supports.index(inliers)]
+    unit, second_scale = np.exp(best.log_scale[0]), float(np.exp(best.log_scale[1] - best.log_scale[0]))
+    second_from_first = best.world_to_camera[1] @ invert_rigid(best.world_to_camera[0])
+    return _Pair(
+        replace(forward, source=i, target=j),
+        replace(backward, source=j, target=i),
+        _in_units(second_from_first, 1 / unit),
+        second_scale,
+        inliers,
+    )
+
+
+def _directed(
+    source: int, target: int, source_view: _View, target_view: _View, at_source: np.ndarray, at_target: np.ndarray
+) -> DirectedMatches:
+    return DirectedMatches(
+        source,
+        target,
+        source_view.points[at_source],
+        target_view.features.pixels[at_target],
+        target_view.depth[at_target],
+        target_view.intrinsics,
+    )
+
+
+def _support(cameras: Cameras, directed: Sequence[DirectedMatches]) -> int:
+    """How many matches agree, if depth were as bad as it may be."""
+    worst = DEPTH_NOISE_RANGE[1]
+    return sum(int((squared_errors(cameras, one, worst) <= LARGEST_SQUARED_ERROR).sum()) for one in directed)
+
+
+def _place(views: int, pairs: Sequence[_Pair]) -> tuple[Cameras, list[int]]:
+    """Cameras by the best supported pairs, one view after the other from view 0, and the views that none reaches."""
+    world_to_camera, scale, placed = np.tile(np.eye(4), (views, 1, 1)), np.ones(views), {0}
+    while True:
+        leading = [pair for pair in pairs if (pair.forward.source in placed) != (pair.forward.target in placed)]
+        if not leading:
+            return Cameras(world_to_camera, np.log(scale)), sorted(set(range(views)) - placed)
+        pair = max(leading, key=lambda pair: pair.inliers)
+        first, second = pair.forward.source, pair.forward.target
+        if first in placed:
+            scale[second] = scale[first] * pair.second_scale
+            world_to_camera[second] = _in_units(pair.second_from_first, scale[first]) @ world_to_camera[first]
+        else:
+            scale[first] = scale[second] / pair.second_scale
+            first_from_second = invert_rigid(_in_units(pair.second_from_first, scale[first]))
+            world_to_camera[first] = first_from_second @ world_to_camera[second]
+        placed |= {first, second}
+
+
+def _in_units(transform: np.ndarray, scale: float) -> np.ndarray:
+    scaled = transform.copy()
+    scaled[:3, 3] *= scale
+    return scaled
+
+
+def _agreeing(cameras: Cameras, directed: Sequence[DirectedMatches]) -> list[DirectedMatches]:
+    """Of all matches those that fit the cameras, given how good the depth is."""
+    noise = estimate_depth_noise(cameras, directed)
+    return [matches[squared_errors(cameras, matches, noise) <= LARGEST_SQUARED_ERROR] for matches in directed]
+
+
+def _judged(cameras: Cameras, directed: Sequence[DirectedMatches]) -> FeaturePoses:
+    """The result, if the matches that agree with it are many enough in every view."""
+    agreeing, views = _agreeing(cameras, directed), len(cameras.log_scale)
+    inliers, tried = _count(views, agreeing), _count(views, directed)
+    unsure = np.flatnonzero((inliers < MIN_INLIERS) | (inliers < MIN_INLIER_SHARE * tried))
+    if len(unsure):
+        return FeaturePoses(None, None, inliers, failure=_too_few(unsure.tolist(), views))
+    deviation_deg = np.rad2deg(rotation_deviation(cameras, agreeing))
+    worst = int(deviation_deg.argmax())
+    if deviation_deg[worst] > MAX_ROTATION_DEVIATION_DEG:
+        failure = (
+            f"the matches of view {worst} leave its rotation uncertain by {deviation_deg[worst]:.1f} degrees "
+            f"({MAX_ROTATION_DEVIATION_DEG:.0f} are allowed); give views that overlap more"
+        )
+        return FeaturePoses(None, None, inliers, failure=failure)
+    errors_px = [np.linalg.norm(carry(cameras, matches).errors[:, :2], axis=1) for matches in agreeing]
+    unit = float(np.exp(-cameras.log_scale.mean()))
+    return FeaturePoses(
+        np.stack([_in_units(camera, unit) for camera in cameras.world_to_camera]),
+        unit * np.exp(cameras.log_scale),
+        inliers,
+        rotation_deviation_deg=float(deviation_deg[worst]),
+        residual_px=float(np.median(np.concatenate(errors_px))),
+        parallax_px=max(median_parallax(cameras, matches) for matches in agreeing if len(matches.depth)),
+        depth_noise=estimate_depth_noise(cameras, agreeing),
+    )
+
+
+def _count(views: int, directed: Sequence[DirectedMatches]) -> np.ndarray:
+    """`(N,)` matches that each view takes part in, as the target."""
+    counts = np.zeros(views, np.int64)
+    for matches in directed:
+        counts[matches.target] += len(matches.depth)
+    return counts
+
+
+def _too_few(unplaced: Sequence[int], views: int) -> str:
+    which = f"view {unplaced[0]} shares" if len(unplaced) == 1 else f"views {', '.join(map(str, unplaced))} share"
+    return (
+        f"{which} too few features with the others of the {views} views (at least {MIN_INLIERS} matches must agree); "
+        "give views that overlap more and show more texture"
+    )
