@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from da3_core.network.config import FeedForward
+from da3_core.errors import InputError
+from da3_core.network.config import AttentionKernel, FeedForward
 
 _ROTARY_BASE = 100.0
 _MAX_SCORES = 2**27  # elements of the score matrix where no fused kernel avoids it: 512 MiB in float32
@@ -26,6 +28,39 @@ def attend(query: Tensor, key: Tensor, value: Tensor, max_scores: int = _MAX_SCO
         return F.scaled_dot_product_attention(query, key, value)
     rows = max(1, max_scores // (batch * heads * keys))
     return torch.cat([F.scaled_dot_product_attention(part, key, value) for part in query.split(rows, dim=2)], dim=2)
+
+
+def attend_by_xformers(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """The same by xformers' memory-efficient kernels, which exist for CUDA only."""
+    if not query.is_cuda:
+        raise InputError(
+            f"attention is 'xformers' and the model is on {query.device.type}: move it to cuda, or use 'torch'"
+        )
+    from xformers.ops import memory_efficient_attention
+
+    mixed: Tensor = memory_efficient_attention(*(x.transpose(1, 2) for x in (query, key, value)))
+    return mixed.transpose(1, 2)
+
+
+KERNELS: dict[AttentionKernel, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "torch": attend,
+    "xformers": attend_by_xformers,
+}
+
+
+def use_attention(network: nn.Module, kernel: AttentionKernel) -> None:
+    """Let all attention layers of a network compute with one kernel.
+
+    Raises:
+        InputError: a kernel that does not exist, or xformers where it is not installed.
+    """
+    if kernel not in KERNELS:
+        raise InputError(f"attention is {kernel!r}; allowed are {', '.join(KERNELS)}")
+    if kernel == "xformers" and find_spec("xformers") is None:
+        raise InputError("attention is 'xformers', which is not installed: pip install xformers, or use 'torch'")
+    for module in network.modules():
+        if isinstance(module, Attention):
+            module.attend = KERNELS[kernel]
 
 
 @lru_cache(maxsize=8)
@@ -76,6 +111,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, normalise: bool = False) -> None:
         super().__init__()
         self.heads = heads
+        self.attend = KERNELS["torch"]
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
         self.q_norm = nn.LayerNorm(width // heads, eps=1e-5) if normalise else nn.Identity()
@@ -87,7 +123,7 @@ class Attention(nn.Module):
         if rotation is not None:
             query, key = rotation(query), rotation(key)
         query, key = query.to(value.dtype), key.to(value.dtype)
-        mixed = attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+        mixed = self.attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
 

@@ -8,6 +8,7 @@ PATCH_SIZE = 14
 HEAD_WIDTH = 64  # channels of an attention head of the backbone
 
 FeedForward = Literal["mlp", "swiglu"]
+AttentionKernel = Literal["torch", "xformers"]
 Size = tuple[int, int]
 RefViewStrategy = Literal["saddle_balanced", "saddle_sim_range", "first", "middle"]
 

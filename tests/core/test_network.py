@@ -14,7 +14,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from da3_core.errors import InputError
 from da3_core.network import build_network
 from da3_core.network.any_view import AnyViewNetwork
-from da3_core.network.attention import attend, rotary_angles, rotary_table, rotate, rotate_across
+from da3_core.network.attention import (
+    attend,
+    attend_by_xformers,
+    rotary_angles,
+    rotary_table,
+    rotate,
+    rotate_across,
+    use_attention,
+)
 from da3_core.network.config import AnyViewConfig, BackboneConfig, HeadConfig, MonocularConfig
 from da3_core.network.monocular import MonocularNetwork
 from da3_core.network.reference_view import choose_reference, reference_first, reorder
@@ -159,6 +167,21 @@ def test_attention_memory_is_bounded_without_a_fused_kernel() -> None:
         found = attend(query, key, value, max_scores=limit)
     assert largest.elements <= limit
     assert deviation(found, expected) < 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="xformers computes on CUDA only")
+def test_attention_by_xformers_is_the_same() -> None:
+    pytest.importorskip("xformers.ops")
+    query, key, value = torch.randn(3, 2, 6, 700, 64, device="cuda")
+    assert deviation(attend_by_xformers(query, key, value), attend(query, key, value)) < 1e-4
+
+
+def test_attention_by_xformers_is_refused_where_it_cannot_be() -> None:
+    with pytest.raises(InputError, match="on cpu: move it to cuda"):
+        attend_by_xformers(*torch.randn(3, 1, 2, 7, 64))
+    with pytest.raises(InputError, match="attention is 'flash'; allowed are torch, xformers"):
+        use_attention(torch.nn.Identity(), "flash")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("case", ["a", "b", "c"])
