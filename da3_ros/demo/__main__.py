@@ -30,7 +30,8 @@ def parse(arguments: Sequence[str] | None) -> Options:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demonstration; the exit status."""
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGINT, signal.SIGTERM):  # also where a shell started this with SIGINT ignored
+        signal.signal(ending, signal.default_int_handler)
     began = time.monotonic()
     try:
         run(options)

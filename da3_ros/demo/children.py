@@ -49,18 +49,21 @@ class Children:
                 start_new_session=True,
             )
 
-    def wait_for(self, what: str, done: Callable[[], bool], timeout_s: float) -> None:
+    def wait_for(self, what: str, done: Callable[[], bool], timeout_s: float, never: str | None = None) -> None:
         """Return when `done`.
 
         Args:
             what: in the past tense, for messages that end with "before the node was active".
+            never: words in a child's log after which it will never be done.
 
         Raises:
-            DemoError: a child ended before that, or the time was up.
+            DemoError: a child ended before that, or said those words, or the time was up.
         """
         deadline = time.monotonic() + timeout_s
         while not done():
             for name, child in self._running.items():
+                if never and never in self._said(name):
+                    raise DemoError(f"{name} failed before {what}.{self._tail(name)}")
                 if child.poll() is None or (child.returncode == 0 and name in self._may_finish):
                     continue
                 raise DemoError(f"{name} ended with status {child.returncode} before {what}.{self._tail(name)}")
@@ -85,6 +88,8 @@ class Children:
     def _log(self, name: str) -> Path:
         return self._folder / f"{name}.log"
 
+    def _said(self, name: str) -> str:
+        return self._log(name).read_text(errors="replace")
+
     def _tail(self, name: str, lines: int = 12) -> str:
-        text = self._log(name).read_text(errors="replace").splitlines()[-lines:]
-        return f"\n--- the end of what {name} said:\n" + "\n".join(text)
+        return f"\n--- the end of what {name} said:\n" + "\n".join(self._said(name).splitlines()[-lines:])

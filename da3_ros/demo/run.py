@@ -122,7 +122,9 @@ def record(options: Options, folder: Path) -> None:
     with Children(folder) as children, ros_context() as context, Recorder(folder / "bag", TOPICS, context) as recorder:
         with step(f"starting the node with {options.model}"):
             children.start("the node", [*options.node, "--ros-args", *parameters(node), *remaps])
-            children.wait_for("the node was active", lambda: recorder.is_subscribed("/camera/image_raw"), START_S)
+            children.wait_for(
+                "the node was active", lambda: recorder.is_subscribed("/camera/image_raw"), START_S, "Cannot configure"
+            )
         with step(f"processing {options.frames} frames"):
             arguments = ["-m", "da3_ros.synthetic_camera", "--ros-args", *parameters(camera)]
             children.start("the camera", arguments, may_finish=True)

@@ -36,8 +36,13 @@ def domain_id() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def graph(domain_id: int, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Graph]:
-    """Nothing yet: a listener on the domain, and a place to start processes that end with the module."""
+def graph(
+    domain_id: int, walk: Walk, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Graph]:
+    """Nothing yet: a listener on the domain, and a place to start processes that end with the module.
+
+    The walk is rendered before, since waiting for a process does not allow for that.
+    """
     graph = request.node.stash[GRAPH] = Graph(domain_id, tmp_path_factory.mktemp("graph"))
     yield graph
     graph.close()

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demonstration with a model that knows the room: its own numbers must then be the truth, and its bag complete."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import HERE
+from harness import HERE, Graph
 from PIL import Image
 from rosbags.highlevel import AnyReader
 
@@ -65,8 +66,26 @@ def test_its_numbers_are_the_truth_about_an_exact_model(out: Path) -> None:
     assert np.abs(drift).max() < 0.02
 
 
-def test_a_node_that_fails_is_reported_and_leaves_nothing(domain_id: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("model", "process_res", "node", "message"),
+    [
+        ("exact", 3, EXACT, r"the node ended with status 1 before the node was active(?s:.*)process_res is 3"),
+        ("/nowhere", 252, ("-m", "da3_ros.node"), r"the node failed before the node was active(?s:.*)/nowhere"),
+    ],
+)
+def test_a_node_that_fails_is_reported_at_once_and_leaves_nothing(
+    domain_id: int, tmp_path: Path, model: str, process_res: int, node: tuple[str, ...], message: str
+) -> None:
     out = tmp_path / "demo"
-    with pytest.raises(DemoError, match=r"the node ended with status 1 before the node was active.*(?s:.)*process_res"):
-        run(Options(out, "exact", FRAMES, process_res=3, node=EXACT))
+    with pytest.raises(DemoError, match=message):
+        run(Options(out, model, FRAMES, process_res, node))
+    assert list(out.iterdir()) == []
+
+
+def test_interrupted_it_leaves_nothing(graph: Graph, tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    demo = graph.start("demo", "-m", "da3_ros.demo", "--out", str(out), "--model", "untrained:da3-small")
+    graph.wait_for("the node to start", lambda: "starting the node" in demo.log)
+    assert demo.end(signal.SIGINT) == 130
+    assert "interrupted; nothing was written" in demo.log
     assert list(out.iterdir()) == []
