@@ -94,8 +94,10 @@ def unused_levels() -> dict[str, Tensor]:
 
     with torch.device("meta"):
         network = build_network(PRESETS["da3-embedded"])
-    unused = tuple(f"head.scratch.output_conv{k}_aux.{i}." for k in (1, 2) for i in (0, 1, 2))
-    return {f"model.{n}": torch.zeros(p.shape) for n, p in network.named_parameters() if n.startswith(unused)}
+    levels = tuple(f"head.scratch.output_conv{k}_aux.{i}." for k in (1, 2) for i in (0, 1, 2))
+    unused = {name: p for name, p in network.named_parameters() if name.startswith(levels)}
+    shared_norm = "head.scratch.output_conv2_aux.0.2."  # of all levels, the one in use included
+    return {f"model.{name}": torch.zeros(p.shape) for name, p in unused.items() if not name.startswith(shared_norm)}
 
 
 def fingerprint(tensors: dict[str, np.ndarray]) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from da3_core.dinov2 import find_wheel_model, read_wheel_model
+from da3_core.embedded import is_frozen, unused_levels
 from da3_core.errors import InputError
 from da3_core.network.any_view import AnyViewNetwork
 from da3_core.network.config import AnyViewConfig, Size
@@ -39,15 +40,11 @@ def new_network(seed: int) -> AnyViewNetwork:
 
 def trained(network: nn.Module) -> dict[str, nn.Parameter]:
     """What is learned: joint blocks, camera tokens, final norm and heads, but for ray levels that reach no output."""
-    dead = tuple(f"head.scratch.output_conv{k}_aux.{i}." for k in (1, 2) for i in (0, 1, 2))
-    shared = "head.scratch.output_conv2_aux.0.2."  # the norm that all ray levels share
-    first = PRESETS[PRESET].network.backbone.joint_from  # type: ignore[union-attr]
-    blocks = tuple(f"backbone.pretrained.blocks.{i}." for i in range(first))  # type: ignore[arg-type]
-    frozen = (*blocks, *(f"backbone.pretrained.{name}" for name in ("cls_token", "pos_embed", "patch_embed")))
+    unused = unused_levels().keys()
     return {
         name: parameter
         for name, parameter in network.named_parameters()
-        if name.startswith(shared) or not name.startswith(dead + frozen)
+        if f"model.{name}" not in unused and not is_frozen(name.removeprefix("backbone.pretrained."))
     }
 
 

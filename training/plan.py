@@ -33,7 +33,7 @@ class Plan:
     """
 
     images: int = 150_000
-    large_from: float = 0.65
+    large_from: float = 0.85
     disk_gb: float = 16.0
     folder: Path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "da3_ros" / "training"
 
