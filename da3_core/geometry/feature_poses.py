@@ -102,7 +102,8 @@ def poses_from_features(images: np.ndarray, depth: np.ndarray, intrinsics: np.nd
     directed = [matches for pair in pairs for matches in (pair.forward, pair.backward)]
     cameras = refine(cameras, directed)
     agreeing = _agreeing(cameras, directed)
-    cameras = refine(cameras, agreeing)
+    if _count(len(views), agreeing).min() >= MIN_INLIERS:
+        cameras = refine(cameras, agreeing)
     return _judged(cameras, directed)
 
 
@@ -255,8 +256,10 @@ def _count(views: int, directed: Sequence[DirectedMatches]) -> np.ndarray:
 
 
 def _too_few(unplaced: Sequence[int], views: int) -> str:
-    which = f"view {unplaced[0]} shares" if len(unplaced) == 1 else f"views {', '.join(map(str, unplaced))} share"
-    return (
-        f"{which} too few features with the others of the {views} views (at least {MIN_INLIERS} matches must agree); "
-        "give views that overlap more and show more texture"
-    )
+    if views == 2:
+        which = "the two views share too few features"
+    elif len(unplaced) == 1:
+        which = f"view {unplaced[0]} of {views} shares too few features with the others"
+    else:
+        which = f"views {', '.join(map(str, unplaced))} of {views} share too few features with the others"
+    return f"{which} (at least {MIN_INLIERS} matches must agree); give views that overlap more and show more texture"

@@ -72,7 +72,7 @@ class Cameras:
 
 
 @dataclass(frozen=True, eq=False)
-class _Carried:
+class Carried:
     """Points in the target view, and how far they are from what is there."""
 
     offsets: np.ndarray  # (M, 3) from the source camera, in target axes
@@ -83,7 +83,7 @@ class _Carried:
     slopes: np.ndarray  # (M, 3, 3): errors by points
 
 
-def carry(cameras: Cameras, matches: DirectedMatches) -> _Carried:
+def carry(cameras: Cameras, matches: DirectedMatches) -> Carried:
     """The source view's points in the target view."""
     source, target = cameras.world_to_camera[matches.source], cameras.world_to_camera[matches.target]
     rotation = target[:3, :3] @ source[:3, :3].T
@@ -104,7 +104,7 @@ def carry(cameras: Cameras, matches: DirectedMatches) -> _Carried:
     slopes[:, 2] = 0, 0, 1
     slopes /= points[:, 2, None, None]
     errors = np.concatenate([projected - matches.pixels, log_depth[:, None]], 1)
-    return _Carried(offsets, points, possible, rotation, errors, slopes)
+    return Carried(offsets, points, possible, rotation, errors, slopes)
 
 
 def refine(cameras: Cameras, pairs: Sequence[DirectedMatches]) -> Cameras:
@@ -170,7 +170,7 @@ def median_parallax(cameras: Cameras, matches: DirectedMatches) -> float:
     return float(np.median(np.linalg.norm(shift, axis=1)))
 
 
-def _information(carried: _Carried, depth_noise: float) -> np.ndarray:
+def _information(carried: Carried, depth_noise: float) -> np.ndarray:
     """`(M, 3, 3)` inverse covariance of the errors: noise of pixels and of both depths."""
     by_log_depth = (carried.slopes @ carried.offsets[:, :, None])[:, :, 0]
     noise = np.diag([PIXEL_NOISE**2, PIXEL_NOISE**2, depth_noise**2])
@@ -206,7 +206,7 @@ def _linearised(
     return hessian, gradient, kept, cost
 
 
-def _slopes(carried: _Carried) -> np.ndarray:
+def _slopes(carried: Carried) -> np.ndarray:
     """`(M, 3, 14)` errors by the step of the source view and by that of the target view, see `Cameras.moved`."""
     by_source = np.empty((len(carried.points), 3, _PER_VIEW))
     by_source[:, :, :3] = carried.rotation @ _cross(carried.offsets @ carried.rotation)

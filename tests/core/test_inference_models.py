@@ -15,6 +15,8 @@ from da3_core.network.monocular import MonocularNetwork
 from da3_core.network.nested import NestedNetwork
 from da3_core.network.untrained import initialise_untrained
 from da3_core.preprocessing import preprocess
+from da3_core.presets import find_preset
+from da3_core.synthetic import Walk
 
 HEIGHT, WIDTH = 70, 98
 SMALL = {"process_res": WIDTH}
@@ -176,3 +178,62 @@ def test_cameras_from_rays(name: str, request: pytest.FixtureRequest) -> None:
     assert (first.intrinsics[:, 0, 2] != WIDTH / 2).all(), "rays tell the principal point"
     rotation = first.extrinsics[:, :3, :3]
     np.testing.assert_allclose(rotation @ rotation.transpose(0, 2, 1), np.tile(np.eye(3), (2, 1, 1)), atol=1e-4)
+
+
+# Where cameras come from
+
+
+def test_mono_gets_poses_from_features_where_it_can(mono: DepthAnything3, walk: Walk, tmp_path: Path) -> None:
+    frames, camera = [4, 5], np.tile(walk.intrinsics, (2, 1, 1))
+    pair = list(walk.images[frames])
+    options = {"intrinsics": camera, "process_res": 322}
+    posed = mono.inference(pair, **options, export_dir=tmp_path, export_format="tum")
+    report = posed.aux["feature_poses"]
+    assert report.failure is None
+    np.testing.assert_allclose(posed.extrinsics, report.world_to_camera, atol=1e-6)
+    alone = mono.inference(pair[:1], **{**options, "intrinsics": camera[:1]})
+    assert alone.extrinsics is None
+    assert "feature_poses" not in alone.aux
+    np.testing.assert_allclose(np.median(posed.depth[0] / alone.depth[0]), report.depth_scales[0], rtol=1e-4)
+
+    lost = mono.inference([pair[0], walk.images[16]], **options)
+    assert lost.extrinsics is None
+    assert lost.aux["feature_poses"].failure
+    with pytest.raises(InputError, match="cannot be exported as 'tum'"):
+        mono.inference([pair[0], walk.images[16]], **options, export_dir=tmp_path / "lost", export_format="tum")
+    assert not (tmp_path / "lost").exists()
+
+
+def test_any_view_leaves_its_decoder_aside_on_request(giant: DepthAnything3) -> None:
+    given, camera = images(2), np.tile([[80.0, 0, 49], [0, 80, 35], [0, 0, 1]], (2, 1, 1))
+    assert giant.inference(given, **SMALL, pose_method="decoder").extrinsics is not None
+    assert giant.inference(given, **SMALL, pose_method="features").extrinsics is None
+    with pytest.raises(InputError, match="no scale from the given extrinsics: the two views share too few"):
+        giant.inference(given, np.tile(np.eye(4), (2, 1, 1)), camera, **SMALL, pose_method="features")
+    rays, the_same = (
+        giant.inference(given, **SMALL, **way) for way in ({"use_ray_pose": True}, {"pose_method": "rays"})
+    )
+    np.testing.assert_array_equal(rays.extrinsics, the_same.extrinsics)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("giant", {"pose_method": "guess"}, "'guess'.*auto, decoder, rays, features"),
+        ("giant", {"pose_method": "features", "use_ray_pose": True}, "use_ray_pose=True contradicts"),
+        ("giant", {"pose_method": "decoder", "use_ray_pose": True}, "use_ray_pose=True contradicts"),
+        ("giant", {"pose_method": "features", "infer_gs": True}, "Gaussians lie in the world"),
+        ("mono", {"pose_method": "decoder"}, "da3mono-large has no camera decoder"),
+        ("mono", {"pose_method": "rays"}, "da3mono-large predicts no rays"),
+    ],
+)
+def test_pose_methods_that_cannot_be(name: str, arguments: dict, message: str, request: pytest.FixtureRequest) -> None:
+    with pytest.raises(InputError, match=message):
+        request.getfixturevalue(name).inference(["absent.png", "missing.png"], **arguments)
+
+
+@pytest.mark.parametrize(
+    ("preset", "method"), [("da3-base", "decoder"), ("da3metric-large", "features"), ("da3-embedded", "features")]
+)
+def test_the_best_pose_method_of_a_model(preset: str, method: str) -> None:
+    assert find_preset(preset).pose_method == method
