@@ -76,7 +76,7 @@ class WindowResult:
         views: one per frame, in the order given.
         placement: what the place of this window rests on. `origin`: it defines the map, whose frame is the first
             camera's optical frame. `points`, `poses`, `last_view`: see `WindowAlignment.method`. `unposed`: a single
-            view, or a model without poses; its views have no pose and their depths share no scale with others.
+            view, or no poses are known; its views have no pose and their depths share no scale with others.
         scale_m_per_unit: metres per unit of this inference, already applied; with `scale_source` none, map units.
         scale_source: where metres come from; none: the map's unit is arbitrary.
         alignment_residual: median distance to the map on the shared views, relative to depth; NaN without such views.

@@ -45,7 +45,8 @@ class FeaturePoses:
         depth_scales: `(N,)` float64, factors that bring the depth of every view to the unit of the world; their
             geometric mean is 1. None on failure.
         inliers: `(N,)` int64, matches of each view with others that support the result.
-        rotation_deviation_deg: standard deviation of the least certain rotation; NaN on failure.
+        rotation_deviation_deg: standard deviation of the least certain rotation, if the intrinsics are right; NaN on
+            failure.
         residual_px: median reprojection error of these matches; NaN on failure.
         parallax_px: how far such a match moves because the camera moved and did not only turn, median over the pair
             of views with most of it; below about 1 the cameras stood still and directions of motion mean nothing.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MAX_FEATURES = 1500
+MAX_FEATURES = 1000
 CONTRAST_THRESHOLD = 0.01  # a quarter of OpenCV's default: walls and floors have few strong corners
 MAX_DISTANCE_RATIO = 0.8  # nearest to second nearest descriptor, Lowe 2004
 ALL_PAIRS_UP_TO_VIEWS = 8
@@ -43,9 +43,11 @@ def match_features(first: Features, second: Features) -> tuple[np.ndarray, np.nd
     if min(len(first.pixels), len(second.pixels)) < 2:
         return np.empty(0, np.intp), np.empty(0, np.intp)
     squared_distance = np.maximum(2 - 2 * first.descriptors @ second.descriptors.T, 0)
-    forward, backward = _distinct_nearest(squared_distance), _distinct_nearest(squared_distance.T)
-    chosen = np.flatnonzero((forward >= 0) & (backward[forward] == np.arange(len(forward))))
-    return chosen, forward[chosen]
+    forward = _distinct_nearest(squared_distance)
+    in_first = np.flatnonzero(forward >= 0)
+    in_second = forward[in_first]
+    mutual = _distinct_nearest(squared_distance.T[in_second]) == in_first
+    return in_first[mutual], in_second[mutual]
 
 
 def _distinct_nearest(squared_distance: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ DEPTH_WITNESSES = 2  # depth errs in patches, so more matches than this testify 
 DEPTH_NOISE_RANGE = (0.01, 0.3)  # of a depth relative to itself
 ROBUST_WIDTH = 2.4  # errors of so many standard deviations and more count ever less
 MAX_STEPS = 30
-CONVERGED = 1e-6  # relative decrease of the cost
+CONVERGED = 1e-5  # relative decrease of the cost
 LARGEST_SQUARED_ERROR = 11.34  # 99 % of squared errors of three components are smaller, in standard deviations
 MIN_VIEWING_COSINE = 0.5  # no feature looks the same from directions more than 60 degrees apart
 NEAREST = 0.05  # least depth, of the distance from the source camera; nearer points, or points behind, match nothing
@@ -173,8 +173,11 @@ def median_parallax(cameras: Cameras, matches: DirectedMatches) -> float:
 def _information(carried: Carried, depth_noise: float) -> np.ndarray:
     """`(M, 3, 3)` inverse covariance of the errors: noise of pixels and of both depths."""
     by_log_depth = (carried.slopes @ carried.offsets[:, :, None])[:, :, 0]
-    noise = np.diag([PIXEL_NOISE**2, PIXEL_NOISE**2, depth_noise**2])
-    return np.asarray(np.linalg.inv(noise + depth_noise**2 * by_log_depth[:, :, None] * by_log_depth[:, None, :]))
+    precision = 1 / np.array([PIXEL_NOISE, PIXEL_NOISE, depth_noise]) ** 2
+    # The covariance is diagonal but for one direction, so its inverse is too (Sherman and Morrison).
+    pulled = precision * by_log_depth
+    share = 1 / (1 / depth_noise**2 + (pulled * by_log_depth).sum(1))
+    return np.asarray(np.diag(precision) - share[:, None, None] * pulled[:, :, None] * pulled[:, None, :])
 
 
 def _squared(errors: np.ndarray, information: np.ndarray) -> np.ndarray:
