@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from da3_core.errors import InputError
-from da3_ros.demo.children import DemoError
+from da3_ros.demo.children import INTERRUPTS, DemoError
 from da3_ros.demo.run import PRODUCTS, Options, run
 
 SMALLEST_RUN = 8  # frames: two windows that share no view
@@ -30,7 +30,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demonstration; the exit status."""
     options = parse(arguments)
-    for ending in (signal.SIGINT, signal.SIGTERM):  # also where a shell started this with SIGINT ignored
+    for ending in INTERRUPTS:  # also where a shell started this with SIGINT ignored
         signal.signal(ending, signal.default_int_handler)
     began = time.monotonic()
     try:

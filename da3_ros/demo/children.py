@@ -6,12 +6,28 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 POLL_S = 0.05
 STOP_S = 5.0
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def deferred_interrupts() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block: a child that is just being born would be left behind."""
+    pending: list[int] = []
+    handlers = {number: signal.signal(number, lambda number, _: pending.append(number)) for number in INTERRUPTS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if pending:
+        raise KeyboardInterrupt
 
 
 class DemoError(RuntimeError):
@@ -40,7 +56,7 @@ class Children:
         """
         if may_finish:
             self._may_finish.add(name)
-        with self._log(name).open("wb") as log:
+        with self._log(name).open("wb") as log, deferred_interrupts():
             self._running[name] = subprocess.Popen(
                 [sys.executable, *arguments],
                 stdin=subprocess.DEVNULL,

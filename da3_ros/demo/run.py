@@ -37,13 +37,12 @@ WINDOW_VIEWS = 4
 START_S = 90.0  # loading a network from a cold disk
 SECONDS_PER_FRAME = 12.0
 PRODUCTS = ("bag", "sheet.png", "scene.glb")
-DEPTH = "/da3/depth/image"
 TOPICS = (
     Topic("/camera/image_raw", Image),
     Topic("/camera/camera_info", CameraInfo),
     Topic("/camera/depth", Image),
     Topic("/ground_truth/pose", PoseStamped),
-    Topic(DEPTH, Image),
+    Topic("/da3/depth/image", Image),
     Topic("/da3/depth/camera_info", CameraInfo),
     Topic("/da3/depth/preview", Image),
     Topic("/da3/image_rect", Image),
@@ -130,7 +129,7 @@ def record(options: Options, folder: Path) -> None:
             children.start("the camera", arguments, may_finish=True)
             children.wait_for(
                 f"{options.frames} frames were processed",
-                lambda: recorder.counts[DEPTH] >= options.frames,
+                lambda: recorder.counts[BAG_TOPICS.window] > options.frames - WINDOW_VIEWS,
                 START_S + SECONDS_PER_FRAME * options.frames,
             )
 
