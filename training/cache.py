@@ -21,10 +21,13 @@ from training.network import frozen_features, new_network
 from training.plan import (
     BANKS,
     CURVE_SCENES,
+    CURVE_SIZE,
     HELD_OUT_BANKS,
     HELD_OUT_SCENES,
     HELD_OUT_SEED,
+    LARGE,
     SHARD_SCENES,
+    SMALL,
     VIEWS,
     Plan,
     Size,
@@ -92,7 +95,7 @@ def images_seen(plan: Plan) -> int:
 def discard_old(plan: Plan) -> None:
     """Delete the oldest shards beyond the disk budget, those of the size in use last."""
     shards = sorted(
-        (p for size in {plan.size(0), plan.size(plan.images)} for p in plan.shards(size).glob("0*")),
+        (path for size in {*SMALL, *LARGE} for path in plan.shards(size).glob("0*")),
         key=lambda p: p.name,
     )
     sizes = [sum(f.stat().st_size for f in shard.iterdir()) for shard in shards]
@@ -110,8 +113,8 @@ def feed(plan: Plan, parent: int | None = None) -> None:
     while plan.needed_at(shard) < plan.images:
         if parent is not None and os.getppid() != parent:
             return
-        if shard == 4 and not plan.held_out(plan.size(0), CURVE_SCENES).is_dir():
-            renderer.held_out_set(plan.size(0), CURVE_SCENES)
+        if shard == 4 and not plan.held_out(CURVE_SIZE, CURVE_SCENES).is_dir():
+            renderer.held_out_set(CURVE_SIZE, CURVE_SCENES)
         if _exists(plan, shard):
             shard += 1
         elif plan.needed_at(shard) < images_seen(plan) - _LEAD_IMAGES:

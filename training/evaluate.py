@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from da3_core.network.any_view import AnyViewNetwork
 from training.losses import Targets
 from training.network import new_network, predict
-from training.plan import HELD_OUT_SIZE, Plan
+from training.plan import CURVE_SIZE, HELD_OUT_SIZE, Plan, Size
 from training.train import collate, open_shard
 
 Scores = dict[int, dict[str, float]]
@@ -58,18 +59,15 @@ def baselines(
     return result
 
 
-def mean_depth_map(folder: Path, scenes: int = 600) -> Tensor:
-    """Geometric mean depth (H, W) over first views of training scenes, each in its own unit."""
-    total = count = torch.zeros(())
-    for path in sorted(folder.iterdir()):
+def mean_depth_map(shards: Sequence[Path], size: Size) -> Tensor:
+    """Geometric mean depth (H, W) over the first views of training scenes, each in its own unit."""
+    total = count = torch.zeros(size)
+    for path in shards:
         shard = open_shard(path)
-        for scene in range(min(len(shard["depth"]), scenes)):
+        for scene in range(len(shard["depth"])):
             _, truth = _scene(shard, scene, 1)
-            depth = truth.depth[0, 0]
+            depth = F.interpolate(truth.depth, size)[0, 0]
             total, count = total + torch.log(depth.clamp(min=1e-3)) * (depth > 0), count + (depth > 0)
-        scenes -= len(shard["depth"])
-        if scenes <= 0:
-            break
     return torch.exp(total / count.clamp(min=1))
 
 
@@ -110,7 +108,8 @@ def main() -> None:
 
         Renderer(plan).held_out_set(size)  # type: ignore[arg-type]
     held_out = open_shard(plan.held_out(size))  # type: ignore[arg-type]
-    mean_map = mean_depth_map(plan.shards(size))  # type: ignore[arg-type]
+    shards = sorted((*plan.shards(CURVE_SIZE).glob("0*"), *plan.shards(HELD_OUT_SIZE).glob("0*")))[-10:]
+    mean_map = mean_depth_map(shards, size)  # type: ignore[arg-type]
     table = {"da3-embedded": evaluate(load_average(arguments.state), held_out), **baselines(held_out, mean_map)}
     for name, scores in table.items():
         for views, entry in scores.items():

@@ -15,10 +15,12 @@ VIEWS = 4  # of every scene
 SHARD_SCENES = 64
 BANKS = 16
 HELD_OUT_SCENES, HELD_OUT_SEED, HELD_OUT_BANKS = 192, 10_000_000, 3
-CURVE_SCENES = 64  # of them, rendered small, for the curve
-HELD_OUT_SIZE = (168, 224)
+CURVE_SCENES = 64  # of them, for the curve
+CURVE_SIZE, HELD_OUT_SIZE = (112, 154), (168, 224)
 EVERY_IMAGE = 4.0  # how often an image is seen
-SMALL, LARGE = (112, 154), (168, 224)
+# Half of the shards are landscape as cameras are; upright, square and wide ones follow in turn.
+SMALL: tuple[Size, ...] = ((112, 154), (154, 112), (112, 154), (126, 126), (112, 154), (98, 168))
+LARGE: tuple[Size, ...] = ((168, 224), (224, 168), (168, 224), (196, 196), (168, 224), (154, 252))
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,13 @@ class Plan:
     disk_gb: float = 16.0
     folder: Path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "da3_ros" / "training"
 
-    def size(self, seen: int) -> Size:
-        """Height and width of the images that a trainer who has seen so many sees next."""
+    def sizes(self, seen: int) -> tuple[Size, ...]:
+        """Heights and widths of the images that a trainer who has seen so many sees next."""
         return SMALL if seen < self.large_from * self.images else LARGE
 
     def shard_size(self, shard: int) -> Size:
-        return self.size(self.needed_at(shard))
+        sizes = self.sizes(self.needed_at(shard))
+        return sizes[shard % len(sizes)]
 
     def needed_at(self, shard: int) -> int:
         """Images seen when the shard of that number should be there."""

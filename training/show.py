@@ -16,7 +16,7 @@ from da3_core.network.any_view import AnyViewNetwork
 from da3_core.visualise import colorize_depth
 from training.cache import normalise
 from training.evaluate import load_average
-from training.plan import CURVE_SCENES, Plan, Size
+from training.plan import CURVE_SCENES, CURVE_SIZE, HELD_OUT_SIZE, Plan, Size
 
 _PHOTOGRAPHS = ("coffee.png", "chelsea.png", "camera.png", "astronaut.png", "rocket.jpg", "motorcycle_left.png")
 _SCENES = 12
@@ -91,10 +91,9 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     if (plan.run / "log.csv").is_file():
         curve(plan.run / "log.csv", arguments.out / "training_curve.png")
-    size = plan.size(0)
     sheets = {
-        "embedded_held_out.png": held_out_sheet(network, plan.held_out(size, CURVE_SCENES)),
-        "embedded_photographs.png": photograph_sheet(network, size),
+        "embedded_held_out.png": held_out_sheet(network, plan.held_out(CURVE_SIZE, CURVE_SCENES)),
+        "embedded_photographs.png": photograph_sheet(network, HELD_OUT_SIZE),
     }
     for name, sheet in sheets.items():
         cv2.imwrite(str(arguments.out / name), np.ascontiguousarray(sheet[..., ::-1]))

@@ -7,6 +7,7 @@ Starts its own renderer. State, log and weights are in `~/.cache/da3_ros/trainin
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import logging
@@ -27,7 +28,7 @@ from torch import Tensor
 from da3_core.network.any_view import AnyViewNetwork
 from training.losses import WEIGHTS, Targets, losses
 from training.network import new_network, predict, trained
-from training.plan import CURVE_SCENES, VIEWS, Plan
+from training.plan import CURVE_SCENES, CURVE_SIZE, VIEWS, Plan
 
 _log = logging.getLogger(__name__)
 
@@ -48,31 +49,26 @@ class Shards:
     opened: dict[Path, dict[str, np.ndarray]] = field(default_factory=dict)
 
     def batch(self, rng: np.random.Generator, seen: int, scenes: int, views: int) -> tuple[Tensor, Targets]:
-        folder = self.plan.shards(self.plan.size(seen))
-        rows = []
-        while len(rows) < scenes:
-            shard = self._random_shard(rng, folder)
-            if shard is None:
-                time.sleep(5)
-                continue
-            rows.append(self._scene(rng, shard, views))
-        return collate(rows)
+        """Scenes at random, all of one size: that of a shard drawn first."""
+        while not (paths := self._shards(seen)):
+            time.sleep(5)
+        folder = paths[rng.integers(len(paths))].parent
+        paths = [path for path in paths if path.parent == folder]
+        return collate([self._scene(rng, paths[rng.integers(len(paths))], views) for _ in range(scenes)])
 
-    def _random_shard(self, rng: np.random.Generator, folder: Path) -> dict[str, np.ndarray] | None:
-        names = sorted(os.listdir(folder)) if folder.is_dir() else []
-        names = [name for name in names if not name.startswith(".")]
-        self.opened = {path: shard for path, shard in self.opened.items() if path.name in names}
-        if not names:
-            return None
-        path = folder / names[rng.integers(len(names))]
-        if path not in self.opened:
-            try:
-                self.opened[path] = open_shard(path)
-            except FileNotFoundError:  # deleted just now
-                return None
-        return self.opened[path]
+    def _shards(self, seen: int) -> list[Path]:
+        """All shards of the sizes that are due, opened; they come and go while this runs."""
+        folders = [self.plan.shards(size) for size in sorted(set(self.plan.sizes(seen)))]
+        there = [path for folder in folders for path in sorted(folder.glob("0*"))]
+        self.opened = {path: shard for path, shard in self.opened.items() if path in there}
+        for path in there:
+            if path not in self.opened:
+                with contextlib.suppress(FileNotFoundError):  # deleted just now
+                    self.opened[path] = open_shard(path)
+        return list(self.opened)
 
-    def _scene(self, rng: np.random.Generator, shard: dict[str, np.ndarray], views: int) -> tuple[np.ndarray, ...]:
+    def _scene(self, rng: np.random.Generator, path: Path, views: int) -> tuple[np.ndarray, ...]:
+        shard = self.opened[path]
         scene = int(rng.integers(len(shard["depth"])))
         chosen = rng.permutation(VIEWS)[:views]
         names = ("features", "depth", "camera_to_world")
@@ -200,7 +196,7 @@ def run(plan: Plan, hours: float) -> None:
                 speed = (trainer.images - first) / (time.monotonic() - start)
                 _log.info("%d images, %.1f/s, %s", trainer.images, speed, _short(trainer.running))
                 _write_progress(plan, trainer.images)
-            curve = plan.held_out(plan.size(0), CURVE_SCENES)
+            curve = plan.held_out(CURVE_SIZE, CURVE_SCENES)
             if trainer.images // MEASURE_IMAGES > before and curve.is_dir():
                 _record(plan, trainer, evaluate(with_average(trainer), open_shard(curve), views=(1, 4)))
             if time.monotonic() - saved > SAVE_S:
