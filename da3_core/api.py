@@ -18,6 +18,8 @@ from da3_core.errors import InputError
 from da3_core.export import check_request, export
 from da3_core.geometry.camera import check_extrinsics, check_intrinsics, normalise_trajectory
 from da3_core.network import build_network
+from da3_core.network.attention import use_attention
+from da3_core.network.config import AttentionKernel
 from da3_core.network.requests import check_layers, check_strategy
 from da3_core.options import InferenceOptions, PoseMethod, Precision, ProcessResMethod, RefViewStrategy, WeightsLicence
 from da3_core.postprocessing import (
@@ -47,12 +49,20 @@ class DepthAnything3(nn.Module):
         precision: number format of the backbone, see `from_pretrained`.
     """
 
-    def __init__(self, model_name: str = "da3-large", *, precision: Precision = "auto", **_config: object) -> None:
+    def __init__(
+        self,
+        model_name: str = "da3-large",
+        *,
+        precision: Precision = "auto",
+        attention: AttentionKernel = "torch",
+        **_config: object,
+    ) -> None:
         """Build a network with random weights; the first inference says so unless weights are loaded before.
 
         Args:
             model_name: a preset, e.g. `da3-small`, or its hub id.
             precision: see `from_pretrained`.
+            attention: see `from_pretrained`.
             **_config: what else the `config.json` of a checkpoint holds, all of it implied by `model_name`.
         """
         super().__init__()
@@ -60,6 +70,7 @@ class DepthAnything3(nn.Module):
         self.preset: Preset = find_preset(model_name)
         self.precision: Precision = precision
         self.model = build_network(self.preset)
+        use_attention(self.model, attention)
         self._has_weights = False
         self._warned: set[str] = set()
         self.register_load_state_dict_post_hook(_weights_were_loaded)  # type: ignore[no-untyped-call]
@@ -76,6 +87,7 @@ class DepthAnything3(nn.Module):
         *,
         weights_licence: WeightsLicence = "any",
         precision: Precision = "auto",
+        attention: AttentionKernel = "torch",
         device: str | torch.device | None = None,
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
@@ -97,6 +109,7 @@ class DepthAnything3(nn.Module):
             weights_licence: `permissive` refuses weights that may not be used commercially.
             precision: of the backbone; heads and camera maths always run in float32. `auto` is bfloat16 where the
                 hardware multiplies it natively and float32 elsewhere.
+            attention: `torch` (its fused kernels) or `xformers`, where that is installed and the model is on CUDA.
             device: e.g. `cuda`, `cpu`, or `auto` for CUDA where there is one; None leaves the model on the CPU.
             revision: branch, tag or commit on the hub.
             cache_dir: where downloads are kept, instead of Hugging Face's own folder.
@@ -114,7 +127,7 @@ class DepthAnything3(nn.Module):
             cache_dir=cache_dir,
             local_files_only=local_files_only,
         )
-        model = weights.load(lambda: cls(loaded.preset.name, precision=precision), loaded)
+        model = weights.load(lambda: cls(loaded.preset.name, precision=precision, attention=attention), loaded)
         return model if target is None else model.to(target)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
