@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from da3_ros.demo.shared_memory import remove_abandoned_segments
+
 POLL_S = 0.05
 STOP_S = 5.0
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
@@ -99,6 +101,7 @@ class Children:
             except subprocess.TimeoutExpired:
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
+                remove_abandoned_segments()
         self._running.clear()
 
     def _log(self, name: str) -> Path:

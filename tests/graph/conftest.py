@@ -10,6 +10,7 @@ from harness import Graph, child_environment
 
 from da3_core.synthetic import Walk
 from da3_ros.demo.domain import free_domain
+from da3_ros.demo.shared_memory import remove_abandoned_segments
 
 GRAPH = pytest.StashKey[Graph]()
 
@@ -46,6 +47,7 @@ def graph(
     graph = request.node.stash[GRAPH] = Graph(domain_id, tmp_path_factory.mktemp("graph"))
     yield graph
     graph.close()
+    remove_abandoned_segments()
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
 from da3_core.synthetic import Walk
+from da3_ros.demo.shared_memory import remove_abandoned_segments
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 60.0
@@ -107,6 +108,7 @@ def start(environment: dict[str, str], walk: Walk) -> Iterator[Callable[..., sub
     for camera in running:
         camera.kill()
         camera.wait()
+    remove_abandoned_segments()
 
 
 def stamp_ns(message: Any) -> int:
