@@ -54,6 +54,7 @@ class CameraSettings:
     seed: int = parameter(0, "Of the pictures on walls and furniture.", low=0, high=2**31 - 1)
     loop: bool = parameter(True, "Walk again after the last frame; false: end there.")
     max_frames: int = parameter(0, "End after so many images; 0: never.", low=0, high=2**31 - 1)
+    wait_for_subscribers: int = parameter(0, "Begin when the image has so many subscribers.", low=0, high=1000)
     compressed: bool = parameter(True, "Publish JPEG images too.")
     publish_tf: bool = parameter(
         False, "Publish world -> camera_link too; the live node gives the same camera a place in its map."
@@ -93,6 +94,7 @@ class SyntheticCamera(Node):
         once_around = 0 if settings.loop else len(walk)
         self._last = min(filter(None, (settings.max_frames, once_around)), default=0)
         self._sent = 0
+        self._wait_for_subscribers = settings.wait_for_subscribers
         self.finished: Future = Future()
 
         self._image = self.create_publisher(Image, "camera/image_raw", RELIABLE)
@@ -123,6 +125,8 @@ class SyntheticCamera(Node):
         )
 
     def _tick(self) -> None:
+        if self._sent == 0 and self._image.get_subscription_count() < self._wait_for_subscribers:
+            return
         shot = self._shots[self._sent % len(self._shots)]
         self._header.stamp = self._world_header.stamp = self.get_clock().now().to_msg()
         try:

@@ -32,7 +32,7 @@ from da3_ros.demo.sheet import Caption, draw_sheet
 from da3_ros.msg import DepthWindow
 
 WALK_FRAMES, CAMERA_SIZE, CAMERA_HZ = 48, (240, 320), 4.0
-LOST_AT_START = 10  # frames that may leave before everybody is connected
+SPARE_FRAMES = 4  # some topics may connect a little later than the image
 WINDOW_VIEWS = 4
 START_S = 90.0  # loading a network from a cold disk
 SECONDS_PER_FRAME = 12.0
@@ -105,14 +105,15 @@ def record(options: Options, folder: Path) -> None:
         "process_res": options.process_res,
         "window.size": WINDOW_VIEWS,
         "every_frame": "true",  # a slow machine shows the same path, later
-        "queue.max_frames": options.frames + LOST_AT_START,
+        "queue.max_frames": options.frames + SPARE_FRAMES,
         "points.stride": 2,
     }
     height, width = CAMERA_SIZE
     camera = {
         "rate_hz": CAMERA_HZ,
         "frames": WALK_FRAMES,
-        "max_frames": options.frames + LOST_AT_START,
+        "max_frames": options.frames + SPARE_FRAMES,
+        "wait_for_subscribers": 2,  # the node and the recorder
         "height": height,
         "width": width,
         "compressed": "false",

@@ -53,12 +53,12 @@ def test_the_bag_holds_every_topic_with_its_definition(out: Path) -> None:
         }
     assert len(stamps["/da3/depth/image"]) >= FRAMES
     assert stamps["/da3/depth/image"][:FRAMES] == stamps["/da3/points"][:FRAMES]
-    recorded_from = min(stamps["/camera/image_raw"])  # the node may have been connected first
-    assert {stamp for stamp in stamps["/da3/depth/image"] if stamp >= recorded_from} <= set(stamps["/camera/image_raw"])
+    assert set(stamps["/da3/depth/image"]) <= set(stamps["/camera/image_raw"])
 
 
 def test_its_numbers_are_the_truth_about_an_exact_model(out: Path) -> None:
     comparison = Recording.read(out / "bag", BAG_TOPICS).compare()
+    assert len(comparison.seconds) >= FRAMES - 1  # the first may have left before all of the truth was connected
     assert comparison.trajectory_error_m < 1e-3
     assert comparison.path_length_m > 1.0
     assert comparison.depth_error < 0.02  # true depth is sampled at the nearest pixel of a larger image
