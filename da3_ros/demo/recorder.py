@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Topics into an mcap bag: messages are written as they came over the wire, never unpacked.
 
-Their definitions are stored with them, so that RViz, Foxglove and `ros2 bag` open the bag without this package.
+Their definitions are stored with them, so that Foxglove and other readers need not know this package.
 """
 
 import threading
@@ -57,10 +57,11 @@ def typestore() -> Typestore:
 
 
 class Recorder:
-    """Subscribes in a thread of its own and writes until closed; `counts` says how many messages of which topic."""
+    """Subscribes in a thread of its own and writes until closed."""
 
     def __init__(self, folder: Path, topics: Iterable[Topic], context: Context):
-        self.counts: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+        self._failure: OSError | None = None
         self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
         self._node = Node("recorder", context=context)
@@ -81,6 +82,16 @@ class Recorder:
         self._node.destroy_node()
         self._writer.close()
 
+    def count(self, topic: str) -> int:
+        """Messages written so far.
+
+        Raises:
+            OSError: the bag cannot be written any more.
+        """
+        if self._failure is not None:
+            raise self._failure
+        return self._counts[topic]
+
     def is_subscribed(self, topic: str) -> bool:
         """Whether somebody besides this recorder subscribes to a topic."""
         return self._node.count_subscribers(topic) > 1
@@ -95,8 +106,11 @@ class Recorder:
         )
 
         def write(cdr: bytes) -> None:
-            self._writer.write(connection, self._node.get_clock().now().nanoseconds, cdr)
-            self.counts[topic.name] += 1
+            try:
+                self._writer.write(connection, self._node.get_clock().now().nanoseconds, cdr)
+            except OSError as error:
+                self._failure = error
+            self._counts[topic.name] += 1
 
         durability = DurabilityPolicy.TRANSIENT_LOCAL if topic.latched else DurabilityPolicy.VOLATILE
         qos = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE, durability=durability)

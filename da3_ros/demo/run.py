@@ -20,7 +20,6 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
-from da3_core.errors import InputError
 from da3_core.export import export
 from da3_core.synthetic import room_walk
 from da3_ros.demo.children import Children
@@ -76,11 +75,11 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Make the products in a temporary folder beside their place, then put them there.
+    """Make the products in a temporary folder, then put them in their place.
 
     Raises:
         DemoError: a process failed or took too long; nothing has been changed then.
-        InputError: the folder cannot be written.
+        OSError: the folder cannot be written.
     """
     with workshop(options.out) as folder, free_domain() as domain_id:
         os.environ.update(graph_environment(domain_id))
@@ -130,7 +129,7 @@ def record(options: Options, folder: Path) -> None:
             children.start("the camera", arguments, may_finish=True)
             children.wait_for(
                 f"{options.frames} frames were processed",
-                lambda: recorder.counts[BAG_TOPICS.window] > options.frames - WINDOW_VIEWS,
+                lambda: recorder.count(BAG_TOPICS.window) > options.frames - WINDOW_VIEWS,
                 START_S + SECONDS_PER_FRAME * options.frames,
             )
 
@@ -166,12 +165,9 @@ def caption(model: str, recording: Recording, comparison: Comparison) -> Caption
 
 @contextmanager
 def workshop(out: Path) -> Iterator[Path]:
-    """A folder beside `out`, on the same disk, that is gone afterwards."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".demo-", dir=out))
-    except OSError as error:
-        raise InputError(f"cannot write to {out} ({error.strerror}); choose another folder with --out") from error
+    """A folder inside `out`, hence on the same disk, that is gone afterwards."""
+    out.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".demo-", dir=out))
     try:
         yield folder
     finally:

@@ -28,7 +28,7 @@ from da3_ros.demo.domain import graph_environment
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
-WAIT_S = 30.0
+WAIT_S = 60.0  # a cold disk takes long to import a network
 PR_SET_PDEATHSIG = 1
 
 T = TypeVar("T")
