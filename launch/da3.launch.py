@@ -17,7 +17,8 @@ from da3_ros.parameters import TABLE
 
 CONFIG = Path(__file__).parents[1] / "config"
 NOT_GIVEN = ""
-DDS_PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # of Kilted, of Jazzy
+DDS_PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # from Kilted on, before
+BEFORE_KILTED = ("humble", "iron", "jazzy")
 
 ARGUMENTS = {
     "image": ("image", "Topic of the images; with image_transport compressed, of its pictures in <image>/compressed."),
@@ -97,7 +98,9 @@ def _dds_profile(choice: str) -> list[SetEnvironmentVariable]:
     profile = CONFIG / "fastdds_shm.xml" if choice == "auto" else Path(choice).expanduser()
     if not profile.is_file():
         raise InputError(f"dds_profile is {choice!r}; give auto, none or the path of an existing file.")
-    return [SetEnvironmentVariable(name, str(profile)) for name in DDS_PROFILE_VARIABLES]
+    # One of them only: Fast DDS complains about a profile that it is told of twice.
+    name = DDS_PROFILE_VARIABLES[os.environ.get("ROS_DISTRO") in BEFORE_KILTED]
+    return [SetEnvironmentVariable(name, str(profile))]
 
 
 def _is_true(arguments: dict, name: str) -> bool:

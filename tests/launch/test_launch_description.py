@@ -127,8 +127,10 @@ def environment(started: list[Any]) -> dict[str, str]:
 
 
 def test_the_shared_memory_profile_is_set_unless_the_user_decides(start, monkeypatch):
-    started = start()
-    assert environment(started) == dict.fromkeys(PROFILE_VARIABLES, SHIPPED_PROFILE)
+    for distribution, variable in (("jazzy", PROFILE_VARIABLES[1]), ("kilted", PROFILE_VARIABLES[0])):
+        monkeypatch.setenv("ROS_DISTRO", distribution)
+        started = start()
+        assert environment(started) == {variable: SHIPPED_PROFILE}
     assert isinstance(started[0], SetEnvironmentVariable)  # before the node that it is for
     assert environment(start({"dds_profile": "none"})) == {}
     chosen = str(ROOT / "package.xml")
