@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files so that nobody ever sees half of one, and finding those that come with the package."""
 
 import os
+import sys
 from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -14,3 +17,10 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def package_file(name: str) -> Path | None:
+    """A file of this package's share folder, such as `msg/DepthWindow.msg`: installed, or in the checkout."""
+    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
+    places = [*(Path(prefix) / "share" / "da3_ros" / name for prefix in prefixes if prefix), REPOSITORY / name]
+    return next((place for place in places if place.is_file()), None)

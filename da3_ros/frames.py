@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one place where cameras of the library become poses of ROS.
-
-The library speaks world-to-camera matrices; its world has the optical axes of the first camera (x right, y down,
-z forward). ROS speaks the pose of a frame in another: the map has x forward, y left, z up (REP 103). Here a matrix is
-inverted and its axes are changed, and nowhere else. A matrix named `a_to_b` takes coordinates in a to those in b, so
-`camera_to_map` is the pose of the camera's optical frame in the map.
-"""
+"""Poses as messages of ROS: `da3_core.ros_conventions` inverts and turns axes, here they are packed."""
 
 from collections.abc import Iterable
 
@@ -15,60 +9,21 @@ from geometry_msgs.msg import Pose, PoseStamped, Quaternion, Transform, Transfor
 from nav_msgs.msg import Odometry, Path
 from std_msgs.msg import Header
 
-from da3_core.geometry.camera import invert_rigid, quaternion_from_rotation, rotation_from_quaternion
-
-# Forward is the optical z, left is minus the optical x, up is minus the optical y.
-OPTICAL_TO_MAP = np.array(
-    [
-        [0.0, 0.0, 1.0, 0.0],
-        [-1.0, 0.0, 0.0, 0.0],
-        [0.0, -1.0, 0.0, 0.0],
-        [0.0, 0.0, 0.0, 1.0],
-    ]
-)
-UNKNOWN_VARIANCE = 1e6
-
-
-def camera_pose_in_map(world_to_camera: np.ndarray) -> np.ndarray:
-    """`(..., 4, 4)` float64 pose of cameras in the map, from world-to-camera matrices in metres."""
-    return in_map_axes(invert_rigid(np.asarray(world_to_camera, np.float64)))
-
-
-def in_map_axes(camera_to_world: np.ndarray) -> np.ndarray:
-    """`(..., 4, 4)` float64 the same where the library has inverted already: only the axes of the world change."""
-    return OPTICAL_TO_MAP @ np.asarray(camera_to_world, np.float64)
-
-
-def points_to_map(points_world: np.ndarray) -> np.ndarray:
-    """`(..., 3)` points of the world in the map, in the type they come in."""
-    x, y, z = (points_world[..., axis] for axis in range(3))
-    return np.stack([z, -x, -y], axis=-1)
-
-
-def slerp(start: np.ndarray, end: np.ndarray, share: float) -> np.ndarray:
-    """`(4,)` quaternion on the shorter great circle from start (share 0) to end (share 1) (Shoemake, 1985)."""
-    cosine = float(start @ end)
-    if cosine < 0:
-        end, cosine = -end, -cosine
-    if cosine > 1 - 1e-9:  # the sine below vanishes and the chord is the arc
-        mixed = start + share * (end - start)
-        return mixed / np.linalg.norm(mixed)
-    angle = np.arccos(cosine)
-    return (np.sin((1 - share) * angle) * start + np.sin(share * angle) * end) / np.sin(angle)
+from da3_core.geometry.camera import quaternion_from_rotation
+from da3_core.ros_conventions import OPTICAL_TO_MAP as OPTICAL_TO_MAP
+from da3_core.ros_conventions import UNKNOWN_VARIANCE as UNKNOWN_VARIANCE
+from da3_core.ros_conventions import camera_pose_in_map as camera_pose_in_map
+from da3_core.ros_conventions import compose as compose
+from da3_core.ros_conventions import in_map_axes as in_map_axes
+from da3_core.ros_conventions import points_to_map as points_to_map
+from da3_core.ros_conventions import pose_covariance, unknown_covariance
+from da3_core.ros_conventions import slerp as slerp
 
 
 def matrix_of(transform: Transform) -> np.ndarray:
     """`(4, 4)` child_to_parent of a geometry_msgs/Transform."""
     t, q = transform.translation, transform.rotation
     return compose(np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w]))
-
-
-def compose(translation: np.ndarray, quaternion: np.ndarray) -> np.ndarray:
-    """`(4, 4)` rigid matrix of a translation `(3,)` and a quaternion x, y, z, w."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = rotation_from_quaternion(quaternion)
-    matrix[:3, 3] = translation
-    return matrix
 
 
 def pose_message(child_to_parent: np.ndarray) -> Pose:
@@ -103,8 +58,8 @@ def odometry(
     """The same with a diagonal covariance of the pose. Velocity is not estimated: its variance says unknown."""
     message = Odometry(header=Header(stamp=stamp, frame_id=map_frame), child_frame_id=camera_frame)
     message.pose.pose = pose_message(camera_to_map)
-    message.pose.covariance = np.diag([position_sigma_m**2] * 3 + [rotation_sigma_rad**2] * 3).ravel()
-    message.twist.covariance = np.diag([UNKNOWN_VARIANCE] * 6).ravel()
+    message.pose.covariance = pose_covariance(position_sigma_m, rotation_sigma_rad)
+    message.twist.covariance = unknown_covariance()
     return message
 
 

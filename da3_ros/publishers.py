@@ -16,6 +16,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
+from da3_core.ros_conventions import pose_sigmas
 from da3_core.session import View, WindowResult
 from da3_core.visualise import colorize_depth
 from da3_ros import frames
@@ -40,7 +41,6 @@ SCALE_SOURCES = {
     "fixed": DepthWindow.SCALE_FIXED,
 }
 TF_DEPTH = 100
-SMALLEST_RELATIVE_SIGMA = 0.01  # of a pose, against the depth of the scene: no network is better than that
 
 
 class ViewOutputs:
@@ -107,15 +107,10 @@ class ViewOutputs:
         )
 
     def odometry(self) -> Odometry | None:
-        """With the residual of the window's alignment as the standard deviation: of angles in rad, and of positions
-        in relation to the median depth."""
         if self.camera_to_map is None:
             return None
-        sigma = float(np.fmax(self._result.alignment_residual, SMALLEST_RELATIVE_SIGMA))
-        depth = self._depth[np.isfinite(self._depth)]
-        distance = float(np.median(depth)) if depth.size else 1.0
-        map_frame = self._settings.map_frame
-        return frames.odometry(self.stamp, map_frame, self.camera, self.camera_to_map, sigma * distance, sigma)
+        sigmas = pose_sigmas(self._result.alignment_residual, self._depth)
+        return frames.odometry(self.stamp, self._settings.map_frame, self.camera, self.camera_to_map, *sigmas)
 
     def depth_view(self) -> DepthView:
         message = DepthView(header=self.header, depth=self.depth())

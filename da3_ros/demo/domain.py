@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from da3_core.errors import InputError
+from da3_core.files import package_file as package_file
 
 DOMAINS = 102  # as many as every operating system has ports for
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # from Kilted on, before
 BEFORE_KILTED = ("humble", "iron", "jazzy")
-REPOSITORY = Path(__file__).parents[2]
 
 
 @contextmanager
@@ -47,10 +47,3 @@ def graph_environment(domain_id: int) -> dict[str, str]:
         "AMENT_PREFIX_PATH": os.environ.get("AMENT_PREFIX_PATH", sys.prefix),
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def package_file(name: str) -> Path | None:
-    """A file of this package's share folder, such as `msg/DepthWindow.msg`: installed, or in the checkout."""
-    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
-    places = [*(Path(prefix) / "share" / "da3_ros" / name for prefix in prefixes if prefix), REPOSITORY / name]
-    return next((place for place in places if place.is_file()), None)
