@@ -70,4 +70,6 @@ def colorize_depth(depth: np.ndarray, near: float | None = None, far: float | No
 
 
 def _has_depth(depth: np.ndarray) -> np.ndarray:
+    # A plain float32 comparison: NumPy 1 would compare float16 with the smallest float32 rounded to 0.
+    depth = depth.astype(np.float32, copy=False)
     return np.asarray(np.isfinite(depth) & (depth >= np.finfo(np.float32).tiny))
