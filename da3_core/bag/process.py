@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bag through a model: images in, what the live node publishes out, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from da3_core.bag.camera import RecordedCamera, topics_to_copy
+from da3_core.bag.messages import OUTPUTS, MessageMaker, typestore
+from da3_core.bag.options import BagOptions, Storage
+from da3_core.bag.read import BagMessage, BagReader
+from da3_core.bag.windows import Window, cut_windows
+from da3_core.bag.write import BagWriter
+from da3_core.errors import InputError
+from da3_core.frame import Frame
+from da3_core.prediction import Prediction
+from da3_core.session import Session, SessionOptions, WindowResult
+
+
+@dataclass(frozen=True)
+class BagSummary:
+    """What became of a bag.
+
+    Attributes:
+        frames: images that were inferred.
+        refused: images that could not be used, by reason.
+        maps: how many maps the images make; within each, poses and depths share one unit.
+        damage: what was wrong with the input, which was processed up to there; None for a whole bag.
+        stopped: whether `stop` ended it early.
+    """
+
+    frames: int
+    refused: dict[str, int]
+    maps: int
+    damage: str | None
+    stopped: bool
+
+
+def process_bag(
+    camera: RecordedCamera,
+    infer: Callable[[Sequence[Frame]], Prediction],
+    options: BagOptions,
+    output: Path,
+    storage: Storage,
+    *,
+    model_name: str,
+    advance: Callable[[int], object],
+    stop: Callable[[], bool],
+    on_result: Callable[[WindowResult, int], object],
+) -> BagSummary:
+    """Write the results of a camera's images to the new bag `output`.
+
+    Args:
+        camera: opened with the same options.
+        infer: the model with its inference options.
+        model_name: what the messages call the model.
+        advance: told how many more images are done.
+        stop: asked between windows; true ends the bag here, valid and shorter.
+        on_result: given every result and the number of its session.
+
+    Raises:
+        InputError: there is an output already, no topic to copy, or no image that can be used; nothing is written then.
+    """
+    bag = camera.bag
+    copied = topics_to_copy(bag, options.copy_topics)
+    store = typestore()
+    fixed = options.metres_per_unit
+    session = Session(infer, SessionOptions(options.scale, 1.0) if fixed is None else SessionOptions("fixed", fixed))
+    maker = MessageMaker(store, model_name, options, camera.tree)
+    frames, maps, number, stopped = 0, set(), -1, False
+
+    with BagWriter(output, storage) as writer:
+        _announce(writer, bag, copied, store)
+
+        def copy(message: BagMessage) -> None:
+            writer.write(message.topic, message.time_ns, message.raw)
+
+        for window in cut_windows(camera.frames(copied, copy), options.window, options.stride, options.max_gap_s):
+            if stop():
+                stopped = True
+                break
+            if window.session != number:
+                session.reset()
+                number = window.session
+            result = session.process(window.frames)
+            _write(writer, maker, store, window, result)
+            on_result(result, number)
+            new = sum(view.is_new for view in result.views)
+            frames += new
+            maps.add((number, result.segment))
+            advance(new)
+        if not frames and not stopped:
+            raise InputError(bag.damage or f"none of the images on {camera.topic} could be used{_reasons(camera)}")
+    return BagSummary(frames, dict(camera.refused), len(maps), bag.damage, stopped)
+
+
+def _reasons(camera: RecordedCamera) -> str:
+    return "".join(f"; {count} refused for their {kind}" for kind, count in camera.refused.items())
+
+
+def _announce(writer: BagWriter, bag: BagReader, copied: set[str], store: Any) -> None:
+    for topic in sorted(copied):
+        writer.add(topic, bag.types[topic], bag.typestore, bag.qos(topic))
+    for topic, type_name in OUTPUTS.items():
+        if not writer.has(topic):  # /tf may be a copy already
+            writer.add(topic, type_name, store)
+
+
+def _write(writer: BagWriter, maker: MessageMaker, store: Any, window: Window, result: WindowResult) -> None:
+    """Every message at the time at which its image was recorded."""
+    recorded_ns = {each.frame: each.time_ns for each in window.recorded}
+    for topic, view, message in maker.of(result, window.session):
+        writer.write(topic, recorded_ns[view.frame], store.serialize_cdr(message, OUTPUTS[topic]))

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a bag to a bag: the model and the input are opened, the work is shown, Ctrl-C ends it well."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import typer
+
+from da3_core.bag.camera import RecordedCamera
+from da3_core.bag.collect import ViewCollector
+from da3_core.bag.process import BagSummary, process_bag
+from da3_core.bag.read import BagReader
+from da3_core.cli.arguments import ModelArguments
+from da3_core.cli.failures import FAILED, INTERRUPTED
+from da3_core.cli.model import load_model
+from da3_core.cli.progress import stage
+from da3_core.errors import InputError
+from da3_core.export import check_request, export
+
+if TYPE_CHECKING:
+    from da3_core.api import DepthAnything3
+    from da3_core.cli.bag import BagArguments
+    from da3_core.frame import Frame
+    from da3_core.prediction import Prediction
+
+logger = logging.getLogger(__name__)
+
+
+def run_bag(input_bag: Path, arguments: BagArguments, model_arguments: ModelArguments) -> None:
+    """Write the new bag, then the exports, then say what became of it; damage and Ctrl-C show in the exit code."""
+    output = arguments.output_bag or Path(f"{input_bag.resolve().stem}_da3")
+    if output.exists():
+        raise InputError(f"{output} exists: name another --output-bag, or remove it")
+    options = arguments.options()
+    with BagReader(input_bag) as bag:
+        camera = RecordedCamera(bag, options)
+        logger.info("images on %s, calibration on %s", camera.topic, camera.info_topic or "no topic")
+        model = load_model(model_arguments)
+        method = model.resolve_pose_method(model_arguments.pose_method, use_ray_pose=model_arguments.use_ray_pose)
+        if arguments.export_dir:
+            check_request(
+                arguments.export_format,
+                model.preset,
+                views=arguments.window,
+                intrinsics_known=True,
+                poses_from_features=method == "features" and arguments.window >= 2,
+            )
+        collector = ViewCollector()
+        with until_interrupted() as is_interrupted, stage("frames", camera.expected_frames(), "frames") as advance:
+            summary = process_bag(
+                camera,
+                _inference(model, model_arguments),
+                options,
+                output,
+                arguments.storage,
+                model_name=model_arguments.model_dir,
+                advance=advance,
+                stop=is_interrupted,
+                on_result=collector.add if arguments.export_dir else lambda result, session: None,
+            )
+    typer.echo(output)
+    if arguments.export_dir and summary.frames:
+        for paths in export(collector.prediction(), arguments.export_dir, arguments.export_format).values():
+            for path in paths:
+                typer.echo(path)
+    _report(summary)
+
+
+@contextmanager
+def until_interrupted() -> Iterator[Callable[[], bool]]:
+    """Within the block, the first Ctrl-C only makes what is yielded true; the second is as always."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+        logger.warning("the bag ends after this window; once more to leave nothing")
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _inference(model: DepthAnything3, arguments: ModelArguments) -> Callable[[Sequence[Frame]], Prediction]:
+    def infer(frames: Sequence[Frame]) -> Prediction:
+        intrinsics = [frame.intrinsics for frame in frames]
+        return model.inference(
+            image=[frame.image for frame in frames],
+            intrinsics=intrinsics if all(matrix is not None for matrix in intrinsics) else None,
+            use_ray_pose=arguments.use_ray_pose,
+            pose_method=arguments.pose_method,
+            process_res=arguments.process_res,
+            process_res_method=arguments.process_res_method,
+        )
+
+    return infer
+
+
+def _report(summary: BagSummary) -> None:
+    done = f"{summary.frames} frames in {summary.maps} map{'s' * (summary.maps != 1)}"
+    refused = ", ".join(f"{count} refused for their {kind}" for kind, count in summary.refused.items() if count)
+    logger.info("%s%s", done, f", {refused}" if refused else "")
+    if summary.stopped:
+        typer.echo("interrupted: the bag holds what was done until then", err=True)
+        raise typer.Exit(INTERRUPTED)
+    if summary.damage:
+        typer.echo(f"error: {summary.damage}: the bag holds the {done} before", err=True)
+        raise typer.Exit(FAILED)

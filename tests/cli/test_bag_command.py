@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`da3 bag` as a user runs it: results, exports, exit codes and Ctrl-C."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rosbags", reason="needs the package rosbags")
+
+from rosbags.highlevel import AnyReader
+
+from da3_core.synthetic import Walk
+from da3_core.synthetic.bag import write_bag
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ("--model", "untrained:da3-small", "--process-res", "56", "--device", "cpu")
+
+
+@pytest.fixture
+def recording(walk: Walk, tmp_path: Path) -> Path:
+    return write_bag(walk, tmp_path / "walk")
+
+
+def depths(folder: Path) -> list[bytes]:
+    with AnyReader([folder]) as reader:
+        [images] = [each for each in reader.connections if each.topic == "/da3/depth/image"]
+        return [raw for _, _, raw in reader.messages([images])]
+
+
+def test_same_bag_and_options_give_the_same_depth_and_exports(
+    recording: Path, tmp_path: Path, da3: Callable[..., Any]
+) -> None:
+    chosen = ("bag", recording, *SMALL, "--duration", "0.4", "--window", "2")
+    first = da3(*chosen, "--export-dir", "out", "--export-format", "glb-tum")
+    assert first.exit_code == 0, first.stderr
+    assert first.stdout.splitlines()[0] == "walk_da3"
+    assert all((tmp_path / line).exists() for line in first.stdout.splitlines())
+    assert len((tmp_path / "out/trajectory.txt").read_text().splitlines()) >= 4
+    second = da3(*chosen, "--output-bag", "again", "--storage", "sqlite3", "--copy-topics", "all")
+    assert second.exit_code == 0, second.stderr
+    assert len(depths(tmp_path / "walk_da3")) == 4
+    assert depths(tmp_path / "again") == depths(tmp_path / "walk_da3")
+
+
+def test_what_is_refused_is_refused_in_one_line(recording: Path, da3: Callable[..., Any]) -> None:
+    for arguments, reason in (
+        (["none"], "does not exist"),
+        ([recording, "--image-topic", "/other"], "no images on '/other'"),
+        ([recording, "--output-bag", recording], "exists"),
+        ([recording, *SMALL, "--export-dir", "out", "--export-format", "gs_ply"], "cannot be exported"),
+    ):
+        result = da3("bag", *arguments)
+        assert result.exit_code == 2
+        [line] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+        assert reason in line
+
+
+def test_cut_off_bag_is_processed_and_fails_all_the_same(
+    recording: Path, tmp_path: Path, da3: Callable[..., Any]
+) -> None:
+    [file] = recording.glob("*.mcap")
+    with file.open("r+b") as cut:
+        cut.truncate(file.stat().st_size * 2 // 3)
+    result = da3("bag", recording, *SMALL, "--window", "2", "--every", "4")
+    assert result.exit_code == 1, result.stderr
+    assert "is damaged" in result.stderr.splitlines()[-1]
+    assert 2 <= len(depths(tmp_path / "walk_da3")) < 6
+
+
+def test_interrupt_leaves_a_valid_shorter_bag(recording: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "da3_core.cli", "bag", str(recording), *SMALL, "--process-res", "252"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as child:
+        while child.poll() is None and not list(tmp_path.glob(".walk_da3.*/walk_da3/*.mcap")):
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=120)
+    assert child.returncode == 130, errors
+    assert len(depths(tmp_path / "walk_da3")) < 24
+    assert not list(tmp_path.glob(".walk_da3*"))

@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A walk as a bag through a model that knows it: every kind of bag, whole and damaged, against the true room."""
+
+import re
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from da3_core.bag.options import BagOptions
+from da3_core.errors import InputError
+from da3_core.synthetic import Walk, room_walk
+from da3_core.synthetic.bag import START_NS, write_bag
+from da3_core.synthetic.exact import ExactModel
+
+pytest.importorskip("rosbags", reason="needs the package rosbags")
+
+from rosbags import rosbag1, rosbag2
+from rosbags.highlevel import AnyReader
+from rosbags.typesys import Stores, get_typestore
+
+from da3_core.bag.camera import RecordedCamera
+from da3_core.bag.collect import ViewCollector
+from da3_core.bag.process import BagSummary, process_bag
+from da3_core.bag.read import BagReader
+
+FRAMES, PERIOD_NS = 8, 100_000_000
+MILLIMETRE = 1e-3
+IMAGE = "/camera/image_raw"
+PER_FRAME = ("depth/image", "depth/camera_info", "depth/preview", "image_rect", "confidence/image", "pose", "odometry")
+
+Messages = dict[str, list[tuple[int, Any]]]
+
+
+@pytest.fixture(scope="module")
+def short_walk() -> Walk:
+    """Sides are multiples of 14, so that nothing is resampled."""
+    walk = room_walk(frames=24, size=(126, 168), seed=5)
+    chosen = slice(0, FRAMES)
+    return replace(
+        walk,
+        images=walk.images[chosen],
+        depth_m=walk.depth_m[chosen],
+        camera_to_world=walk.camera_to_world[chosen],
+    )
+
+
+@pytest.fixture(scope="module")
+def recording(short_walk: Walk, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bag(short_walk, tmp_path_factory.mktemp("recording") / "bag")
+
+
+Process = Callable[..., BagSummary]
+
+
+@pytest.fixture
+def process(short_walk: Walk, tmp_path: Path) -> Process:
+    """`process(bag, stop=…, storage=…, collector=…, **options)` writes the bag `tmp_path / "out"`."""
+
+    def run(
+        path: Path,
+        stop: Callable[[], bool] = lambda: False,
+        storage: Any = "mcap",
+        collector: ViewCollector | None = None,
+        **options: Any,
+    ) -> BagSummary:
+        model = ExactModel(short_walk, is_metric=True)
+
+        def infer(frames: Any) -> Any:
+            return model.inference([frame.image for frame in frames], process_res=168)
+
+        with BagReader(path) as bag:
+            chosen = BagOptions(**options)
+            return process_bag(
+                RecordedCamera(bag, chosen),
+                infer,
+                chosen,
+                tmp_path / "out",
+                storage,
+                model_name="exact",
+                advance=lambda count: None,
+                stop=stop,
+                on_result=collector.add if collector else lambda result, session: None,
+            )
+
+    return run
+
+
+def read(folder: Path) -> Messages:
+    """Time in the bag and message, by topic; without any types but those that the bag defines itself."""
+    content: Messages = {}
+    with AnyReader([folder]) as reader:
+        for connection, time_ns, raw in reader.messages():
+            message = reader.deserialize(raw, connection.msgtype)
+            content.setdefault(connection.topic, []).append((time_ns, message))
+    return content
+
+
+def stamp(message: Any) -> int:
+    return int(message.header.stamp.sec) * 10**9 + int(message.header.stamp.nanosec)
+
+
+def stamps(content: Messages, topic: str = "/da3/depth/image") -> list[int]:
+    """Which frames of the walk a topic is about."""
+    return [(stamp(message) - START_NS) // PERIOD_NS for _, message in content.get(topic, [])]
+
+
+def floats(image: Any) -> np.ndarray:
+    assert image.encoding == "32FC1"
+    return image.data.view(np.float32).reshape(image.height, image.width)
+
+
+def matrix(translation: Any, rotation: Any) -> np.ndarray:
+    result = np.eye(4)
+    result[:3, :3] = Rotation.from_quat([rotation.x, rotation.y, rotation.z, rotation.w]).as_matrix()
+    result[:3, 3] = translation.x, translation.y, translation.z
+    return result
+
+
+def true_pose(walk: Walk, frame: int) -> np.ndarray:
+    """In a map that starts at the first camera: x forward, y left, z up as that camera sees them."""
+    map_from_first = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
+    return map_from_first @ np.linalg.inv(walk.camera_to_world[0]) @ walk.camera_to_world[frame]
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_everything_is_true_and_on_the_time_line_of_the_images(
+    process: Process, recording: Path, short_walk: Walk, tmp_path: Path, storage: str
+) -> None:
+    summary = process(recording, storage=storage)
+    assert summary == BagSummary(frames=FRAMES, refused={}, maps=1, damage=None, stopped=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    content = read(tmp_path / "out")
+    for topic in PER_FRAME:
+        assert stamps(content, f"/da3/{topic}") == list(range(FRAMES)), topic
+        for time_ns, message in content[f"/da3/{topic}"]:
+            assert time_ns == stamp(message)
+            in_map = topic in ("pose", "odometry")
+            assert message.header.frame_id == ("da3_map" if in_map else "camera_optical_frame")
+    for frame in range(FRAMES):
+        of_frame = {topic: content[f"/da3/{topic}"][frame][1] for topic in PER_FRAME}
+        np.testing.assert_allclose(floats(of_frame["depth/image"]), short_walk.depth_m[frame], atol=MILLIMETRE)
+        np.testing.assert_array_equal(of_frame["image_rect"].data.reshape(126, 168, 3), short_walk.images[frame])
+        assert floats(of_frame["confidence/image"]).min() >= 1
+        centred = short_walk.intrinsics - [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]
+        np.testing.assert_allclose(of_frame["depth/camera_info"].k.reshape(3, 3), centred, rtol=1e-6)
+        pose = of_frame["pose"].pose
+        np.testing.assert_allclose(
+            matrix(pose.position, pose.orientation), true_pose(short_walk, frame), atol=MILLIMETRE
+        )
+        assert of_frame["odometry"].pose.pose == pose
+        assert np.diag(of_frame["odometry"].pose.covariance.reshape(6, 6)).min() > 0
+    assert [stamp(pose) for pose in content["/da3/path"][-1][1].poses] == [START_NS + i * PERIOD_NS for i in range(8)]
+
+
+def test_windows_hold_their_views_and_define_their_types(process: Process, recording: Path, tmp_path: Path) -> None:
+    process(recording)
+    content = read(tmp_path / "out")
+    depth = {stamp(message): message.data for _, message in content["/da3/depth/image"]}
+    windows = [message for _, message in content["/da3/window"]]
+    assert [len(window.views) for window in windows] == [4] * (FRAMES - 3)
+    for window in windows:
+        assert (window.model, window.scale_source, window.SCALE_MODEL) == ("exact", 1, 1)
+        for view in window.views:
+            np.testing.assert_array_equal(view.depth.data, depth[stamp(view)])
+
+
+def test_transforms_join_the_tree_of_the_recording_without_a_second_parent(
+    process: Process, recording: Path, short_walk: Walk, tmp_path: Path
+) -> None:
+    """Everything copied: the map is put above the root, and map -> world -> link -> lens is the pose."""
+    process(recording, copy_topics="all")
+    content, original = read(tmp_path / "out"), read(recording)
+    for topic, messages in original.items():
+        if topic != "/tf":
+            assert [time for time, _ in content[topic]] == [time for time, _ in messages]
+    np.testing.assert_array_equal(content[IMAGE][3][1].data, original[IMAGE][3][1].data)
+    edges = {(t.header.frame_id, t.child_frame_id) for _, m in content["/tf"] for t in m.transforms}
+    assert edges == {("da3_map", "world"), ("world", "camera_link")}
+    mounting = content["/tf_static"][0][1].transforms[0].transform
+    for frame in range(FRAMES):
+        chain = {
+            t.child_frame_id: t
+            for _, m in content["/tf"]
+            for t in m.transforms
+            if stamp(t) == START_NS + frame * PERIOD_NS
+        }
+        map_world, world_link = (
+            matrix(t.translation, t.rotation) for t in (chain["world"].transform, chain["camera_link"].transform)
+        )
+        lens = map_world @ world_link @ matrix(mounting.translation, mounting.rotation)
+        np.testing.assert_allclose(lens, true_pose(short_walk, frame), atol=MILLIMETRE)
+
+
+def rewritten(recording: Path, folder: Path, *, storage: Any, compression: Any = None) -> Path:
+    """The same messages in another container."""
+    writer = rosbag2.Writer(folder, version=9, storage_plugin=storage)
+    if compression is not None:
+        writer.set_compression(compression, rosbag2.CompressionFormat.ZSTD)
+    with AnyReader([recording]) as reader, writer:
+        to = {c.id: writer.add_connection(c.topic, c.msgtype, typestore=reader.typestore) for c in reader.connections}
+        for connection, time_ns, raw in reader.messages():
+            writer.write(to[connection.id], time_ns, raw)
+    return folder
+
+
+def as_ros1(recording: Path, folder: Path) -> Path:
+    """The images and the calibration as ROS 1 names and packs them."""
+    store, path = get_typestore(Stores.ROS1_NOETIC), folder.with_suffix(".bag")
+    kinds = {IMAGE: "sensor_msgs/msg/Image", "/camera/camera_info": "sensor_msgs/msg/CameraInfo"}
+    with AnyReader([recording]) as reader, rosbag1.Writer(path) as writer:
+        to = {topic: writer.add_connection(topic, kind, typestore=store) for topic, kind in kinds.items()}
+        for connection, time_ns, raw in reader.messages():
+            if connection.topic in kinds:
+                message = reader.deserialize(raw, connection.msgtype)
+                fields = {name.upper() if len(name) == 1 else name: value for name, value in vars(message).items()}
+                old = message.header
+                fields["header"] = store.types["std_msgs/msg/Header"](seq=0, stamp=old.stamp, frame_id=old.frame_id)
+                same = store.types[kinds[connection.topic]](**{k: v for k, v in fields.items() if k != "__msgtype__"})
+                writer.write(to[connection.topic], time_ns, store.serialize_ros1(same, kinds[connection.topic]))
+    return path
+
+
+def with_compressed_images(recording: Path, folder: Path) -> Path:
+    """Images as PNG, on the topic that image_transport gives them."""
+    store = get_typestore(Stores.LATEST)
+    kind = "sensor_msgs/msg/CompressedImage"
+    writer = rosbag2.Writer(folder, version=9, storage_plugin=rosbag2.StoragePlugin.MCAP)
+    with AnyReader([recording]) as reader, writer:
+        to = {
+            c.topic: writer.add_connection(c.topic, c.msgtype, typestore=store)
+            for c in reader.connections
+            if c.topic != IMAGE
+        }
+        compressed = writer.add_connection(f"{IMAGE}/compressed", kind, typestore=store)
+        for connection, time_ns, raw in reader.messages():
+            if connection.topic != IMAGE:
+                writer.write(to[connection.topic], time_ns, raw)
+                continue
+            message = reader.deserialize(raw, connection.msgtype)
+            _, png = cv2.imencode(".png", message.data.reshape(message.height, message.width, 3)[..., ::-1])
+            picture = store.types[kind](header=message.header, format="rgb8; png compressed bgr8", data=png.ravel())
+            writer.write(compressed, time_ns, store.serialize_cdr(picture, kind))
+    return folder
+
+
+MCAP, SQLITE3 = rosbag2.StoragePlugin.MCAP, rosbag2.StoragePlugin.SQLITE3
+CONTAINERS = {
+    "sqlite3": lambda bag, to: rewritten(bag, to, storage=SQLITE3),
+    "zstd messages": lambda bag, to: rewritten(bag, to, storage=SQLITE3, compression=rosbag2.CompressionMode.MESSAGE),
+    "zstd file": lambda bag, to: rewritten(bag, to, storage=SQLITE3, compression=rosbag2.CompressionMode.FILE),
+    "zstd chunks": lambda bag, to: rewritten(bag, to, storage=MCAP, compression=rosbag2.CompressionMode.STORAGE),
+    "mcap file": lambda bag, to: next(bag.glob("*.mcap")),
+    "ros 1": as_ros1,
+    "png": with_compressed_images,
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_every_container_gives_the_same_results(
+    process: Process, recording: Path, tmp_path: Path, short_walk: Walk, container: str
+) -> None:
+    summary = process(CONTAINERS[container](recording, tmp_path / "in"), window_messages=False)
+    assert (summary.frames, summary.damage) == (FRAMES, None)
+    content = read(tmp_path / "out")
+    assert stamps(content) == list(range(FRAMES))
+    for frame, (_, message) in enumerate(content["/da3/depth/image"]):
+        np.testing.assert_allclose(floats(message), short_walk.depth_m[frame], atol=MILLIMETRE)
+    pose = content["/da3/pose"][-1][1].pose
+    np.testing.assert_allclose(
+        matrix(pose.position, pose.orientation), true_pose(short_walk, FRAMES - 1), atol=MILLIMETRE
+    )
+
+
+def test_cut_off_bag_is_processed_up_to_the_cut(process: Process, recording: Path, tmp_path: Path) -> None:
+    """What a killed recorder leaves: no metadata.yaml, and a file that breaks off within a record."""
+    store, folder = get_typestore(Stores.LATEST), tmp_path / "in"
+    writer = rosbag2.Writer(folder, version=9, storage_plugin=MCAP)
+    with AnyReader([recording]) as reader, writer:
+        [images] = [each for each in reader.connections if each.topic == IMAGE]
+        to = writer.add_connection(IMAGE, images.msgtype, typestore=store)
+        for _, time_ns, raw in reader.messages([images]):
+            writer.write(to, time_ns, raw)
+            writer.storage.close_chunk()  # a chunk per image
+    [file] = folder.glob("*.mcap")
+    (folder / "metadata.yaml").unlink()
+    size = file.stat().st_size
+    with file.open("r+b") as cut:
+        cut.truncate(size * 5 // 8 + 1000)
+    summary = process(folder)
+    assert summary.frames == 5
+    assert summary.damage
+    assert stamps(read(tmp_path / "out")) == list(range(5))
+
+
+def test_damaged_bytes_end_the_processing_with_what_came_before(
+    process: Process, recording: Path, tmp_path: Path
+) -> None:
+    folder = rewritten(recording, tmp_path / "in", storage=SQLITE3, compression=rosbag2.CompressionMode.MESSAGE)
+    with sqlite3.connect(next(folder.glob("*.db3"))) as database:
+        [topic] = database.execute("SELECT id FROM topics WHERE name = ?", [IMAGE]).fetchone()
+        rows = database.execute("SELECT id FROM messages WHERE topic_id = ? ORDER BY id", [topic]).fetchall()
+        database.execute("UPDATE messages SET data = ? WHERE id = ?", [b"no zstd at all", *rows[6]])
+    summary = process(folder)
+    assert summary.frames == 6
+    assert "is damaged" in (summary.damage or "")
+    assert stamps(read(tmp_path / "out")) == list(range(6))
+
+
+def test_nothing_is_left_of_what_could_not_be_done(process: Process, recording: Path, tmp_path: Path) -> None:
+    garbage = tmp_path / "in.mcap"
+    garbage.write_bytes(b"\x89MCAP0\r\nand then nothing sensible")
+    for path, reason in (
+        (tmp_path / "none", "does not exist"),
+        (Path(__file__), "is no bag"),
+        (garbage, "nothing of it can be read"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            process(path)
+    for options, reason in (
+        ({"image_topic": "/other"}, "no images on '/other'; it has them on /camera/depth, /camera/image_raw"),
+        ({"camera_info_topic": IMAGE}, "no CameraInfo on"),
+        ({"start_s": 60.0}, "the bag has 0.7 s"),
+        ({"copy_topics": "("}, "regular expression"),
+        ({"copy_topics": "lidar"}, "means none of the topics"),
+        ({"image_topic": "/camera/depth"}, "8 refused for their encoding"),
+    ):
+        with pytest.raises(InputError, match=re.escape(reason)):
+            process(recording, **options)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match="exists"):
+        process(recording)
+    assert {path.name for path in tmp_path.iterdir()} == {"in.mcap", "out"}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"start_s": 0.2, "duration_s": 0.4}, [2, 3, 4, 5]),
+        ({"every": 3}, [0, 3, 6]),
+        ({"fps": 5.0}, [0, 2, 4, 6]),
+        ({"fps": 4.0, "every": 2}, [0, 5]),
+        ({"window": 3, "stride": 2}, list(range(FRAMES))),
+    ],
+)
+def test_chosen_part(
+    process: Process, recording: Path, tmp_path: Path, options: dict[str, Any], expected: list[int]
+) -> None:
+    assert process(recording, **options).frames == len(expected)
+    assert stamps(read(tmp_path / "out")) == expected
+
+
+def test_stopped_bag_is_whole_and_shorter(process: Process, recording: Path, tmp_path: Path) -> None:
+    asked = iter([False, False, True])
+    summary = process(recording, stop=lambda: next(asked), copy_topics=IMAGE)
+    assert (summary.stopped, summary.frames) == (True, 5)
+    assert stamps(read(tmp_path / "out")) == list(range(5))
+
+
+def test_export_has_the_views_of_the_longest_map_thinned_evenly(
+    process: Process, recording: Path, short_walk: Walk
+) -> None:
+    collector = ViewCollector(limit=4)
+    process(recording, collector=collector)
+    prediction = collector.prediction()
+    assert prediction.image_names == tuple(f"{START_NS + frame * PERIOD_NS}.png" for frame in (0, 2, 4, 6))
+    np.testing.assert_allclose(prediction.depth, short_walk.depth_m[::2], atol=MILLIMETRE)
+    assert prediction.is_metric == 1
+    camera_to_first = np.linalg.inv(short_walk.camera_to_world[0]) @ short_walk.camera_to_world[6]
+    assert prediction.extrinsics is not None
+    np.testing.assert_allclose(np.linalg.inv(prediction.extrinsics[3]), camera_to_first, atol=MILLIMETRE)
