@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A walk as a bag through a model that knows it: every kind of bag, whole and damaged, against the true room."""
 
+import os
 import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -375,3 +378,13 @@ def test_export_has_the_views_of_the_longest_map_thinned_evenly(
     camera_to_first = np.linalg.inv(short_walk.camera_to_world[0]) @ short_walk.camera_to_world[6]
     assert prediction.extrinsics is not None
     np.testing.assert_allclose(np.linalg.inv(prediction.extrinsics[3]), camera_to_first, atol=MILLIMETRE)
+
+
+def test_memory_does_not_grow_with_the_bag(tmp_path: Path) -> None:
+    """Four times as many frames, 110 MB more of them, copied too."""
+    here = Path(__file__).parent
+    command = [sys.executable, str(here / "bag_memory.py"), str(tmp_path), "40", "160"]
+    environment = {**os.environ, "PYTHONPATH": str(here.parents[1])}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    small_mb, large_mb = map(float, result.stdout.split())
+    assert large_mb - small_mb < 15
