@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from da3_core.network.any_view import AnyViewNetwork
 from training.losses import Targets
 from training.network import new_network, predict
-from training.plan import CURVE_SIZE, HELD_OUT_SIZE, Plan, Size
+from training.plan import CURVE_SIZE, HELD_OUT_SCENES, HELD_OUT_SIZE, Plan, Size
 from training.train import collate, open_shard
 
 Scores = dict[int, dict[str, float]]
@@ -100,16 +100,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--state", type=Path, default=Plan().run / "state.pt", help="checkpoint of training.train")
     parser.add_argument("--size", default="x".join(map(str, HELD_OUT_SIZE)), help="height x width")
+    parser.add_argument("--scenes", type=int, default=HELD_OUT_SCENES, help="how many of the held-out scenes")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    plan, size = Plan(), tuple(int(side) for side in arguments.size.split("x"))
-    if not plan.held_out(size).is_dir():  # type: ignore[arg-type]
+    height, width = (int(side) for side in arguments.size.split("x"))
+    plan, size = Plan(), (height, width)
+    folder = plan.held_out(size, arguments.scenes)
+    if not folder.is_dir():
         from training.cache import Renderer
 
-        Renderer(plan).held_out_set(size)  # type: ignore[arg-type]
-    held_out = open_shard(plan.held_out(size))  # type: ignore[arg-type]
+        Renderer(plan).held_out_set(size, arguments.scenes)
+    held_out = open_shard(folder)
     shards = sorted((*plan.shards(CURVE_SIZE).glob("0*"), *plan.shards(HELD_OUT_SIZE).glob("0*")))[-10:]
-    mean_map = mean_depth_map(shards, size)  # type: ignore[arg-type]
+    mean_map = mean_depth_map(shards, size)
     table = {"da3-embedded": evaluate(load_average(arguments.state), held_out), **baselines(held_out, mean_map)}
     for name, scores in table.items():
         for views, entry in scores.items():
