@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from da3_core.bag.options import BagOptions
+from da3_core.bag.options import BagOptions, PointOptions
 from da3_core.errors import InputError
 from da3_core.files import package_file
 from da3_core.geometry.camera import quaternion_from_rotation
+from da3_core.point_cloud import FIELD_TYPES, fill_cloud
 from da3_core.ros_conventions import (
     camera_matrices,
     camera_pose_in_map,
@@ -40,6 +41,7 @@ OUTPUTS = {
     f"{NODE}/image_rect": "sensor_msgs/msg/Image",
     f"{NODE}/confidence/image": "sensor_msgs/msg/Image",
     f"{NODE}/sky/image": "sensor_msgs/msg/Image",
+    f"{NODE}/points": "sensor_msgs/msg/PointCloud2",
     f"{NODE}/pose": "geometry_msgs/msg/PoseStamped",
     f"{NODE}/odometry": "nav_msgs/msg/Odometry",
     f"{NODE}/path": "nav_msgs/msg/Path",
@@ -107,6 +109,8 @@ class MessageMaker:
         yield f"{NODE}/confidence/image", self._confidence(view)
         if view.sky is not None:
             yield f"{NODE}/sky/image", self._image(view, view.sky.astype(np.uint8) * 255, "mono8")
+        if self._options.points is not None and view.intrinsics is not None:
+            yield f"{NODE}/points", self._cloud(view, depth, view.intrinsics, self._options.points)
         if view.world_to_camera is None:
             return
         camera_to_map = camera_pose_in_map(view.world_to_camera)
@@ -174,6 +178,31 @@ class MessageMaker:
             binning_x=0,
             binning_y=0,
             roi=whole,
+        )
+
+    def _cloud(self, view: View, depth: np.ndarray, intrinsics: np.ndarray, keep: PointOptions) -> Any:
+        clouds = []
+
+        def allocate(shape: tuple[int, ...], names: tuple[str, ...]) -> np.ndarray:
+            clouds.append(np.empty(shape, [(name, FIELD_TYPES[name]) for name in names]))
+            return clouds[0]
+
+        fill_cloud(allocate, depth, intrinsics, rgb=view.image, confidence=view.confidence, keep=keep)
+        [points] = clouds
+        offsets = {name: place[1] for name, place in (points.dtype.fields or {}).items()}
+        height, width = points.shape if keep.organized else (1, *points.shape)
+        kind = self._types["sensor_msgs/msg/PointField"]
+        return self._make(
+            "sensor_msgs/msg/PointCloud2",
+            header=self._header_of(view),
+            height=height,
+            width=width,
+            fields=[kind(name=name, offset=at, datatype=kind.FLOAT32, count=1) for name, at in offsets.items()],
+            is_bigendian=False,
+            point_step=points.dtype.itemsize,
+            row_step=points.dtype.itemsize * width,
+            data=points.reshape(-1).view(np.uint8),
+            is_dense=not keep.organized,
         )
 
     def _xyzw(self, kind: str, values: np.ndarray) -> Any:

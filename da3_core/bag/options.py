@@ -10,6 +10,19 @@ ScaleChoice = Literal["auto", "model", "none"]
 
 
 @dataclass(frozen=True)
+class PointOptions:
+    """Which pixels become points; as the parameters `points.*` of the live node, with the same defaults."""
+
+    stride: int = 1
+    min_depth_m: float = 0.0
+    max_depth_m: float = 0.0
+    confidence_percentile: float = 20.0
+    edge_threshold: float = 0.05
+    organized: bool = False
+    color: bool = True
+
+
+@dataclass(frozen=True)
 class BagOptions:
     """Choices of `process_bag`; those that the live node has too mean the same there and have the same defaults.
 
@@ -28,6 +41,7 @@ class BagOptions:
         map_frame: the frame of poses and transforms.
         max_extrapolation_s: how far a stamp may lie outside the known transforms.
         path_poses: newest poses that the path keeps.
+        points: given, clouds are written, of these pixels.
         window_messages: whether `window` is written, the largest topic by far.
         copy_topics: `all`, `none`, or a regular expression of the topics that are written with the results.
     """
@@ -48,5 +62,6 @@ class BagOptions:
     map_frame: str = "da3_map"
     max_extrapolation_s: float = 0.1
     path_poses: int = 1000
+    points: PointOptions | None = None
     window_messages: bool = True
     copy_topics: str = "none"

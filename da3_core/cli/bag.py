@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from da3_core.bag.options import BagOptions, IntrinsicsSource, ScaleChoice, Storage
+from da3_core.bag.options import BagOptions, IntrinsicsSource, PointOptions, ScaleChoice, Storage
 from da3_core.cli.arguments import ModelArguments, flatten_arguments
 from da3_core.cli.failures import failures_reported
 
@@ -50,6 +50,10 @@ class BagArguments:
         float, typer.Option(min=0, help="Less confident depth becomes NaN; confidence is at least 1.")
     ] = BagOptions.confidence_floor
     map_frame: Annotated[str, typer.Option(help="Frame of poses and transforms.")] = BagOptions.map_frame
+    points: Annotated[bool, typer.Option(help="Write clouds to /da3/points.")] = False
+    points_stride: Annotated[int, typer.Option(min=1, max=1000, help="Of clouds, take every n-th row and column.")] = (
+        PointOptions.stride
+    )
     window_messages: Annotated[bool, typer.Option(help="Write /da3/window too, the largest topic by far.")] = (
         BagOptions.window_messages
     )
@@ -81,6 +85,7 @@ class BagArguments:
             metres_per_unit=self.metres_per_unit,
             confidence_floor=self.confidence_floor,
             map_frame=self.map_frame,
+            points=PointOptions(self.points_stride) if self.points else None,
             window_messages=self.window_messages,
             copy_topics=self.copy_topics,
         )

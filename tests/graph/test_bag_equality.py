@@ -13,11 +13,12 @@ from harness import Graph, Inbox, stamp_ns
 from nav_msgs.msg import Odometry
 from nav_msgs.msg import Path as PathMessage
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from da3_core.synthetic import Walk
 from da3_core.synthetic.bag import write_bag
 from da3_core.synthetic.exact import ExactModel
+from da3_ros.clouds import read_cloud
 from da3_ros.engine import bind_inference
 from da3_ros.settings import Settings
 
@@ -26,7 +27,7 @@ pytest.importorskip("rosbags", reason="needs the package rosbags")
 from rosbags.highlevel import AnyReader
 
 from da3_core.bag.camera import RecordedCamera
-from da3_core.bag.options import BagOptions
+from da3_core.bag.options import BagOptions, PointOptions
 from da3_core.bag.process import process_bag
 from da3_core.bag.read import BagReader
 
@@ -37,8 +38,11 @@ TOPICS = {
     "/da3/pose": PoseStamped,
     "/da3/odometry": Odometry,
     "/da3/path": PathMessage,
+    "/da3/points": PointCloud2,
     "/da3/window": DepthWindow,
 }
+PER_WINDOW = ("/da3/path", "/da3/window")
+PER_FRAME = [topic for topic in TOPICS if topic not in PER_WINDOW]
 INPUTS = {"/camera/image_raw": ("/image", Image), "/camera/camera_info": ("/camera_info", CameraInfo)}
 SAME = {"rtol": 1e-6, "atol": 1e-9}  # both sides may use another number of threads, and so another order of sums
 
@@ -58,8 +62,8 @@ def live(graph: Graph, recording: Path, walk: Walk) -> Iterator[Inbox]:
         for connection, _, raw in reader.messages(played):
             topic, kind = INPUTS[connection.topic]
             camera.publish(topic, deserialize_message(raw, kind))
-        graph.wait_for("every window", lambda: all(len(inbox[t]) >= len(walk) for t in IMAGES) and inbox["/da3/path"])
-        graph.wait_for("the last window", lambda: len(inbox["/da3/window"]) == len(walk) - 3)
+        graph.wait_for("every image", lambda: all(len(inbox[t]) >= len(walk) for t in PER_FRAME))
+        graph.wait_for("the last window", lambda: all(len(inbox[t]) == len(walk) - 3 for t in PER_WINDOW))
         yield inbox
 
 
@@ -67,7 +71,7 @@ def live(graph: Graph, recording: Path, walk: Walk) -> Iterator[Inbox]:
 def offline(recording: Path, walk: Walk, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     """The same model, drawing the same."""
     folder = tmp_path_factory.mktemp("offline") / "bag"
-    options = BagOptions()
+    options = BagOptions(points=PointOptions())
     with BagReader(recording) as bag:
         process_bag(
             RecordedCamera(bag, options),
@@ -138,6 +142,21 @@ def test_calibration_poses_and_path_are_the_same(live: Inbox, offline: dict[str,
         np.testing.assert_array_equal(one.twist.covariance, other.twist.covariance)
     for one, other in pairs("/da3/path"):
         assert [pose.header for pose in one.poses] == [pose.header for pose in other.poses]
+
+
+def test_clouds_are_the_same(live: Inbox, offline: dict[str, list[Any]]) -> None:
+    for one, other in zip(live["/da3/points"], offline["/da3/points"], strict=True):
+        assert (one.header, one.fields, one.point_step, one.is_dense) == (
+            other.header,
+            other.fields,
+            other.point_step,
+            other.is_dense,
+        )
+        points, same = read_cloud(one), read_cloud(other)
+        assert abs(len(points) - len(same)) < 0.001 * len(points)  # of pixels at a threshold
+        if len(points) == len(same):
+            for name in points.dtype.names or ():
+                np.testing.assert_allclose(points[name], same[name], **SAME)
 
 
 def test_windows_are_the_same(live: Inbox, offline: dict[str, list[Any]]) -> None:

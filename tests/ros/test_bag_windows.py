@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Offline and live cut the same windows, and their choices have the same defaults."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 pytest.importorskip("sensor_msgs", reason="needs ROS 2 messages")
 
-from da3_core.bag.options import BagOptions
+from da3_core.bag.options import BagOptions, PointOptions
 from da3_core.bag.windows import RecordedFrame, cut_windows
 from da3_core.frame import Frame
 from da3_ros import settings
@@ -62,4 +64,5 @@ def test_choices_that_both_have_have_the_same_defaults() -> None:
     )
     assert (offline.intrinsics, offline.scale) == (live.intrinsics.source, live.scale.source)
     assert (offline.confidence_floor, offline.map_frame) == (live.depth.confidence_floor, live.map_frame)
+    assert dataclasses.asdict(PointOptions()) == dataclasses.asdict(live.points)
     assert (offline.max_extrapolation_s, offline.path_poses) == (live.tf.max_extrapolation_s, live.path.max_poses)

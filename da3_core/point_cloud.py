@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth images to the points of a cloud: which pixels become points, without a loop over pixels.
+
+Whoever packs a message gives the memory to fill, so that the points are written once.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+BLOCK_PIXELS = 16_384
+FIELD_TYPES = {"x": "f4", "y": "f4", "z": "f4", "rgb": "u4", "confidence": "f4"}
+
+
+class PointChoice(Protocol):
+    """Which pixels become points, and how; the node's parameters `points.*` have these fields."""
+
+    @property
+    def stride(self) -> int: ...
+    @property
+    def min_depth_m(self) -> float: ...
+    @property
+    def max_depth_m(self) -> float: ...
+    @property
+    def confidence_percentile(self) -> float: ...
+    @property
+    def edge_threshold(self) -> float: ...
+    @property
+    def organized(self) -> bool: ...
+    @property
+    def color(self) -> bool: ...
+
+
+def fill_cloud(
+    allocate: Callable[[tuple[int, ...], tuple[str, ...]], np.ndarray],
+    depth_m: np.ndarray,
+    intrinsics: np.ndarray,
+    *,
+    rgb: np.ndarray | None,
+    confidence: np.ndarray | None,
+    keep: PointChoice,
+) -> None:
+    """The points of one depth image, in the camera's optical frame.
+
+    Args:
+        allocate: gives a structured array of a shape, `(P,)` or `(H, W)` for an organised cloud, with the fields
+            named, of `FIELD_TYPES`.
+        depth_m: `(H, W)` z-depth; NaN and infinite pixels give no point.
+        intrinsics: `(3, 3)`, pixel edges at integers.
+        rgb: `(H, W, 3)` uint8 colours, or None for a cloud without.
+        confidence: `(H, W)`, or None.
+        keep: which pixels become points, and how.
+    """
+    kept = _kept_pixels(depth_m, confidence, keep)
+    every = np.s_[:: keep.stride, :: keep.stride]
+    kept, depth_m = kept[every], depth_m[every]
+    if keep.organized:
+        depth_m = np.where(kept, depth_m, np.float32(np.nan))
+    ray_x, ray_y = _rays(depth_m.shape, np.asarray(intrinsics, np.float32), keep.stride)
+    channels: dict[str, Callable[[slice], np.ndarray]] = {
+        "x": lambda block: depth_m[block] * ray_x[block],
+        "y": lambda block: depth_m[block] * ray_y[block],
+        "z": lambda block: depth_m[block],
+    }
+    if rgb is not None and keep.color:
+        channels["rgb"] = lambda block: packed_rgb(rgb[every][block])
+    if confidence is not None:
+        channels["confidence"] = lambda block: confidence[every][block]
+
+    shape = depth_m.shape if keep.organized else (int(np.count_nonzero(kept)),)
+    points = allocate(shape, tuple(channels))
+    filled = 0
+    for block in _row_blocks(depth_m.shape):
+        picked = np.flatnonzero(kept[block])  # several times faster than picking by a ragged mask
+        target = points[block] if keep.organized else points[filled : filled + picked.size]
+        for name, values_of in channels.items():
+            values = values_of(block)
+            target[name] = values if keep.organized else values.ravel().take(picked)
+        filled += picked.size
+
+
+def _row_blocks(shape: tuple[int, int]) -> Iterator[slice]:
+    """Slices of rows so small that their intermediate results stay in the cache and need no fresh memory."""
+    rows = max(1, BLOCK_PIXELS // shape[1])
+    return (slice(start, start + rows) for start in range(0, shape[0], rows))
+
+
+def _rays(shape: tuple[int, int], intrinsics: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """`(H, W)` each: x and y at unit depth of the centre of every pixel, every `stride`-th of a larger image."""
+    rows, columns = (np.arange(size, dtype=np.float32) * stride + np.float32(0.5) for size in shape)
+    (fx, skew, cx), (_, fy, cy) = intrinsics[:2]
+    ray_y = ((rows - cy) / fy)[:, None]
+    shear = skew * ray_y if skew else np.float32(0)
+    return np.broadcast_to((columns - cx - shear) / fx, shape), np.broadcast_to(ray_y, shape)
+
+
+def _kept_pixels(depth_m: np.ndarray, confidence: np.ndarray | None, keep: PointChoice) -> np.ndarray:
+    """`(H, W)` bool. Comparisons are written so that NaN fails them."""
+    far = keep.max_depth_m if keep.max_depth_m > 0 else np.finfo(np.float32).max
+    kept = (depth_m > 0) & (depth_m >= keep.min_depth_m) & (depth_m <= far)
+    if confidence is not None and keep.confidence_percentile > 0 and kept.any():
+        kept &= confidence >= _percentile(confidence[kept], keep.confidence_percentile)
+    if keep.edge_threshold > 0:
+        kept &= ~_depth_edges(depth_m, keep.edge_threshold)
+    return np.asarray(kept)
+
+
+def _percentile(values: np.ndarray, percentile: float) -> float:
+    rank = int(values.size * percentile / 100)
+    return float(np.partition(values, rank)[rank])
+
+
+def _depth_edges(depth: np.ndarray, threshold: float) -> np.ndarray:
+    """`(H, W)` bool: pixels with a relative jump to one of their four neighbours. Next to infinity counts as a jump."""
+    edges = np.zeros(depth.shape, bool)
+    limit = depth * np.float32(1 + threshold)
+    for before, after in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+        jump = (depth[before] > limit[after]) | (depth[after] > limit[before])
+        edges[before] |= jump
+        edges[after] |= jump
+    return edges
+
+
+def packed_rgb(rgb: np.ndarray) -> np.ndarray:
+    """`(H, W)` uint32 0x00RRGGBB. The high byte stays 0: 0xFF would make many colours a NaN when read as a float."""
+    if rgb.size == 0:  # OpenCV refuses empty images
+        return np.zeros(rgb.shape[:2], np.uint32)
+    bgra = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGRA)
+    return bgra.view("<u4")[..., 0] & np.uint32(0x00FFFFFF)
