@@ -56,6 +56,7 @@ class View:
             else the model's estimate with the running median of its focal lengths; None where neither exists.
         world_to_camera: `(4, 4)` float64 rigid, OpenCV axes, map units; the world is the map, in the optical axes of
             its first camera. None where no pose is known.
+        processed_from_original: `(3, 3)` float64, see `Prediction`, or None.
     """
 
     frame: Frame
@@ -66,6 +67,7 @@ class View:
     sky: np.ndarray | None
     intrinsics: np.ndarray | None
     world_to_camera: np.ndarray | None
+    processed_from_original: np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,6 +238,9 @@ def _view(
         sky=None if prediction.sky is None else prediction.sky[i].copy(),
         intrinsics=intrinsics,
         world_to_camera=world_to_camera,
+        processed_from_original=None
+        if prediction.processed_from_original is None
+        else prediction.processed_from_original[i],
     )
 
 

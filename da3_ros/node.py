@@ -27,10 +27,12 @@ from tf2_msgs.msg import TFMessage
 
 from da3_core.errors import InputError
 from da3_core.session import WindowResult
+from da3_core.session_record import SessionRecord
 from da3_ros import engine, parameters
 from da3_ros.camera_input import CameraInput
 from da3_ros.diagnostics import Diagnostics
 from da3_ros.engine import Engine
+from da3_ros.export_service import ExportService
 from da3_ros.logs import RosLogHandler
 from da3_ros.publishers import Publishers
 from da3_ros.services import Services
@@ -41,7 +43,7 @@ from da3_ros.window_buffer import WindowBuffer
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 DIAGNOSTICS_PERIOD_S = 1.0
 TF_DEPTH = 100
-THREADS = 4  # transitions, images, diagnostics, and one for a service that waits
+THREADS = 5  # transitions, images, diagnostics, and one each for an inference and an export that somebody waits for
 
 
 class Da3Node(LifecycleNode):
@@ -60,6 +62,8 @@ class Da3Node(LifecycleNode):
         self._model: Any = None
         self._outputs: Publishers | None = None
         self._controls: Services | None = None
+        self._record: SessionRecord | None = None
+        self._exports: ExportService | None = None
         self._tf_subscriptions: list[Any] = []
         self._camera: CameraInput | None = None
         self._engine: Engine | None = None
@@ -94,7 +98,9 @@ class Da3Node(LifecycleNode):
             self.get_logger().info(f"Loading {settings.model} ...")
             self._model = self._load_model(settings)
             self._outputs = Publishers(self, settings, self._tree)
-            self._controls = Services(self, lambda: self._engine, self._outputs)
+            self._record = SessionRecord(settings.export.max_views)
+            self._controls = Services(self, lambda: self._engine, self._outputs, self._record)
+            self._exports = ExportService(self, settings.export.root, self._record)
         except Exception as error:
             self.release()
             return self._failed("configure", error)
@@ -105,6 +111,7 @@ class Da3Node(LifecycleNode):
         settings = self._settings
         try:
             super().on_activate(state)
+            self._record.clear()
             buffer = WindowBuffer(settings)
             self._camera = CameraInput(self, settings, buffer)
             self._engine = Engine(
@@ -171,13 +178,13 @@ class Da3Node(LifecycleNode):
     def release(self) -> None:
         """Stop and give back everything that configure made."""
         self._stop()
-        for part in (self._controls, self._outputs):
+        for part in (self._controls, self._exports, self._outputs):
             if part:
                 part.close()
         for subscription in self._tf_subscriptions:
             self.destroy_subscription(subscription)
         self._tf_subscriptions.clear()
-        self._controls = self._outputs = None
+        self._controls = self._exports = self._record = self._outputs = None
         if self._model is not None:
             self._model = None
             engine.release_memory()
@@ -199,6 +206,7 @@ class Da3Node(LifecycleNode):
     # What the engine's thread reports
 
     def _on_result(self, result: WindowResult, session: int) -> None:
+        self._record.add(result, session)
         self._outputs.publish(result, session)
         self._diagnostics.observe(result)
 

@@ -10,6 +10,7 @@ from rclpy.node import Node
 from std_srvs.srv import SetBool, Trigger
 
 from da3_core.errors import InputError
+from da3_core.session_record import SessionRecord
 from da3_ros.engine import Engine
 from da3_ros.publishers import Publishers
 
@@ -21,10 +22,13 @@ class Services:
 
     Args:
         engine: the running one, or None while the node is not active.
+        record: what a reset forgets besides the engine's map and the published trajectory.
     """
 
-    def __init__(self, node: Node, engine: Callable[[], Engine | None], publishers: Publishers) -> None:
-        self._node, self._engine, self._publishers = node, engine, publishers
+    def __init__(
+        self, node: Node, engine: Callable[[], Engine | None], publishers: Publishers, record: SessionRecord
+    ) -> None:
+        self._node, self._engine, self._publishers, self._record = node, engine, publishers, record
         group = ReentrantCallbackGroup()  # waiting for an inference must not hold up the others
         self._services = [
             node.create_service(Trigger, "~/infer", self._infer, callback_group=group),
@@ -43,6 +47,7 @@ class Services:
         def reset(engine: Engine) -> str:
             engine.reset()
             self._publishers.reset()
+            self._record.clear()
             return "The next image starts a new map."
 
         return self._answer(response, reset)

@@ -135,6 +135,19 @@ class Path:
 
 
 @dataclass(frozen=True)
+class Export:
+    """What the service ~/export writes, and where."""
+
+    root: str = parameter(
+        "~/da3_exports",
+        "Folder below which ~/export writes, and nowhere else; ~ is the home folder of the node's user.",
+    )
+    max_views: int = parameter(
+        100, "Views of the map that are remembered for ~/export, spread evenly over time.", low=1, high=10_000
+    )
+
+
+@dataclass(frozen=True)
 class Qos:
     """Quality of service of what is published."""
 
@@ -195,4 +208,5 @@ class Settings:
     points: Points = field(default_factory=Points)
     tf: Tf = field(default_factory=Tf)
     path: Path = field(default_factory=Path)
+    export: Export = field(default_factory=Export)
     qos: Qos = field(default_factory=Qos)

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nothing gets out of the folder for exports, and nothing is ever seen half-written in it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from da3_core.errors import InputError
+from da3_ros.export_paths import export_root, folder_inside, write_inside
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "secret").mkdir()
+    return tmp_path / "root"
+
+
+def two_files(folder: Path) -> None:
+    (folder / "exports").mkdir()
+    (folder / "a.txt").write_text("new a")
+    (folder / "exports/b.txt").write_text("new b")
+
+
+def everything_below(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_root_is_a_real_absolute_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert export_root("~/da3_exports") == tmp_path / "da3_exports"
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    assert export_root(str(tmp_path / "link/x")) == tmp_path / "disk/x"
+    for refused in ("exports", "../exports", "~no_such_user_here/exports"):
+        with pytest.raises(InputError, match=r"export\.root"):
+            export_root(refused)
+
+
+@pytest.mark.parametrize(
+    ("directory", "folder"),
+    [
+        ("", "."),
+        (".", "."),
+        ("a", "a"),
+        ("a/b c/é", "a/b c/é"),
+        ("a//b/./c/", "a/b/c"),
+        ("...", "..."),
+        ("a..b", "a..b"),
+    ],
+)
+def test_names_inside_are_taken(root: Path, directory: str, folder: str):
+    assert folder_inside(root, directory) == root / folder
+
+
+@pytest.mark.parametrize(
+    "directory",
+    [
+        *("..", "../secret", "a/../../secret", "a/..", "a/../b", "./..", "/", "/tmp", "//tmp", "~", "~root/x"),
+        *("a\0b", "a\nb", "\x1b[2J", "n" * 256, "ä" * 128, "a/" * 2000),
+        *("out", "out/a", "in/../..", "inner/out_again/x", "loop", "loop/x", "file", "file/x"),
+    ],
+)
+def test_ways_out_are_refused(root: Path, directory: str):
+    (root / "out").symlink_to(root.parent / "secret")
+    (root / "inner").mkdir()
+    (root / "inner/out_again").symlink_to("../../secret")
+    (root / "loop").symlink_to("loop")
+    (root / "file").write_text("")
+    with pytest.raises(InputError) as refusal:
+        folder_inside(root, directory)
+    assert str(refusal.value).isprintable()
+    assert str(refusal.value).endswith(".")
+
+
+def test_a_link_that_stays_inside_is_followed(root: Path):
+    (root / "newest").symlink_to("run_7")
+    assert folder_inside(root, "newest/x") == root / "run_7/x"
+
+
+def test_a_folder_of_another_user_is_refused(root: Path):
+    """As root one is made; anybody else finds one, such as /usr."""
+    if os.geteuid() != 0:
+        with pytest.raises(InputError, match="another user"):
+            folder_inside(Path("/"), "usr/x")
+        return
+    (root / "alice").mkdir()
+    os.chown(root / "alice", 12345, 12345)
+    for directory in ("alice", "alice/x/y"):
+        with pytest.raises(InputError, match="another user"):
+            folder_inside(root, directory)
+
+
+def test_files_are_moved_over_those_of_the_same_name_and_others_stay(root: Path):
+    (root / "run").mkdir()
+    (root / "run/a.txt").write_text("old a")
+    (root / "run/mine.txt").write_text("mine")
+    written = write_inside(root, root / "run", two_files)
+    assert written == [root / "run/a.txt", root / "run/exports/b.txt"]
+    assert everything_below(root) == {"run/a.txt": "new a", "run/mine.txt": "mine", "run/exports/b.txt": "new b"}
+    assert list(root.iterdir()) == [root / "run"]
+
+
+def test_a_writer_that_fails_leaves_everything_as_it_was(root: Path):
+    (root / "a.txt").write_text("old a")
+
+    def fail(folder: Path) -> None:
+        two_files(folder)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_inside(root, root, fail)
+    with pytest.raises(OSError, match="No space"):
+        write_inside(root, root / "new", fail)
+    assert everything_below(root) == {"a.txt": "old a"}
+    assert list(root.iterdir()) == [root / "a.txt"]
+
+
+def test_links_below_the_folder_lead_nowhere_else(root: Path):
+    """A folder of the exporter's own may be a link that somebody laid there; a link in place of a file is replaced."""
+    (root / "run").mkdir()
+    (root.parent / "secret/a.txt").write_text("secret")
+    (root / "run/a.txt").symlink_to(root.parent / "secret/a.txt")
+    (root / "run/exports").symlink_to(root.parent / "secret")
+    with pytest.raises(InputError, match="leads out"):
+        write_inside(root, root / "run", two_files)
+    assert everything_below(root.parent / "secret") == {"a.txt": "secret"}
+
+    (root / "run/exports").unlink()
+    write_inside(root, root / "run", two_files)
+    assert everything_below(root.parent / "secret") == {"a.txt": "secret"}
+    assert everything_below(root / "run") == {"a.txt": "new a", "exports/b.txt": "new b"}
+
+
+def test_what_could_not_be_moved_is_said(root: Path):
+    (root / "exports/b.txt").mkdir(parents=True)
+    with pytest.raises(InputError, match="Only 1 of 2 files"):
+        write_inside(root, root, two_files)
