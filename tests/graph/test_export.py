@@ -172,7 +172,6 @@ ATTACKS = [
     "a/../../up",
     "/tmp/up",
     "~/up",
-   
     "new\nline",
     "n" * 300,
     "a/" * 3000,
