@@ -2,10 +2,13 @@
 """The service `~/export`: what the node has seen, as files. The stream goes on meanwhile."""
 
 import json
+import os
 import threading
 import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
@@ -16,13 +19,16 @@ from da3_core.session_record import Scope, SessionRecord
 from da3_ros.export_paths import export_root, folder_inside, write_inside
 from da3_ros.srv import Export
 
+BACKGROUND_NICENESS = 10  # a tenth of the share of others; with much less, the lock of Python would come free too late
+T = TypeVar("T")
+
 EXAMPLE = '{"glb": {"sky": "far"}}'
 
 
 class ExportService:
     """`~/export`, from construction to `close`, one at a time.
 
-    An export runs in the thread of its callback, on arrays that nobody changes any more.
+    An export runs in a thread of its own, on arrays that nobody changes any more.
 
     Args:
         root: the parameter export.root.
@@ -46,7 +52,7 @@ class ExportService:
             response.message = "Another export is running; ask again when it has ended."
             return response
         try:
-            files, response.views = self._write(request)
+            files, response.views = in_background(lambda: self._write(request))
             response.files = [str(file) for file in files]
             response.message = f"Wrote {len(files)} files of {response.views} views."
             response.success = True
@@ -83,6 +89,16 @@ class ExportService:
             ),
         )
         return files, len(prediction.depth)
+
+
+def in_background(work: Callable[[], T]) -> T:
+    """The result of `work`, done in a thread that the others of this process go before."""
+
+    def step_back() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BACKGROUND_NICENESS)  # of the thread, on Linux
+
+    with ThreadPoolExecutor(1, initializer=step_back) as worker:
+        return worker.submit(work).result()
 
 
 def parse_options(text: str) -> dict[str, dict[str, Any]]:
