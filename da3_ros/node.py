@@ -28,6 +28,7 @@ from tf2_msgs.msg import TFMessage
 from da3_core.errors import InputError
 from da3_core.session import WindowResult
 from da3_core.session_record import SessionRecord
+from da3_core.transform_tree import TransformTree
 from da3_ros import engine, parameters
 from da3_ros.camera_input import CameraInput
 from da3_ros.diagnostics import Diagnostics
@@ -37,7 +38,6 @@ from da3_ros.logs import RosLogHandler
 from da3_ros.publishers import Publishers
 from da3_ros.services import Services
 from da3_ros.settings import Settings
-from da3_ros.transform_tree import TransformTree
 from da3_ros.window_buffer import WindowBuffer
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE

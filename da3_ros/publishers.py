@@ -18,6 +18,7 @@ from tf2_msgs.msg import TFMessage
 
 from da3_core.ros_conventions import pose_sigmas
 from da3_core.session import View, WindowResult
+from da3_core.transform_tree import TransformTree, TransformUnknown
 from da3_core.visualise import colorize_depth
 from da3_ros import frames
 from da3_ros.clouds import depth_cloud
@@ -33,7 +34,6 @@ from da3_ros.messages import (
 )
 from da3_ros.msg import DepthView, DepthWindow
 from da3_ros.settings import Settings
-from da3_ros.transform_tree import TransformTree, TransformUnknown
 
 SCALE_SOURCES = {
     "none": DepthWindow.SCALE_NONE,

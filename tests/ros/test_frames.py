@@ -8,10 +8,10 @@ pytest.importorskip("nav_msgs", reason="needs ROS 2 messages")
 
 from geometry_msgs.msg import TransformStamped
 
+from da3_core.transform_tree import TransformTree, TransformUnknown
 from da3_ros import frames
 from da3_ros.frames import camera_pose_in_map
 from da3_ros.messages import to_stamp
-from da3_ros.transform_tree import TransformTree, TransformUnknown
 
 SECOND = 1_000_000_000
 HALF = np.sqrt(0.5)
