@@ -61,15 +61,15 @@ def predict(
     levels = head.pyramid([head.norm(tokens.flatten(0, 1)) for tokens in joined.maps], grid)
     first, activation, last = head.scratch.get_submodule("output_conv2").children()
     full = add_uv(head.neck(levels, image_size), image_size)
-    values = last(activation(F.conv2d(full, first.weight, first.bias, stride=every, padding=1)))
+    values = last(activation(F.conv2d(full, first.weight, first.bias, stride=every, padding=1))).float()
     output = {"depth": values[:, 0].exp(), "depth_conf": values[:, 1].exp() + 1}
     if rays:
         finest = head.scratch.get_submodule("output_conv1_aux.3")(head.fuse(levels, "_aux"))
-        ray = head.scratch.get_submodule("output_conv2_aux.3")(add_uv(finest, image_size)).movedim(1, -1)
+        ray = head.scratch.get_submodule("output_conv2_aux.3")(add_uv(finest, image_size)).movedim(1, -1).float()
         output |= {"ray": ray[..., :6], "ray_conf": ray[..., 6].exp() + 1}
     decoder = network.cam_dec
     hidden = decoder.backbone(joined.camera_tokens)
-    cameras = torch.cat((decoder.fc_t(hidden), decoder.fc_qvec(hidden), decoder.fc_fov(hidden)), dim=-1)
+    cameras = torch.cat((decoder.fc_t(hidden), decoder.fc_qvec(hidden), decoder.fc_fov(hidden)), dim=-1).float()
     return {name: value.unflatten(0, features.shape[:2]) for name, value in output.items()}, cameras
 
 
