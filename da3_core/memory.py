@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from da3_core.errors import InputError
 from da3_core.network.config import PATCH_SIZE, NestedConfig
 
 if TYPE_CHECKING:
@@ -33,12 +36,38 @@ def views_that_fit(preset: Preset, pixels: float, free: int) -> int:
         pixels: of a processed image.
         free: bytes, from `free_bytes`.
     """
+    view_bytes, head_bytes = _needs(preset, pixels)
+    return max(1, int((free * USABLE_SHARE - head_bytes) / view_bytes))
+
+
+def check_memory(preset: Preset, pixels: float, views: int, free: int) -> None:
+    """Refuse a pass that is sure to run out of memory.
+
+    Args:
+        preset, pixels, free: as `views_that_fit`.
+        views: of one pass.
+
+    Raises:
+        InputError: in gigabytes, with the remedies.
+    """
+    view_bytes, head_bytes = _needs(preset, pixels, value_bytes=2)  # of bfloat16, at least
+    needed = views * view_bytes + min(1, views / HEAD_VIEWS) * head_bytes
+    if needed > free:
+        raise InputError(
+            f"{views} views of {pixels / 1e6:.1f} megapixels need about {needed / 1e9:.1f} GB, "
+            f"and {free / 1e9:.1f} GB are free on the GPU: give fewer views or a smaller process_res, "
+            "or end other programs that use it"
+        )
+
+
+def _needs(preset: Preset, pixels: float, value_bytes: int = 4) -> tuple[float, float]:
+    """Bytes per view, and bytes of a dense head while it decodes; `value_bytes` of a number in the backbone."""
     network = preset.network
     parts = (network.any_view, network.metric) if isinstance(network, NestedConfig) else (network,)
     tokens = pixels / PATCH_SIZE**2
-    view_bytes = sum(tokens * part.backbone.width * 4 * TOKEN_COPIES + pixels * PIXEL_BYTES for part in parts)
+    view_bytes = sum(tokens * part.backbone.width * value_bytes * TOKEN_COPIES + pixels * PIXEL_BYTES for part in parts)
     head_bytes = max(pixels * part.head.features * HEAD_BYTES * HEAD_VIEWS for part in parts)
-    return max(1, int((free * USABLE_SHARE - head_bytes) / view_bytes))
+    return view_bytes, head_bytes
 
 
 def free_bytes(device: torch.device) -> int:
@@ -55,3 +84,11 @@ def free_bytes(device: torch.device) -> int:
     if limit.exists() and limit.read_text().strip() != "max":
         amounts.append(int(limit.read_text()) - int(used.read_text()))
     return min(amounts, default=_UNKNOWN_BYTES)
+
+
+def release_memory() -> None:
+    """Give back what an unreferenced model held, on a GPU too."""
+    gc.collect()
+    torch = sys.modules.get("torch")  # not loaded for a model without it
+    if torch and torch.cuda.is_available():
+        torch.cuda.empty_cache()

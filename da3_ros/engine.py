@@ -4,8 +4,6 @@
 No other module of the node touches the model.
 """
 
-import gc
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +12,7 @@ from typing import Any
 
 from da3_core.errors import InputError
 from da3_core.frame import Frame
+from da3_core.memory import release_memory as release_memory
 from da3_core.prediction import Prediction
 from da3_core.session import Session, SessionOptions, WindowResult
 from da3_ros.messages import RefusedMessage
@@ -39,14 +38,6 @@ def load_model(settings: Settings) -> Any:
     )
     model.resolve_pose_method(settings.pose_method)
     return model
-
-
-def release_memory() -> None:
-    """Give back what an unreferenced model held, on a GPU too."""
-    gc.collect()
-    torch = sys.modules.get("torch")  # not loaded for a model without it
-    if torch and torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def bind_inference(model: Any, settings: Settings) -> Callable[[Sequence[Frame]], Prediction]:

@@ -9,12 +9,15 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from da3_core.options import InferenceOptions, PoseMethod, Precision, ProcessResMethod, RefViewStrategy, WeightsLicence
 from da3_core.sources.video import FrameFormat, Sampling
+
+if TYPE_CHECKING:
+    from da3_core.processing import SceneOptions
 
 Result = TypeVar("Result")
 
@@ -147,6 +150,34 @@ class ColmapArguments:
         bool, typer.Option(help="Put the results into the frame and unit of the reconstruction.")
     ] = InferenceOptions.align_to_input_ext_scale
     undistort: Annotated[bool, typer.Option(help="Rectify images of cameras with lens distortion.")] = True
+
+
+def scene_options(model: ModelArguments, output: ExportArguments, align_to_input_ext_scale: bool) -> "SceneOptions":
+    """What the arguments ask for, as the work takes it.
+
+    Raises:
+        InputError: an export format that there is not.
+        typer.BadParameter: a list that is not written as its option wants it.
+    """
+    from da3_core.processing import SceneOptions  # only now, because it imports NumPy
+
+    return SceneOptions(
+        process_res=model.process_res,
+        process_res_method=model.process_res_method,
+        align_to_input_ext_scale=align_to_input_ext_scale,
+        use_ray_pose=model.use_ray_pose,
+        pose_method=model.pose_method,
+        ref_view_strategy=output.ref_view_strategy,
+        infer_gs=output.infer_gs,
+        max_views_per_window=output.max_views_per_window,
+        export_format=output.export_format,
+        export_feat_layers=parse_layers(output.export_feat),
+        export_kwargs=parse_export_kwargs(output.export_kwargs),
+        conf_thresh_percentile=output.conf_thresh_percentile,
+        num_max_points=output.num_max_points,
+        show_cameras=output.show_cameras,
+        feat_vis_fps=output.feat_vis_fps,
+    )
 
 
 def flatten_arguments(command: Callable[..., Result]) -> Callable[..., Result]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a source to written results: the one path that every inference command takes."""
+"""From a source to written results: the one path that every inference command takes on this machine."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from da3_core.cli.arguments import ExportArguments, ModelArguments, parse_export_kwargs, parse_layers
+from da3_core.cli.arguments import ExportArguments, ModelArguments, scene_options
 from da3_core.cli.export_folder import choose_export_folder
-from da3_core.cli.infer import infer
 from da3_core.cli.model import load_model
 from da3_core.cli.progress import stage
-from da3_core.export import check_request, export, parse_formats
 from da3_core.options import InferenceOptions
+from da3_core.processing import check_scene, export_scene, infer_scene
 from da3_core.sources import Source
 
 if TYPE_CHECKING:
@@ -38,16 +37,7 @@ def run(
     An existing export folder is emptied when the first new file is ready for it, not before.
     """
     start = time.perf_counter()
-    formats = parse_formats(output.export_format)
-    layers = parse_layers(output.export_feat)
-    infer_gs = any(name.startswith("gs_") for name in formats) if output.infer_gs is None else output.infer_gs
-    export_options: dict[str, Any] = {
-        "export_kwargs": parse_export_kwargs(output.export_kwargs),
-        "conf_thresh_percentile": output.conf_thresh_percentile,
-        "num_max_points": output.num_max_points,
-        "show_cameras": output.show_cameras,
-        "feat_vis_fps": output.feat_vis_fps,
-    }
+    options = scene_options(arguments, output, align_to_input_ext_scale)
     folder = choose_export_folder(
         output.export_dir,
         [source.path, Path(arguments.model_dir)],
@@ -56,38 +46,14 @@ def run(
         overwrite=output.overwrite,
     )
     model = load_model(arguments)
-    method = model.resolve_pose_method(arguments.pose_method, use_ray_pose=arguments.use_ray_pose)
-    check_request(
-        output.export_format,
-        model.preset,
-        views=source.views,
-        intrinsics_known=source.has_cameras,
-        infer_gs=infer_gs,
-        export_feat_layers=layers,
-        poses_from_features=method == "features" and source.views >= 2,
-        **export_options,
-    )
+    check_scene(model, options, views=source.views, has_cameras=source.has_cameras)
 
     with stage("input", source.views, "views") as advance:
         scene = source.read(folder.prepare, advance)
-    prediction = infer(
-        model,
-        scene,
-        output.max_views_per_window,
-        align_to_input_ext_scale=align_to_input_ext_scale,
-        infer_gs=infer_gs,
-        use_ray_pose=arguments.use_ray_pose,
-        pose_method=arguments.pose_method,
-        ref_view_strategy=output.ref_view_strategy,
-        process_res=arguments.process_res,
-        process_res_method=arguments.process_res_method,
-        export_feat_layers=layers,
-    )
-    with stage("export", len(formats), "formats") as advance:
-        files = export(prediction, folder.prepare(), output.export_format, **export_options)
-        advance(len(formats))
+    prediction = infer_scene(model, scene, options, stage)
+    files = export_scene(prediction, folder.prepare(), options, stage)
 
-    if any(name.endswith("npz") for name in formats):
+    if any(name.endswith("npz") for name in options.formats):
         logger.info("intrinsics in npz files are in pixels of the depth, `da3 intrinsics` gives those of the image")
     if output.json:
         typer.echo(json.dumps(_summary(source, model, prediction, files, time.perf_counter() - start), indent=2))
