@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An HTTP application on a port of this machine: where it listens, which names it answers to, how it ends."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from da3_core.errors import InputError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+_SECONDS_FOR_OPEN_REQUESTS = 3
+
+
+def require_service_packages(purpose: str) -> None:
+    """
+    Raises:
+        InputError: a package of the extra `service` is missing; `purpose` begins the sentence.
+    """
+    for package in ("fastapi", "uvicorn"):
+        if find_spec(package) is None:
+            raise InputError(
+                f"{purpose} needs the package {package!r}, which is not installed: pip install 'da3_ros[service]'"
+            )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket on which connections queue from now on.
+
+    Args:
+        host: an address or a name of this machine.
+        port: 0 takes any free one.
+
+    Raises:
+        OSError: its text says what to do.
+    """
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, UnicodeError) as error:
+        reason = (getattr(error, "strerror", None) or "no valid name").partition(" (")[0]
+        raise OSError(f"cannot listen on {host!r}, port {port} ({reason}): give another --host or --port") from error
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine can connect."""
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a browser on this machine finds it, with a slash at the end."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def serve(app: ASGIApp, listener: socket.socket) -> None:
+    """Answer requests until SIGTERM ends the process, or Ctrl-C ends this call as a KeyboardInterrupt.
+
+    On a loopback address only requests for this machine's own names are answered: a page of somewhere else whose name
+    was pointed here (DNS rebinding) gets nothing.
+    """
+    import uvicorn
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    if is_loopback(listener):
+        names = ["localhost", "127.0.0.1", "[::1]", listener.getsockname()[0]]
+        app = TrustedHostMiddleware(app, names, www_redirect=False)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_SECONDS_FOR_OPEN_REQUESTS,
+    )
+    uvicorn.Server(config).run([listener])
