@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`da3 gallery`: exported scenes in a browser."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from da3_core.cli.failures import FAILED, failures_reported
+
+
+def gallery(
+    gallery_dir: Annotated[
+        Path, typer.Option(help="A folder with scenes in it, or with groups of scenes, as `glb` exports them.")
+    ] = Path("workspace/gallery"),
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 shows the gallery to the network.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8007,
+    open_browser: Annotated[bool, typer.Option(help="Open the gallery in a browser.")] = False,
+) -> None:
+    """Show exported scenes in a browser."""
+    if not gallery_dir.is_dir():
+        raise typer.BadParameter(
+            f"{gallery_dir} is no folder: give the one that holds your --export-dir folders", param_hint="--gallery-dir"
+        )
+    with failures_reported(debug=False):
+        _serve(gallery_dir, host, port, open_browser)
+
+
+def _serve(gallery_dir: Path, host: str, port: int, open_browser: bool) -> None:
+    from da3_core.gallery import gallery_app
+    from da3_core.serving import is_loopback, listen, require_service_packages, serve, url_of
+
+    require_service_packages("da3 gallery")
+    try:
+        listener = listen(host, port)
+    except OSError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(FAILED) from None
+    with listener:
+        url = url_of(listener)
+        typer.echo(f"gallery of {gallery_dir}: {url} (Ctrl-C ends it)")
+        if not is_loopback(listener):
+            typer.echo("whoever can reach this machine can see the gallery", err=True)
+        if open_browser:
+            _open_browser(url)
+        with suppress(KeyboardInterrupt):
+            serve(gallery_app(gallery_dir), listener)
+        typer.echo("gallery closed", err=True)
+
+
+def _open_browser(url: str) -> None:
+    """Without waiting: a browser in a terminal would hold up the server that it asks."""
+    import threading
+    import webbrowser
+
+    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
