@@ -32,6 +32,7 @@ def intrinsics(
 
 def _estimate(image: Path, arguments: ModelArguments, output: Path, at_process_res: bool) -> None:
     from da3_core.cli.model import load_model
+    from da3_core.geometry.camera import format_matrix
 
     model = load_model(arguments)
     if not model.preset.has_poses:
@@ -48,7 +49,7 @@ def _estimate(image: Path, arguments: ModelArguments, output: Path, at_process_r
     assert processed is not None
     assert prediction.original_sizes is not None
     matrix = processed[0] if at_process_res else original[0]
-    text = "".join(" ".join(f"{value:.6f}" for value in row) + "\n" for row in matrix)
+    text = format_matrix(matrix)
     write_atomically(output, text.encode())
 
     height, width = prediction.original_sizes[0]

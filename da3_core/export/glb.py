@@ -11,7 +11,7 @@ import numpy as np
 from da3_core.export import depth_vis
 from da3_core.export.gltf import LINES, POINTS, Mesh, write_glb
 from da3_core.export.options import number
-from da3_core.export.points import extract_points, has_depth
+from da3_core.export.points import background_pixels, extract_points, has_depth
 from da3_core.geometry.camera import invert_rigid, to_homogeneous
 from da3_core.prediction import Prediction
 
@@ -76,7 +76,10 @@ def write(prediction: Prediction, folder: Path, options: Options) -> None:
 def _select_pixels(prediction: Prediction, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """Depth and the pixels to draw, `(N, H, W)` float32 and bool."""
     depth, keep = prediction.depth, has_depth(prediction.depth)
-    background = _background(prediction, options)
+    assert prediction.processed_images is not None
+    background = background_pixels(
+        prediction.processed_images, black=options.filter_black_bg, white=options.filter_white_bg
+    )
     sky = np.zeros_like(keep) if prediction.sky is None or options.sky == "keep" else prediction.sky
     keep &= ~background
     if prediction.conf is not None:
@@ -87,16 +90,6 @@ def _select_pixels(prediction: Prediction, options: Options) -> tuple[np.ndarray
         far = np.percentile(depth[keep & ~sky], options.sky_depth_def)
         return np.where(sky, np.float32(far), depth), keep | sky
     return depth, keep & ~sky
-
-
-def _background(prediction: Prediction, options: Options) -> np.ndarray:
-    assert prediction.processed_images is not None
-    background = np.zeros(prediction.depth.shape, bool)
-    if options.filter_black_bg:
-        background |= (prediction.processed_images < 16).all(axis=-1)
-    if options.filter_white_bg:
-        background |= (prediction.processed_images >= 240).all(axis=-1)
-    return background
 
 
 def _confidence_threshold(confidence: np.ndarray, sky: np.ndarray, options: Options) -> float:

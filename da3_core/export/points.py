@@ -31,6 +31,16 @@ def has_depth(depth: np.ndarray) -> np.ndarray:
     return np.asarray(np.isfinite(depth) & (depth > 0))
 
 
+def background_pixels(images: np.ndarray, *, black: bool, white: bool) -> np.ndarray:
+    """`(N, H, W)` bool: pixels of `(N, H, W, 3)` uint8 whose channels are all below 16, or all at least 240."""
+    background = np.zeros(images.shape[:3], bool)
+    if black:
+        background |= (images < 16).all(axis=-1)
+    if white:
+        background |= (images >= 240).all(axis=-1)
+    return background
+
+
 def confident_pixels(prediction: Prediction, percentile: float) -> np.ndarray:
     """`(N, H, W)` bool: pixels with a depth whose confidence reaches this percentile of all; the sky has no place."""
     keep = has_depth(prediction.depth)

@@ -30,6 +30,11 @@ def invert_rigid(transform: np.ndarray) -> np.ndarray:
     return inverse
 
 
+def format_matrix(matrix: np.ndarray) -> str:
+    """Rows as lines of numbers with six decimals, which `np.loadtxt` reads."""
+    return "".join(" ".join(f"{value:.6f}" for value in row) + "\n" for row in matrix)
+
+
 def camera_centres(world_to_camera: np.ndarray) -> np.ndarray:
     """`(N, 3)` float64 positions in the world of `(N, 4, 4)` or `(N, 3, 4)` world-to-camera transforms."""
     camera_to_world = invert_rigid(np.asarray(world_to_camera, np.float64))
