@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from da3_core.errors import InputError
 from da3_core.export import check_request, export, parse_formats
+from da3_core.export_folder import ExportFolder
 from da3_core.memory import check_memory, free_bytes, views_that_fit
 from da3_core.options import InferenceOptions
 from da3_core.windows import join_windows, split_windows
@@ -132,12 +133,14 @@ def infer_scene(model: DepthAnything3, scene: Scene, options: SceneOptions, stag
     return join_windows(windows, predictions(), same_world=same_world)
 
 
-def export_scene(prediction: Prediction, folder: Path, options: SceneOptions, stage: Stage) -> dict[str, list[Path]]:
-    """Write a prediction into a folder; the files of each format."""
-    with stage("export", len(options.formats), "formats") as advance:
-        files = export(prediction, folder, options.export_format, **options.export_options())
+def export_scene(
+    prediction: Prediction, folder: ExportFolder, options: SceneOptions, stage: Stage
+) -> dict[str, list[Path]]:
+    """Write a prediction into a folder: the files of each format, all of them or, if anything fails, none."""
+    with stage("export", len(options.formats), "formats") as advance, folder.staging() as staging:
+        files = export(prediction, staging, options.export_format, **options.export_options())
         advance(len(options.formats))
-    return files
+    return {name: [folder.path / path.relative_to(staging) for path in paths] for name, paths in files.items()}
 
 
 def _window_size(model: DepthAnything3, scene: Scene, options: SceneOptions) -> int:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from da3_core.cli.arguments import ExportArguments, ModelArguments, scene_options
-from da3_core.cli.export_folder import choose_export_folder
+from da3_core.cli.ask import ask_to_empty
 from da3_core.cli.model import load_model
 from da3_core.cli.progress import stage
+from da3_core.export_folder import choose_export_folder
 from da3_core.options import InferenceOptions
 from da3_core.processing import check_scene, export_scene, infer_scene
 from da3_core.sources import Source
@@ -44,6 +45,7 @@ def run(
         auto_cleanup=output.auto_cleanup,
         force_cleanup=output.force_cleanup,
         overwrite=output.overwrite,
+        ask=ask_to_empty,
     )
     model = load_model(arguments)
     check_scene(model, options, views=source.views, has_cameras=source.has_cameras)
@@ -51,7 +53,7 @@ def run(
     with stage("input", source.views, "views") as advance:
         scene = source.read(folder.prepare, advance)
     prediction = infer_scene(model, scene, options, stage)
-    files = export_scene(prediction, folder.prepare(), options, stage)
+    files = export_scene(prediction, folder, options, stage)
 
     if any(name.endswith("npz") for name in options.formats):
         logger.info("intrinsics in npz files are in pixels of the depth, `da3 intrinsics` gives those of the image")

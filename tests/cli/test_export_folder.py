@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from da3_core.cli.export_folder import MARKER, ExportFolder, choose_export_folder
+from da3_core.cli.ask import ask_to_empty
 from da3_core.errors import InputError
+from da3_core.export_folder import MARKER, ExportFolder, choose_export_folder
 
 
 @pytest.fixture
@@ -26,7 +27,12 @@ def choose(
     path: Path, place: Path, *, auto: bool = False, force: bool = False, overwrite: bool = False
 ) -> ExportFolder:
     return choose_export_folder(
-        path, [place / "data/photos"], auto_cleanup=auto, force_cleanup=force, overwrite=overwrite
+        path,
+        [place / "data/photos"],
+        auto_cleanup=auto,
+        force_cleanup=force,
+        overwrite=overwrite,
+        ask=ask_to_empty,
     )
 
 
@@ -55,6 +61,44 @@ def test_nothing_is_touched_until_the_first_file_is_ready_and_later_calls_delete
     (place / "out/new.npz").touch()
     folder.prepare()
     assert (place / "out/new.npz").exists()
+
+
+def write(folder: ExportFolder, *names: str) -> None:
+    with folder.staging() as staging:
+        for name in names:
+            (staging / name).mkdir() if name.endswith("/") else (staging / name).write_text("new")
+
+
+def test_results_replace_what_was_there_only_once_they_are_complete(place: Path) -> None:
+    folder = choose(filled(place / "out", ours=True), place, auto=True)
+    with pytest.raises(FileNotFoundError):
+        write(folder, "new.npz", "missing/new.npz")
+    assert sorted(child.name for child in (place / "out").iterdir()) == [MARKER, "old.npz", "sub"]
+    write(folder, "exports/", "exports/new.npz")
+    assert sorted(path.relative_to(place / "out").as_posix() for path in (place / "out").rglob("*")) == [
+        MARKER,
+        "exports",
+        "exports/new.npz",
+    ]
+
+
+def test_a_new_folder_disappears_when_nothing_gets_into_it(place: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write(choose(place / "new/deep", place), "missing/new.npz")
+    assert not (place / "new").exists()
+
+
+def test_results_do_not_leave_the_folder_through_links_in_it(place: Path) -> None:
+    out = filled(place / "out", ours=True)
+    (out / "exports").symlink_to(place / "data/photos")
+    (out / "old.npz").unlink()
+    (out / "old.npz").symlink_to(place / "data/photos/1.png")
+    with pytest.raises(InputError, match="leads out"):
+        write(choose(out, place, overwrite=True), "exports/", "exports/1.png")
+    write(choose(out, place, overwrite=True), "old.npz")
+    assert (place / "data/photos/1.png").read_text() == ""
+    assert [child.name for child in (place / "data/photos").iterdir()] == ["1.png"]
+    assert not (out / "old.npz").is_symlink()
 
 
 def test_links_within_a_folder_are_removed_without_following_them(place: Path) -> None:

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The export folder: what may be deleted, who is asked, and when it happens."""
+"""The export folder: what may be deleted, who is asked, and how results get into it."""
 
 import os
 import shutil
-import sys
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import typer
 
 from da3_core.errors import InputError
 
@@ -32,19 +31,61 @@ class ExportFolder:
     def prepare(self) -> Path:
         """Create or empty the folder at the first call, and return it."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self._settle(keep=None)
+        return self.path
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """An empty folder; what is in it when the `with` block ends moves to the same place in the export folder.
+
+        A block that raises changes nothing.
+
+        Raises:
+            InputError: the folder cannot be made, or a link in it leads out of it.
+        """
+        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=self.path))
+        except OSError as error:
+            raise InputError(f"cannot write to {self.path} ({error.strerror}): choose another folder") from error
+        try:
+            yield staging
+            self._settle(keep=staging)
+            files = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
+            for parent in {(self.path / file).parent for file in files}:
+                if not parent.resolve().is_relative_to(self.path.resolve()):
+                    raise InputError(f"{parent} leads out of the export folder: remove that link, or choose another")
+            for file in files:
+                (self.path / file).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(staging / file, self.path / file)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+            for folder in missing:
+                if not any(folder.iterdir()):
+                    folder.rmdir()
+
+    def _settle(self, keep: Path | None) -> None:
+        """Empty the folder, except for `keep`, if that is to be and was not yet; mark it if it is ours."""
         if self.empty_first:
             for child in self.path.iterdir():
-                shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
+                if child != keep:
+                    shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
             self.empty_first = False
         if self.ours:
             (self.path / MARKER).write_text("da3 wrote this folder and may empty it when asked to.\n")
-        return self.path
 
 
 def choose_export_folder(
-    path: Path, inputs: Iterable[Path], *, auto_cleanup: bool, force_cleanup: bool, overwrite: bool
+    path: Path,
+    inputs: Iterable[Path],
+    *,
+    auto_cleanup: bool,
+    force_cleanup: bool,
+    overwrite: bool,
+    ask: Callable[[Path], object],
 ) -> ExportFolder:
-    """Decide what happens to an existing folder; a person is asked only at a terminal.
+    """Decide what happens to an existing folder.
 
     Args:
         path: where results go.
@@ -52,10 +93,10 @@ def choose_export_folder(
         auto_cleanup: delete what is in the folder, if da3 created it.
         force_cleanup: delete what is in the folder, whoever created it.
         overwrite: delete nothing.
+        ask: called before the folder is to be emptied without one of these three; it raises unless that is wanted.
 
     Raises:
         InputError: the folder cannot be used, or emptying it could destroy what is not ours.
-        typer.Exit: the person declined (code 0).
     """
     folder = path.absolute()
     existing = next(part for part in (folder, *folder.parents) if part.exists())
@@ -73,7 +114,7 @@ def choose_export_folder(
             "give another --export-dir, keep them with --overwrite, or delete them with --force-cleanup"
         )
     if not (auto_cleanup or force_cleanup):
-        _ask(path)
+        ask(path)
     return ExportFolder(folder, empty_first=True, ours=True)
 
 
@@ -85,14 +126,3 @@ def _refuse_dangerous(folder: Path, inputs: Iterable[Path]) -> None:
     for name, path in kept.items():
         if path.resolve().is_relative_to(target):
             raise InputError(f"emptying {folder} would delete {name}: give another --export-dir, or use --overwrite")
-
-
-def _ask(path: Path) -> None:
-    if not sys.stdin.isatty():
-        raise InputError(
-            f"the export folder {path} is not empty: add --auto-cleanup to empty it, or --overwrite to keep other files"
-        )
-    typer.echo(f"Delete everything in {path}? [y/N] ", nl=False, err=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        typer.echo("cancelled: nothing was deleted or computed", err=True)
-        raise typer.Exit(0)
