@@ -20,9 +20,9 @@ from da3_core.export import export
 from da3_core.frame import Frame
 from da3_core.session import Session, SessionOptions
 from da3_core.session_record import SessionRecord
+from da3_ros.allowed_folder import AllowedFolder
+from da3_ros.background import in_background
 from da3_ros.engine import bind_inference, load_model
-from da3_ros.export_paths import write_inside
-from da3_ros.export_service import in_background
 from da3_ros.parameters import settings_from
 
 FORMATS = "glb-mini_npz-ply"
@@ -63,14 +63,14 @@ class Exports(threading.Thread):
 
     def __init__(self, record: SessionRecord, folder: Path) -> None:
         super().__init__()
-        self._record, self._folder = record, folder
+        self._record, self._root = record, AllowedFolder(folder, "export.root")
         self._stopping = threading.Event()
         self.durations_s: list[float] = []
 
     def run(self) -> None:
         while not self._stopping.is_set():
             start = time.perf_counter()
-            in_background(lambda: write_inside(self._folder, self._folder, self._export))
+            in_background(lambda: self._root.write(self._root.path, self._export))
             self.durations_s.append(time.perf_counter() - start)
 
     def _export(self, staging: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing gets out of the folder for exports, and nothing is ever seen half-written in it."""
+"""Nothing gets out of the folder that requests may name things in, and nothing is ever seen half-written in it."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from da3_core.errors import InputError
-from da3_ros.export_paths import export_root, folder_inside, write_inside
+from da3_ros.allowed_folder import AllowedFolder
 
 
 @pytest.fixture
@@ -15,6 +15,10 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "root").mkdir()
     (tmp_path / "secret").mkdir()
     return tmp_path / "root"
+
+
+def allowed(root: Path) -> AllowedFolder:
+    return AllowedFolder(root, "export.root")
 
 
 def two_files(folder: Path) -> None:
@@ -29,12 +33,16 @@ def everything_below(folder: Path) -> dict[str, str]:
 
 def test_the_root_is_a_real_absolute_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert export_root("~/da3_exports") == tmp_path / "da3_exports"
+
+    def path_of(value: str) -> Path:
+        return AllowedFolder.of("export.root", value).path
+
+    assert path_of("~/da3_exports") == tmp_path / "da3_exports"
     (tmp_path / "link").symlink_to(tmp_path / "disk")
-    assert export_root(str(tmp_path / "link/x")) == tmp_path / "disk/x"
+    assert path_of(str(tmp_path / "link/x")) == tmp_path / "disk/x"
     for refused in ("exports", "../exports", "~no_such_user_here/exports"):
         with pytest.raises(InputError, match=r"export\.root"):
-            export_root(refused)
+            path_of(refused)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +58,7 @@ def test_the_root_is_a_real_absolute_folder(tmp_path: Path, monkeypatch: pytest.
     ],
 )
 def test_names_inside_are_taken(root: Path, directory: str, folder: str):
-    assert folder_inside(root, directory) == root / folder
+    assert allowed(root).folder(directory) == root / folder
 
 
 @pytest.mark.parametrize(
@@ -68,34 +76,34 @@ def test_ways_out_are_refused(root: Path, directory: str):
     (root / "loop").symlink_to("loop")
     (root / "file").write_text("")
     with pytest.raises(InputError) as refusal:
-        folder_inside(root, directory)
+        allowed(root).folder(directory)
     assert str(refusal.value).isprintable()
     assert str(refusal.value).endswith(".")
 
 
 def test_a_link_that_stays_inside_is_followed(root: Path):
     (root / "newest").symlink_to("run_7")
-    assert folder_inside(root, "newest/x") == root / "run_7/x"
+    assert allowed(root).folder("newest/x") == root / "run_7/x"
 
 
 def test_a_folder_of_another_user_is_refused(root: Path):
     """As root one is made; anybody else finds one, such as /usr."""
     if os.geteuid() != 0:
         with pytest.raises(InputError, match="another user"):
-            folder_inside(Path("/"), "usr/x")
+            AllowedFolder(Path("/"), "export.root").folder("usr/x")
         return
     (root / "alice").mkdir()
     os.chown(root / "alice", 12345, 12345)
     for directory in ("alice", "alice/x/y"):
         with pytest.raises(InputError, match="another user"):
-            folder_inside(root, directory)
+            allowed(root).folder(directory)
 
 
 def test_files_are_moved_over_those_of_the_same_name_and_others_stay(root: Path):
     (root / "run").mkdir()
     (root / "run/a.txt").write_text("old a")
     (root / "run/mine.txt").write_text("mine")
-    written = write_inside(root, root / "run", two_files)
+    written = allowed(root).write(root / "run", two_files)
     assert written == [root / "run/a.txt", root / "run/exports/b.txt"]
     assert everything_below(root) == {"run/a.txt": "new a", "run/mine.txt": "mine", "run/exports/b.txt": "new b"}
     assert list(root.iterdir()) == [root / "run"]
@@ -109,9 +117,9 @@ def test_a_writer_that_fails_leaves_everything_as_it_was(root: Path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        write_inside(root, root, fail)
+        allowed(root).write(root, fail)
     with pytest.raises(OSError, match="No space"):
-        write_inside(root, root / "new", fail)
+        allowed(root).write(root / "new", fail)
     assert everything_below(root) == {"a.txt": "old a"}
     assert list(root.iterdir()) == [root / "a.txt"]
 
@@ -123,11 +131,11 @@ def test_links_below_the_folder_lead_nowhere_else(root: Path):
     (root / "run/a.txt").symlink_to(root.parent / "secret/a.txt")
     (root / "run/exports").symlink_to(root.parent / "secret")
     with pytest.raises(InputError, match="leads out"):
-        write_inside(root, root / "run", two_files)
+        allowed(root).write(root / "run", two_files)
     assert everything_below(root.parent / "secret") == {"a.txt": "secret"}
 
     (root / "run/exports").unlink()
-    write_inside(root, root / "run", two_files)
+    allowed(root).write(root / "run", two_files)
     assert everything_below(root.parent / "secret") == {"a.txt": "secret"}
     assert everything_below(root / "run") == {"a.txt": "new a", "exports/b.txt": "new b"}
 
@@ -135,4 +143,34 @@ def test_links_below_the_folder_lead_nowhere_else(root: Path):
 def test_what_could_not_be_moved_is_said(root: Path):
     (root / "exports/b.txt").mkdir(parents=True)
     with pytest.raises(InputError, match="Only 1 of 2 files"):
-        write_inside(root, root, two_files)
+        allowed(root).write(root, two_files)
+
+
+def test_a_recording_is_a_file_or_a_folder_of_files(root: Path):
+    (root / "trip").mkdir()
+    (root / "trip/trip_0.mcap").write_text("")
+    (root / "trip/metadata.yaml").symlink_to("../metadata.yaml")
+    (root / "metadata.yaml").write_text("")
+    for name in ("trip", "trip/trip_0.mcap"):
+        assert allowed(root).recording(name) == root / name
+    with pytest.raises(InputError, match="There is no 'other'"):
+        allowed(root).recording("other")
+
+
+def test_no_recording_leads_elsewhere(root: Path):
+    (root.parent / "secret/walk.mcap").write_text("")
+    (root / "out.mcap").symlink_to(root.parent / "secret/walk.mcap")
+    (root / "out").symlink_to(root.parent / "secret")
+    (root / "trip").mkdir()
+    (root / "trip/trip_0.mcap").symlink_to(root.parent / "secret/walk.mcap")
+    (root / "pipes").mkdir()
+    os.mkfifo(root / "pipes/trip_0.mcap")
+    os.mkfifo(root / "pipe.mcap")
+    for name in ("../secret/walk.mcap", str(root.parent / "secret/walk.mcap"), "out.mcap", "out", "out/walk.mcap"):
+        with pytest.raises(InputError, match=r"leads out|relative"):
+            allowed(root).recording(name)
+    with pytest.raises(InputError, match="leads out"):
+        allowed(root).recording("trip")
+    for name in ("pipes", "pipe.mcap"):
+        with pytest.raises(InputError, match="no ordinary file"):
+            allowed(root).recording(name)
