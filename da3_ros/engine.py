@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model and the one thread that runs it: windows out of the buffer, through a session, to a callback.
 
-No other module of the node touches the model.
+No other module of the node touches the model. Who needs an inference of other frames, such as those of a recording, has
+it done between two windows of the stream, which keeps nearly all of the model's time.
 """
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -19,7 +21,8 @@ from da3_ros.messages import RefusedMessage
 from da3_ros.settings import Settings
 from da3_ros.window_buffer import Window, WindowBuffer
 
-POLL_S = 0.1  # how soon the worker notices a request, a pause or its end
+POLL_S = 0.1  # how soon the worker notices the end of a pause
+ASIDE_SHARE = 0.1  # of the model's time, for inferences aside while windows of the stream have to wait for them
 
 
 def load_model(settings: Settings) -> Any:
@@ -85,14 +88,16 @@ class Engine:
     ) -> None:
         self.apply(settings)
         self._model = model
-        options = SessionOptions(settings.scale.source, settings.scale.fixed_m_per_unit)
-        self._session = Session(bind_inference(model, settings), options)
+        self._infer = bind_inference(model, settings)
+        self._session = Session(self._infer, SessionOptions(settings.scale.source, settings.scale.fixed_m_per_unit))
         self._session_number = -1
         self._buffer = buffer
         self._on_result, self._on_refused = on_result, on_refused
         self._on_failure, self._on_give_up = on_failure, on_give_up
         self._failures = 0
         self._requests: list[Future[str]] = []
+        self._asides: deque[tuple[Sequence[Frame], Future[Prediction]]] = deque()
+        self._next_aside_s = 0.0
         self._publishing = threading.Lock()
         self._oldest_valid_session = 0
         self._next_start_s = 0.0
@@ -110,8 +115,11 @@ class Engine:
     def stop(self) -> None:
         """Return when the inference that is running has ended; its result is not published."""
         self._stopping.set()
+        self._buffer.wake()
         if self._thread.is_alive():
             self._thread.join()
+        while self._asides:
+            self._asides.popleft()[1].cancel()
         while self._requests:
             self._requests.pop().set_exception(
                 InputError("The node was deactivated before its turn; activate it, then ask.")
@@ -141,10 +149,26 @@ class Engine:
         """Ask for one inference on what is buffered; the future holds one sentence, or the exception."""
         request: Future[str] = Future()
         self._requests.append(request)
+        self._buffer.wake()
         return request
+
+    def infer_aside(self, frames: Sequence[Frame]) -> "Future[Prediction]":
+        """Ask for an inference that has nothing to do with the stream and waits for its turn.
+
+        The future holds what the model says or raises. It may be cancelled before its turn, and is when the engine
+        stops before that.
+        """
+        aside: Future[Prediction] = Future()
+        self._asides.append((frames, aside))
+        if self._stopping.is_set():
+            aside.cancel()
+        self._buffer.wake()
+        return aside
 
     def _run(self) -> None:
         while not self._stopping.is_set() and self._failures < self._settings.max_consecutive_failures:
+            if self._is_aside_due():
+                self._infer_next_aside()
             request = self._requests.pop(0) if self._requests else None
             window = self._buffer.take_now() if request else self._next_window()
             try:
@@ -164,16 +188,31 @@ class Engine:
 
     def _next_window(self) -> Window | None:
         wait_s = self._next_start_s - time.monotonic()
-        if wait_s > 0:
-            self._stopping.wait(min(wait_s, POLL_S))
-            return None
-        if not self._wants_windows():
-            self._stopping.wait(POLL_S)
-            return None
-        return self._buffer.take(POLL_S, self._wants_windows)
+        return self._buffer.take(min(wait_s, POLL_S) if wait_s > 0 else POLL_S, self._wants_windows, self._is_called)
 
     def _wants_windows(self) -> bool:
-        return not self.paused and self._settings.mode == "stream"
+        return not self.paused and self._settings.mode == "stream" and time.monotonic() >= self._next_start_s
+
+    def _is_called(self) -> bool:
+        """Whether there is something else to do than to wait for a window."""
+        return self._stopping.is_set() or bool(self._requests) or self._is_aside_due()
+
+    def _is_aside_due(self) -> bool:
+        return bool(self._asides) and time.monotonic() >= self._next_aside_s
+
+    def _infer_next_aside(self) -> None:
+        """One inference aside. If a window waits at its end, the next one is put off, which keeps to `ASIDE_SHARE`."""
+        frames, aside = self._asides.popleft()
+        if not aside.set_running_or_notify_cancel():
+            return
+        start_s = time.monotonic()
+        try:
+            aside.set_result(self._infer(frames))
+        except Exception as error:  # whatever a model can raise: it concerns who asked, and nobody else
+            aside.set_exception(error)
+        end_s = time.monotonic()
+        if self._wants_windows() and self._buffer.has_window():
+            self._next_aside_s = start_s + (end_s - start_s) / ASIDE_SHARE
 
     def _process(self, window: Window) -> WindowResult | None:
         """One inference, published; None when a frame cannot be decoded, or nobody wants the result any more."""

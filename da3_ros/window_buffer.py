@@ -112,13 +112,32 @@ class WindowBuffer:
             self._changed.notify_all()
             return session_break
 
-    def take(self, timeout_s: float, wanted: Callable[[], bool] = lambda: True) -> Window | None:
-        """The next window as soon as its frames are there; None when they are not within the timeout, or when a
-        window is not `wanted` any more by then."""
+    def take(
+        self,
+        timeout_s: float,
+        wanted: Callable[[], bool] = lambda: True,
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> Window | None:
+        """The next window as soon as its frames are there and it is `wanted`; None when that is not within the timeout,
+        or when the wait is `interrupted`, which is looked at after every `wake`."""
+
+        def count() -> int:
+            return self._complete() if wanted() else 0
+
         with self._changed:
-            self._changed.wait_for(self._complete, timeout_s)
-            count = self._complete() if wanted() else 0
-            return self._cut(count) if count else None
+            self._changed.wait_for(lambda: interrupted() or count(), timeout_s)
+            frames = 0 if interrupted() else count()
+            return self._cut(frames) if frames else None
+
+    def wake(self) -> None:
+        """Have `take` look again at whether it goes on waiting."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def has_window(self) -> bool:
+        """Whether the frames of the next window are there."""
+        with self._changed:
+            return self._complete() > 0
 
     def take_now(self) -> Window | None:
         """A window of what is there, the last one again when nothing new is, or None when there is nothing at all."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,10 @@ MOST_VIEWS = 200
 
 
 class ViewCollector:
-    """Keeps at most `limit` views of each map, every one, then every second, every fourth as they become many."""
+    """Keeps at most `limit` views of each map, every one, then every second, every fourth as they become many.
+
+    Their images as recorded, which may be many times larger than those that the network saw, are let go.
+    """
 
     def __init__(self, limit: int = MOST_VIEWS) -> None:
         self._limit = limit
@@ -33,7 +37,7 @@ class ViewCollector:
         for view in result.views:
             if view.is_new:
                 if self._seen % self._step == 0:
-                    self._views.append(view)
+                    self._views.append(replace(view, frame=replace(view.frame, image=view.image)))
                 self._seen += 1
         if len(self._views) > self._limit:
             self._views, self._step = self._views[::2], self._step * 2

@@ -20,6 +20,10 @@ from da3_core.prediction import Prediction
 from da3_core.session import Session, SessionOptions, WindowResult
 
 
+class Stopped(Exception):
+    """Raised by `infer` to end a bag before the window that it was given, as `stop` does."""
+
+
 @dataclass(frozen=True)
 class BagSummary:
     """What became of a bag.
@@ -55,7 +59,7 @@ def process_bag(
 
     Args:
         camera: opened with the same options.
-        infer: the model with its inference options.
+        infer: the model with its inference options; it may raise `Stopped`.
         model_name: what the messages call the model.
         advance: told how many more images are done.
         stop: asked between windows; true ends the bag here, valid and shorter.
@@ -85,7 +89,11 @@ def process_bag(
             if window.session != number:
                 session.reset()
                 number = window.session
-            result = session.process(window.frames)
+            try:
+                result = session.process(window.frames)
+            except Stopped:
+                stopped = True
+                break
             _write(writer, maker, store, window, result)
             on_result(result, number)
             new = sum(view.is_new for view in result.views)

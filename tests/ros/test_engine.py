@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine's thread: when it infers, what it does with failures, and that a reset or a stop beats an inference."""
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,11 +31,15 @@ class FlatWall:
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Semaphore(0)
-        self.calls = 0
+        self.views: list[int] = []  # of every call
         self.failing: Callable[[int], bool] = lambda call: False
 
+    @property
+    def calls(self) -> int:
+        return len(self.views)
+
     def inference(self, image: list[np.ndarray], intrinsics: Any = None, **_: object) -> Prediction:
-        self.calls += 1
+        self.views.append(len(image))
         self.entered.release()
         assert self.gate.wait(WAIT_S)
         if self.failing(self.calls):
@@ -61,11 +67,12 @@ class Rig:
         self.failures: list[tuple[str, int]] = []
         self.gave_up = threading.Event()
         self.changed = threading.Condition()
+        self.after_result: Callable[[], object] = lambda: None
         self.engine = Engine(
             self.model,
             self.buffer,
             settings,
-            on_result=lambda result, session: self.note(self.results, (result, session)),
+            on_result=lambda result, session: (self.note(self.results, (result, session)), self.after_result()),
             on_refused=lambda refusal: self.note(self.refusals, refusal),
             on_failure=lambda error, in_a_row: self.note(self.failures, (str(error), in_a_row)),
             on_give_up=self.gave_up.set,
@@ -211,3 +218,83 @@ def test_a_failure_reaches_who_asked(rig):
     with pytest.raises(MemoryError, match="call 1"):
         it.engine.infer_now().result(WAIT_S)
     assert it.failures == [("call 1", 1)]
+
+
+def frames(*stamps_ns: int) -> list[Frame]:
+    return [decode(stamp_ns, False) for stamp_ns in stamps_ns]
+
+
+def test_an_inference_aside_is_none_of_the_stream(rig):
+    it = rig()
+    it.put(1, 2)
+    it.wait_for(lambda: len(it.results) == 1)
+    prediction = it.engine.infer_aside(frames(7, 8, 9)).result(WAIT_S)
+    assert len(prediction.depth) == 3
+    it.put(3)
+    it.wait_for(lambda: len(it.results) == 2)
+    assert it.stamps() == [[1, 2], [2, 3]]
+    assert it.results[0][1] == it.results[1][1]
+
+
+def test_paused_it_still_infers_aside(rig):
+    it = rig()
+    it.engine.paused = True
+    it.put(1, 2)
+    for _ in range(3):
+        assert len(it.engine.infer_aside(frames(7)).result(WAIT_S).depth) == 1
+    assert it.results == []
+
+
+def test_what_fails_aside_fails_only_there(rig):
+    it = rig(max_consecutive_failures=1)
+    it.model.failing = lambda call: call == 1
+    with pytest.raises(MemoryError, match="call 1"):
+        it.engine.infer_aside(frames(7)).result(WAIT_S)
+    it.put(1, 2)
+    it.wait_for(lambda: len(it.results) == 1)
+    assert it.failures == []
+
+
+def test_a_stop_cancels_what_waits_aside(rig):
+    it = rig()
+    it.model.gate.clear()
+    it.put(1, 2)
+    assert it.model.entered.acquire(timeout=WAIT_S)
+    waiting = it.engine.infer_aside(frames(7))
+    threading.Timer(0.05, it.model.gate.set).start()
+    it.engine.stop()
+    assert waiting.cancelled()
+    assert it.engine.infer_aside(frames(8)).cancelled()
+    assert it.model.calls == 1
+
+
+def test_what_is_cancelled_aside_is_not_inferred(rig):
+    it = rig()
+    it.model.gate.clear()
+    it.put(1, 2)
+    assert it.model.entered.acquire(timeout=WAIT_S)
+    assert it.engine.infer_aside(frames(7)).cancel()
+    it.model.gate.set()
+    it.engine.infer_aside(frames(8)).result(WAIT_S)
+    assert it.model.calls == 2
+
+
+def test_a_stream_whose_windows_wait_leaves_a_tenth_of_the_time_aside(rig, monkeypatch):
+    """By a clock that says how many inferences have begun. One is asked for aside, always, as soon as the one before
+    has ended, and as long as the stream has images there is a window that waits."""
+    it = rig(mode="on_demand", window__size=2)
+    monkeypatch.setattr("da3_ros.engine.time", SimpleNamespace(monotonic=lambda: float(it.model.calls)))
+    images = iter(range(3, 43))
+    it.after_result = lambda: [it.put(stamp_ns) for stamp_ns in itertools.islice(images, 1)]
+
+    def ask_again(before: Any = None) -> None:
+        if before is None or not before.cancelled():
+            it.engine.infer_aside(frames(7)).add_done_callback(ask_again)
+
+    it.put(1, 2)
+    it.engine.apply(settings_from({"window.size": 2}))
+    ask_again()
+    it.wait_for(lambda: len(it.results) == 41)
+    aside = [call for call, views in enumerate(it.model.views) if views == 1]
+    assert len(aside) == 5
+    assert set(np.diff(aside)) == {10}
