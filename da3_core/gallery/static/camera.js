@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// A camera that circles around a point. Axes as in glTF: x right, y up, z towards the viewer; lengths in scene units.
+
+const FIELD_OF_VIEW = (50 * Math.PI) / 180; // of the shorter side of the picture
+const START = { yaw: -0.35, pitch: 0.25 }; // radians: beside and above the first camera, which looks along -z
+const START_CLOSENESS = 0.8; // 1 has all of the sphere around the scene in the picture
+const STEEPEST = Math.PI / 2 - 0.01;
+const NEAREST = 0.01; // of the radius
+const FARTHEST = 30;
+const NEAR_PLANE = 0.01; // of the distance
+const FAR_PLANE = 1e5; // of the near plane
+
+export class OrbitCamera {
+  /** @param {{centre: number[], radius: number}} scene what is looked at first, and again after a reset */
+  constructor(scene) {
+    this.scene = scene;
+    this.reset();
+  }
+
+  reset() {
+    this.target = [...this.scene.centre];
+    this.distance = (START_CLOSENESS * this.scene.radius) / Math.sin(FIELD_OF_VIEW / 2);
+    Object.assign(this, START);
+  }
+
+  /** Turn by angles in radians. */
+  orbit(right, up) {
+    this.yaw -= right;
+    this.pitch = clamp(this.pitch + up, -STEEPEST, STEEPEST);
+  }
+
+  /** Move the picture by shares of the focal length. */
+  pan(right, up) {
+    const axes = this.axes();
+    for (let i = 0; i < 3; i++) {
+      this.target[i] -= this.distance * (right * axes.right[i] + up * axes.up[i]);
+    }
+  }
+
+  /** Multiply the distance. */
+  zoom(factor) {
+    const { radius } = this.scene;
+    this.distance = clamp(this.distance * factor, NEAREST * radius, FARTHEST * radius);
+  }
+
+  axes() {
+    const [sinYaw, cosYaw, sinPitch, cosPitch] = [
+      Math.sin(this.yaw), Math.cos(this.yaw), Math.sin(this.pitch), Math.cos(this.pitch),
+    ];
+    return {
+      right: [cosYaw, 0, -sinYaw],
+      up: [-sinYaw * sinPitch, cosPitch, -cosYaw * sinPitch],
+      back: [sinYaw * cosPitch, sinPitch, cosYaw * cosPitch],
+    };
+  }
+
+  /** Pixels that one scene unit takes at distance 1, in a picture of this size in pixels. */
+  static focalLength(width, height) {
+    return Math.min(width, height) / (2 * Math.tan(FIELD_OF_VIEW / 2));
+  }
+
+  /** 4x4, column after column, from the scene to clip coordinates of a picture of this size in pixels. */
+  clipFromScene(width, height) {
+    const { right, up, back } = this.axes();
+    const eye = this.target.map((value, i) => value + this.distance * back[i]);
+    const focal = OrbitCamera.focalLength(width, height);
+    const near = NEAR_PLANE * this.distance;
+    const depthScale = -(FAR_PLANE + 1) / (FAR_PLANE - 1);
+    const depthShift = (-2 * near * FAR_PLANE) / (FAR_PLANE - 1);
+    const rows = [
+      row(right, (2 * focal) / width, 0),
+      row(up, (2 * focal) / height, 0),
+      row(back, depthScale, depthShift),
+      row(back, -1, 0),
+    ];
+    function row(axis, scale, shift) {
+      return [...axis.map((value) => scale * value), -scale * dot(axis, eye) + shift];
+    }
+    return new Float32Array([0, 1, 2, 3].flatMap((column) => rows.map((values) => values[column])));
+  }
+}
+
+function clamp(value, low, high) {
+  return Math.min(Math.max(value, low), high);
+}
+
+function dot(a, b) {
+  return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+}
