@@ -54,7 +54,7 @@ if [ "$(cat .venv/.da3-packages 2>/dev/null)" != "$packages" ]; then
 fi
 
 # 2. ROS messages and the package itself
-sources=(CMakeLists.txt package.xml msg/*.msg srv/*.srv ros_wheels/tf2_msgs/CMakeLists.txt ros_wheels/tf2_msgs/msg/*.msg)
+sources=(CMakeLists.txt package.xml msg/*.msg srv/*.srv action/*.action ros_wheels/tf2_msgs/CMakeLists.txt ros_wheels/tf2_msgs/msg/*.msg)
 interfaces="$packages-$(fingerprint "${sources[@]}" <(find da3_core da3_ros launch config scripts -type f ! -name '*.pyc' | sort))"
 if [ "$(cat .venv/.da3-interfaces 2>/dev/null)" != "$interfaces" ]; then
   build_interfaces() (
