@@ -256,9 +256,7 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=Plan.images, help="length of the schedule in images seen")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
-        "--bfloat16", action="store_true", help="multiply in bfloat16: twice as fast where the processor has avx512_bf16"
-    )
+    parser.add_argument("--bfloat16", action="store_true", help="multiply in bfloat16: twice as fast with avx512_bf16")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
