@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -57,17 +58,20 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def serve(app: ASGIApp, listener: socket.socket) -> None:
+def serve(app: ASGIApp, listener: socket.socket, further_names: Sequence[str] = ()) -> None:
     """Answer requests until SIGTERM ends the process, or Ctrl-C ends this call as a KeyboardInterrupt.
 
     On a loopback address only requests for this machine's own names are answered: a page of somewhere else whose name
     was pointed here (DNS rebinding) gets nothing.
+
+    Args:
+        further_names: host names of a tunnel that leads here.
     """
     import uvicorn
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     if is_loopback(listener):
-        names = ["localhost", "127.0.0.1", "[::1]", listener.getsockname()[0]]
+        names = ["localhost", "127.0.0.1", "[::1]", listener.getsockname()[0], *further_names]
         app = TrustedHostMiddleware(app, names, www_redirect=False)
     config = uvicorn.Config(
         app,

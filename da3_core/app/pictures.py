@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From uploads to the image files of a session: upright, readable by everything, none lost to another of its name."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from da3_core.errors import InputError
+from da3_core.preprocessing import decode
+from da3_core.sources.images import IMAGE_EXTENSIONS, natural_order
+from da3_core.sources.video import Sampling, open_video
+
+HEIC_EXTENSIONS = ("heic", "heif")
+MAX_FRAMES = 400  # of a video; more would rather be processed on the command line
+_JPEG_QUALITY = 95
+_ORIENTATION = 0x0112  # EXIF
+_THUMBNAIL = (320, 240)
+
+
+def take_images(uploads: Iterable[Path], folder: Path) -> tuple[Path, ...]:
+    """Copies of image files in `folder`, in natural order of their names; a second `a.jpg` becomes `a_2.jpg`.
+
+    What lies on its side, or is HEIC, is written anew as an upright JPEG; everything else is copied byte by byte.
+
+    Raises:
+        InputError: a file is no image, or HEIC and its reader is not installed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return tuple(_take(upload, folder) for upload in sorted(uploads, key=natural_order))
+
+
+def take_frames(
+    video: Path, fps: float, folder: Path, advance: Callable[[int, int], object]
+) -> tuple[tuple[Path, ...], bool]:
+    """Frames of a video as files below `folder`, chosen by their time stamps from the first frame on.
+
+    Args:
+        advance: is told how many of how many frames are written.
+
+    Returns:
+        The files, and whether a lower rate than `fps` was taken because there are `MAX_FRAMES`.
+
+    Raises:
+        InputError: the file is no video, or it has no frames.
+    """
+    try:
+        frames = open_video(video, Sampling(fps, max_frames=MAX_FRAMES), "png")
+        done = 0
+
+        def count(more: int) -> None:
+            nonlocal done
+            done += more
+            advance(done, frames.views)
+
+        files = frames.read(lambda: folder, count).images
+    except InputError as error:
+        raise InputError(str(error).replace(str(video), video.name)) from None
+    thinned = len(files) == MAX_FRAMES and frames.times_s[-1] * fps > MAX_FRAMES
+    return files, thinned
+
+
+def thumbnails(images: Sequence[Path]) -> list[tuple[Image.Image, str]]:
+    """A small picture and a caption of every image.
+
+    Raises:
+        InputError: a file is damaged behind its header.
+    """
+    return [(_thumbnail(path), path.name) for path in images]
+
+
+def _thumbnail(path: Path) -> Image.Image:
+    try:
+        picture = Image.fromarray(decode(path))
+    except InputError as error:
+        raise InputError(f"{path.name}: {error}") from None
+    picture.thumbnail(_THUMBNAIL)
+    return picture
+
+
+def _take(upload: Path, folder: Path) -> Path:
+    extension = upload.suffix[1:].lower()
+    if extension in HEIC_EXTENSIONS:
+        _register_heic(upload.name)
+    elif extension not in IMAGE_EXTENSIONS:
+        allowed = ", ".join(IMAGE_EXTENSIONS + HEIC_EXTENSIONS)
+        raise InputError(f"{upload.name} does not look like a picture: upload files ending in {allowed}")
+    try:
+        with Image.open(upload) as image:
+            if extension in HEIC_EXTENSIONS or image.getexif().get(_ORIENTATION, 1) != 1:
+                path = _free_name(folder, f"{upload.stem}.jpg")
+                ImageOps.exif_transpose(image).convert("RGB").save(path, quality=_JPEG_QUALITY)
+                return path
+    except (OSError, Image.DecompressionBombError) as error:
+        raise InputError(f"{upload.name} is no picture that can be read: export it anew as JPEG or PNG") from error
+    return Path(shutil.copyfile(upload, _free_name(folder, upload.name)))
+
+
+def _free_name(folder: Path, name: str) -> Path:
+    path, number = folder / name, 2
+    while path.exists():
+        path = folder / f"{Path(name).stem}_{number}{Path(name).suffix}"
+        number += 1
+    return path
+
+
+def _register_heic(name: str) -> None:
+    if find_spec("pi_heif") is None:
+        raise InputError(f"{name}: HEIC pictures need `pip install pi-heif` on the server; or upload them as JPEG")
+    import pi_heif
+
+    pi_heif.register_heif_opener()

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the app keeps for a visitor, a folder and the latest prediction, and when it lets go of both."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from da3_core.errors import InputError
+
+if TYPE_CHECKING:
+    from da3_core.prediction import Prediction
+
+_PREFIX = "session_"
+
+
+@dataclass(eq=False)
+class Session:
+    """One set of uploads and what became of it.
+
+    Attributes:
+        folder: everything on disk; it goes with the session.
+        images: the views, in order.
+        prediction: the latest one, without its Gaussians.
+    """
+
+    folder: Path
+    images: tuple[Path, ...] = ()
+    prediction: Prediction | None = None
+    _users: int = field(default=0, repr=False)
+    _last_used: float = field(default_factory=time.monotonic, repr=False)
+
+    @property
+    def result_folder(self) -> Path:
+        """Files of the latest prediction."""
+        return self.folder / "result"
+
+
+class Sessions:
+    """The sessions of all visitors; every method may be called from any thread."""
+
+    def __init__(self, root: Path, idle_s: float) -> None:
+        """
+        Args:
+            root: where their folders are; those that an earlier process left there for longer than `idle_s` go now.
+            idle_s: seconds without use after which `expire` closes a session.
+        """
+        self._root, self._idle_s = root, idle_s
+        self._sessions: dict[str, Session] = {}
+        self._lock = threading.Lock()
+        root.mkdir(parents=True, exist_ok=True)
+        for folder in root.glob(f"{_PREFIX}*"):
+            if time.time() - folder.stat().st_mtime > idle_s:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def open(self) -> str:
+        """A new session; its key cannot be guessed from others."""
+        folder = self.make_folder()
+        with self._lock:
+            self._sessions[folder.name] = Session(folder)
+        return folder.name
+
+    def make_folder(self) -> Path:
+        """A folder that no session owns, but that a later process removes like those of sessions."""
+        folder = self._root / f"{_PREFIX}{time.time_ns() // 1000}_{secrets.token_hex(8)}"
+        folder.mkdir()
+        return folder
+
+    @contextmanager
+    def use(self, key: str | None) -> Iterator[Session]:
+        """The session, which does not expire within the `with` block.
+
+        Raises:
+            InputError: there is none, or no longer.
+        """
+        if key is None:
+            raise InputError("there are no pictures yet: upload some, or a video")
+        with self._lock:
+            session = self._sessions.get(key)
+            if session is None:
+                raise InputError(
+                    f"this session is gone, as after {self._idle_s / 3600:g} hours without use: upload again"
+                )
+            session._users += 1
+        try:
+            yield session
+        finally:
+            with self._lock:
+                session._users -= 1
+                session._last_used = time.monotonic()
+
+    def close(self, key: str | None) -> None:
+        """Delete a session and its files, if it is still there."""
+        with self._lock:
+            session = self._sessions.pop(key, None) if key else None
+        if session is not None:
+            shutil.rmtree(session.folder, ignore_errors=True)
+
+    def expire(self) -> None:
+        """Close what nobody has used for too long."""
+        oldest = time.monotonic() - self._idle_s
+        with self._lock:
+            idle = [key for key, one in self._sessions.items() if not one._users and one._last_used < oldest]
+        for key in idle:
+            self.close(key)
+
+    def close_all(self) -> None:
+        for key in list(self._sessions):
+            self.close(key)

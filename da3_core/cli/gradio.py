@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`da3 gradio`: the web app."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from da3_core.cli.arguments import ModelArguments, flatten_arguments
+from da3_core.cli.failures import FAILED, failures_reported
+from da3_core.errors import InputError
+from da3_core.options import InferenceOptions, Precision, WeightsLicence
+
+
+@dataclass(frozen=True)
+class AppArguments:
+    """Which model, which folders, and who can reach the app."""
+
+    model_dir: Annotated[
+        str, typer.Option("--model-dir", "--model", help="As of `da3 auto`; loaded at the first reconstruction.")
+    ] = ModelArguments.model_dir
+    workspace_dir: Annotated[Path, typer.Option(help="Of uploads, results and, in examples/, example scenes.")] = Path(
+        "workspace/gradio"
+    )
+    gallery_dir: Annotated[Path, typer.Option(help="Folder in which scenes are saved, for `da3 gallery`.")] = Path(
+        "workspace/gallery"
+    )
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens the app to the network.")] = "127.0.0.1"
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860
+    share: Annotated[bool, typer.Option("--share", help="Also open a public address by way of Gradio's servers.")] = (
+        False
+    )
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False
+    cache_examples: Annotated[
+        bool, typer.Option("--cache-examples", help="Compute the results of all example scenes before the start.")
+    ] = False
+    cache_gs_tag: Annotated[
+        str, typer.Option(help="Of examples whose names contain this: high resolution and Gaussians.")
+    ] = ""
+    session_hours: Annotated[
+        float, typer.Option(min=0.01, help="A visitor's files are deleted after so long without use.")
+    ] = 6.0
+    device: Annotated[str, typer.Option(help="As of `da3 auto`.")] = "auto"
+    precision: Annotated[Precision, typer.Option(help="As of `da3 auto`.")] = "auto"
+    weights_licence: Annotated[WeightsLicence, typer.Option(help="As of `da3 auto`.")] = "any"
+    process_res: Annotated[int | None, typer.Option(min=14, help="As of `da3 auto`.", show_default="the model's")] = (
+        InferenceOptions.process_res
+    )
+
+
+@flatten_arguments
+def gradio(arguments: AppArguments) -> None:
+    """Serve a page that turns pictures or a video into a point cloud, depth and measurements."""
+    with failures_reported(arguments.debug):
+        if find_spec("gradio") is None:
+            raise InputError(
+                "da3 gradio needs the package 'gradio', which is not installed: pip install \"da3_ros[app]\""
+            )
+        _serve(arguments)
+
+
+def _serve(arguments: AppArguments) -> None:
+    from da3_core.app import launch
+    from da3_core.cli.progress import stage
+    from da3_core.service.model_runner import ModelRunner
+    from da3_core.serving import is_loopback, listen, serve, url_of
+    from da3_core.weights import identify
+
+    if arguments.cache_gs_tag and not arguments.cache_examples:
+        raise InputError("--cache-gs-tag says which examples are computed with Gaussians: add --cache-examples")
+    settings = launch.AppSettings(
+        arguments.workspace_dir,
+        arguments.gallery_dir,
+        arguments.process_res,
+        arguments.session_hours * 3600,
+        arguments.cache_gs_tag,
+    )
+    preset = identify(arguments.model_dir, weights_licence=arguments.weights_licence)
+    runner = ModelRunner(
+        arguments.model_dir,
+        device=arguments.device,
+        precision=arguments.precision,
+        weights_licence=arguments.weights_licence,
+    )
+    settings.make_folders()
+    try:
+        listener = listen(arguments.host, arguments.port)
+    except OSError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(FAILED) from None
+    with listener:
+        if arguments.cache_examples:
+            launch.compute_examples(settings, runner, preset, stage)
+        names = []
+        with launch.app(settings, runner, preset) as app:
+            typer.echo(f"Depth Anything 3 with {preset.name}: {url_of(listener)} (Ctrl-C ends it)")
+            if not is_loopback(listener):
+                typer.echo("whoever can reach this machine can use the app and this machine's time", err=True)
+            if arguments.share:
+                public = launch.open_tunnel(listener)
+                names.append(str(urlsplit(public).hostname))
+                typer.echo(f"public address: {public}")
+            with suppress(KeyboardInterrupt):
+                serve(app, listener, names)
+        typer.echo("app closed", err=True)
