@@ -21,7 +21,15 @@ from da3_core.network import build_network
 from da3_core.network.attention import use_attention
 from da3_core.network.config import AttentionKernel
 from da3_core.network.requests import check_layers, check_strategy
-from da3_core.options import InferenceOptions, PoseMethod, Precision, ProcessResMethod, RefViewStrategy, WeightsLicence
+from da3_core.options import (
+    DEFAULT_MODEL,
+    InferenceOptions,
+    PoseMethod,
+    Precision,
+    ProcessResMethod,
+    RefViewStrategy,
+    WeightsLicence,
+)
 from da3_core.postprocessing import (
     aligned_to_given_poses,
     in_metres,
@@ -46,6 +54,8 @@ class DepthAnything3(nn.Module):
     Attributes:
         preset: which model this is and what it can do.
         model: the network.
+        source: what it was loaded from; instead of `auto`, the model that this became.
+        caution: what users of its results must be told, in one sentence, or None.
         precision: number format of the backbone, see `from_pretrained`.
     """
 
@@ -68,6 +78,8 @@ class DepthAnything3(nn.Module):
         super().__init__()
         check_precision(precision)
         self.preset: Preset = find_preset(model_name)
+        self.source = model_name
+        self.caution: str | None = None
         self.precision: Precision = precision
         self.model = build_network(self.preset)
         use_attention(self.model, attention)
@@ -83,7 +95,7 @@ class DepthAnything3(nn.Module):
     @classmethod
     def from_pretrained(
         cls,
-        source: str | os.PathLike[str] = "auto",
+        source: str | os.PathLike[str] = DEFAULT_MODEL,
         *,
         weights_licence: WeightsLicence = "any",
         precision: Precision = "auto",
@@ -104,7 +116,9 @@ class DepthAnything3(nn.Module):
                   (`HF_ENDPOINT` names a mirror, `HF_HUB_OFFLINE=1` forbids downloads),
                 - a folder with `config.json` and `model.safetensors`,
                 - the name of a preset, such as `da3-base`,
-                - `auto`, the default model,
+                - `embedded`, which needs no hub: soft depth without a unit,
+                - `auto`: `DA3-BASE` where it is cached or the hub answers within seconds, else `embedded`, with a
+                  warning that `caution` repeats,
                 - `untrained:<preset>`, the same random weights every time, to try the plumbing without a download.
             weights_licence: `permissive` refuses weights that may not be used commercially.
             precision: of the backbone; heads and camera maths always run in float32. `auto` is bfloat16 where the
@@ -128,6 +142,7 @@ class DepthAnything3(nn.Module):
             local_files_only=local_files_only,
         )
         model = weights.load(lambda: cls(loaded.preset.name, precision=precision, attention=attention), loaded)
+        model.source, model.caution = loaded.source, loaded.caution
         return model if target is None else model.to(target)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -179,7 +194,7 @@ class DepthAnything3(nn.Module):
         render_exts: Any = None,
         render_ixts: Any = None,
         render_hw: tuple[int, int] | None = None,
-        process_res: int = InferenceOptions.process_res,
+        process_res: int | None = InferenceOptions.process_res,
         process_res_method: ProcessResMethod = InferenceOptions.process_res_method,
         export_dir: str | os.PathLike[str] | None = None,
         export_format: str = "mini_npz",
@@ -198,7 +213,8 @@ class DepthAnything3(nn.Module):
         Args:
             image: list of N paths, PIL images, RGB arrays or tensors, see `preprocessing.preprocess`.
             extrinsics: `(N, 4, 4)` or `(N, 3, 4)` known rigid world-to-camera matrices; the network is conditioned on
-                them. Needs `intrinsics`.
+                them. Needs `intrinsics`. Mono, metric and embedded networks do not see them, which is said once: depth
+                and cameras found by features are only aligned to them.
             intrinsics: `(N, 3, 3)` known intrinsics in pixels of the images as given. They become the result's, and
                 the estimated ones go to `aux["estimated_intrinsics"]`. Without `extrinsics` they do not influence the
                 network; they turn the depth of a metric model into metres.
@@ -210,7 +226,8 @@ class DepthAnything3(nn.Module):
             render_exts: `(M, 4, 4)` world-to-camera of the frames of a `gs_video`.
             render_ixts: `(M, 3, 3)` their intrinsics.
             render_hw: their height and width.
-            process_res: the length in pixels that images are resized to.
+            process_res: the length in pixels that images are resized to; None is the model's own: 504, or 224 of the
+                embedded model.
             process_res_method: whether that is the longer (`upper_bound_*`) or the shorter (`lower_bound_*`) side, and
                 whether sides become multiples of 14 by a `*_resize` or a `*_crop`.
             export_dir: folder of the files; None writes none.
@@ -245,6 +262,7 @@ class DepthAnything3(nn.Module):
             "render_ixts": render_ixts,
             "render_hw": render_hw,
         }
+        process_res = self.preset.process_res if process_res is None else process_res
         check_resize(process_res, process_res_method)
         check_request(
             export_format,
@@ -328,14 +346,9 @@ class DepthAnything3(nn.Module):
     def _check_cameras(
         self, views: int, extrinsics: Any, intrinsics: Any
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Given cameras as arrays; refuses what cannot condition this model."""
-        if extrinsics is not None and not self.preset.has_poses:
-            raise InputError(
-                f"{self.preset.name} looks at every image by itself and takes no extrinsics; leave them out, "
-                "or use an any-view or a nested model"
-            )
+        """Given cameras as arrays."""
         if extrinsics is not None and intrinsics is None:
-            raise InputError("extrinsics came without intrinsics; conditioning on known cameras needs both")
+            raise InputError("extrinsics came without intrinsics; known cameras need both")
         return (
             None if extrinsics is None else check_extrinsics(extrinsics, views),
             None if intrinsics is None else check_intrinsics(intrinsics, views),
@@ -344,7 +357,7 @@ class DepthAnything3(nn.Module):
     def _run(
         self, batch: Batch, extrinsics: np.ndarray | None, intrinsics: np.ndarray | None, options: dict[str, Any]
     ) -> dict[str, Any]:
-        """The network's output for one scene, conditioned on its cameras if both halves of them are known."""
+        """The network's output for one scene, conditioned on its cameras if they are known and it sees them."""
         device = self.device
         dtype = autocast_dtype(self.precision, device)
         if not self._has_weights:
@@ -352,7 +365,9 @@ class DepthAnything3(nn.Module):
         if self.preset.kind == "metric" and intrinsics is None:
             self._warn_once("depth of %s is in metres only with known intrinsics, and none were given")
         known: list[torch.Tensor] = []
-        if extrinsics is not None and intrinsics is not None:
+        if extrinsics is not None and not self.preset.sees_given_poses:
+            self._warn_once("%s does not see the given poses: its depth is only aligned to them")
+        elif extrinsics is not None and intrinsics is not None:
             cameras = (normalise_trajectory(extrinsics), intrinsics)
             known = [torch.from_numpy(camera)[None].to(device, torch.float32) for camera in cameras]
 

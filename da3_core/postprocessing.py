@@ -101,7 +101,8 @@ def aligned_to_given_poses(prediction: Prediction, extrinsics: np.ndarray, *, to
 
     A similarity is fitted that takes the given camera centres to the predicted ones. `aux["pose_alignment"]` tells its
     scale, its residual in the given unit and the views it rests on; `aux["estimated_extrinsics"]` keeps the network's
-    own poses, and `aux["world_from_gaussians"]` is the similarity that takes Gaussians to the result's world.
+    own poses, and `aux["world_from_gaussians"]` is the similarity that takes Gaussians to the result's world. A single
+    view of a network without poses is the origin of its world.
 
     Args:
         extrinsics: `(N, 4, 4)` given world-to-camera.
@@ -110,8 +111,10 @@ def aligned_to_given_poses(prediction: Prediction, extrinsics: np.ndarray, *, to
             moves the given poses into the world and the unit of the prediction.
 
     Raises:
-        InputError: the prediction has no poses.
+        InputError: several views have no poses.
     """
+    if prediction.extrinsics is None and len(prediction.depth) == 1:
+        prediction = replace(prediction, extrinsics=np.eye(4, dtype=np.float32)[None])
     if prediction.extrinsics is None:
         raise InputError(f"depth takes no scale from the given extrinsics: {prediction.aux['feature_poses'].failure}")
     given, predicted = invert_rigid(extrinsics.astype(np.float64)), invert_rigid(prediction.extrinsics)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from da3_core.errors import InputError
-from da3_core.options import InferenceOptions, ProcessResMethod
+from da3_core.options import PROCESS_RES, InferenceOptions, ProcessResMethod
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +53,7 @@ class Batch:
 
 def preprocess(
     images: Iterable[ImageInput],
-    process_res: int = InferenceOptions.process_res,
+    process_res: int = PROCESS_RES,
     process_res_method: ProcessResMethod = InferenceOptions.process_res_method,
     *,
     apply_exif: bool = False,

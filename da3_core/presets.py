@@ -13,8 +13,11 @@ from da3_core.network.config import (
     NestedConfig,
     NetworkConfig,
 )
+from da3_core.options import PROCESS_RES
 
 Kind = Literal["any-view", "mono", "metric", "nested"]
+
+EMBEDDED = "da3-embedded"  # its weights come with this package; `embedded` for short
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Preset:
         network: the architecture.
         architecture: the name that checkpoints of this architecture carry in their `config.json`; retrained weights
             share it.
+        process_res: the length in pixels that images are resized to unless the user names one.
     """
 
     name: str
@@ -38,16 +42,22 @@ class Preset:
     kind: Kind
     network: NetworkConfig
     architecture: str
+    process_res: int = PROCESS_RES
 
     @property
     def has_poses(self) -> bool:
-        """Whether it predicts cameras and accepts known ones."""
+        """Whether it predicts cameras."""
         return self.kind in ("any-view", "nested")
 
     @property
     def pose_method(self) -> Literal["decoder", "features"]:
         """Where its cameras come from best; the camera decoder of the embedded model has not learned to place them."""
-        return "decoder" if self.has_poses and self.name != "da3-embedded" else "features"
+        return "decoder" if self.has_poses and self.name != EMBEDDED else "features"
+
+    @property
+    def sees_given_poses(self) -> bool:
+        """Whether known poses condition the network; those without a camera encoder are only aligned to them."""
+        return not isinstance(self._features, MonocularConfig) and self._features.camera_encoder
 
     @property
     def has_confidence(self) -> bool:
@@ -129,18 +139,19 @@ PRESETS: dict[str, Preset] = {
         _preset("DA3METRIC-LARGE", _APACHE, "metric", _MONOCULAR),
         _preset("DA3NESTED-GIANT-LARGE", _NON_COMMERCIAL, "nested", _NESTED),
         _preset("DA3NESTED-GIANT-LARGE-1.1", _NON_COMMERCIAL, "nested", _NESTED),
-        Preset("da3-embedded", "facebook/dinov2-small", _APACHE, "any-view", _EMBEDDED, "da3-embedded"),
+        Preset(EMBEDDED, "facebook/dinov2-small", _APACHE, "any-view", _EMBEDDED, EMBEDDED, process_res=224),
     )
 }
 
 
 def find_preset(name_or_hub_id: str) -> Preset:
-    """The preset of that name or hub id, letter case ignored.
+    """The preset of that name or hub id, letter case ignored; `embedded` is `da3-embedded`.
 
     Raises:
         InputError: no preset is called so; the message lists them all.
     """
-    preset = PRESETS.get(name_or_hub_id.lower().removeprefix("depth-anything/"))
+    name = name_or_hub_id.lower().removeprefix("depth-anything/")
+    preset = PRESETS.get(EMBEDDED if name == "embedded" else name)
     if preset is None:
         raise InputError(f"unknown model {name_or_hub_id!r}: use one of {', '.join(PRESETS)}, or its hub id")
     return preset

@@ -6,25 +6,27 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent import futures
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, get_args
 
 from da3_core.checkpoint import CONFIG, TENSORS, load_into, open_folder, read_model_name, save
 from da3_core.errors import InputError
-from da3_core.options import WeightsLicence
-from da3_core.presets import PRESETS, Preset, find_preset
+from da3_core.options import DEFAULT_MODEL, WeightsLicence
+from da3_core.presets import EMBEDDED, PRESETS, Preset, find_preset
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["LoadedWeights", "load", "resolve", "save"]
+__all__ = ["LoadedWeights", "identify", "load", "resolve", "save"]
 
 Module = TypeVar("Module", bound="nn.Module")
+Answer = TypeVar("Answer")
 
-_AUTO = "da3-base"  # the largest any-view model whose weights are free for any use
-_EMBEDDED = "da3-embedded"
+_BEST_FREE = "da3-base"  # the largest any-view model whose weights are free for any use
 _UNTRAINED = "untrained:"
 _HUB_ANSWER_S = 5.0
 _log = logging.getLogger(__name__)
@@ -38,13 +40,15 @@ class LoadedWeights:
         preset: the model.
         path: its safetensors file, or None for a model that is meant to stay untrained.
         licence: SPDX identifier.
-        source: what the caller asked for.
+        source: what the caller asked for; instead of `auto`, the model that it became.
+        caution: what a user must be told about it, in one sentence, or None.
     """
 
     preset: Preset
     path: Path | None
     licence: str
     source: str
+    caution: str | None = None
 
 
 def resolve(
@@ -58,8 +62,9 @@ def resolve(
     """Find weights; what is on the hub and not yet in its cache is downloaded with a progress bar.
 
     Args:
-        source: a folder, a preset name, a hub id, `auto` (the largest any-view model free for any use) or
-            `untrained:<preset>` (fixed random weights, to try out everything but the quality).
+        source: a folder, a preset name, `embedded`, a hub id, `untrained:<preset>` (fixed random weights, to try out
+            everything but the quality), or `auto`: DA3-BASE, the largest any-view model free for any use, where it is
+            cached or the hub answers within seconds, else `embedded` with a warning. No other name falls back.
         weights_licence: `permissive` refuses weights that forbid commercial use, before they are downloaded.
         revision: branch, tag or commit on the hub.
         cache_dir: where files of the hub are kept, if not where its client keeps them.
@@ -72,10 +77,42 @@ def resolve(
         raise InputError(f"weights_licence is {weights_licence!r}: use one of {', '.join(get_args(WeightsLicence))}")
     name = os.fspath(source)
     hub = _Hub(revision, None if cache_dir is None else Path(cache_dir), local_files_only)
+    weights = _default(hub) if name == DEFAULT_MODEL else _named(name, hub, weights_licence)
+    preset = weights.preset
+    _log.info("%s: weights from %s, licence %s", preset.name, weights.path or "a random generator", preset.licence)
+    if weights.caution:
+        _log.warning(weights.caution)
+    elif preset.name == EMBEDDED and weights.path:
+        _log.info("%s gives soft depth without a unit; its camera poses come from matching features", preset.name)
+    return weights
+
+
+def identify(source: str, *, weights_licence: WeightsLicence = "any") -> Preset:
+    """The model that `resolve` would find, without its weights; of `auto` the one that it would rather take.
+
+    Raises:
+        InputError: as `resolve`; the hub is asked for the `config.json` of models that only it knows.
+    """
+    if source == DEFAULT_MODEL:
+        return PRESETS[_BEST_FREE]
+    if source.startswith(_UNTRAINED):
+        return find_preset(source.removeprefix(_UNTRAINED))
+    if source != "embedded" and Path(source).is_dir():
+        preset, _ = open_folder(Path(source))
+    elif _is_foreign_hub_id(source):
+        preset = _named_preset(source, _Hub(None, None, False).fetch(source, CONFIG))
+    else:
+        preset = find_preset(source)
+    _check_licence(preset, weights_licence)
+    return preset
+
+
+def _named(name: str, hub: _Hub, weights_licence: WeightsLicence) -> LoadedWeights:
+    """Exactly what was asked for."""
     path: Path | None
     if name.startswith(_UNTRAINED):
         preset, path = find_preset(name.removeprefix(_UNTRAINED)), None
-    elif Path(name).is_dir():
+    elif name != "embedded" and Path(name).is_dir():
         preset, path = open_folder(Path(name))
         _check_licence(preset, weights_licence)
     elif _is_foreign_hub_id(name):
@@ -83,11 +120,25 @@ def resolve(
         _check_licence(preset, weights_licence)
         path = hub.fetch(name, TENSORS)
     else:
-        preset = find_preset(_AUTO if name == "auto" else name)
+        preset = find_preset(name)
         _check_licence(preset, weights_licence)
-        path = _embedded_file(hub) if preset.name == _EMBEDDED else hub.fetch(preset.hub_id, TENSORS)
-    _log.info("%s: weights from %s, licence %s", preset.name, path or "a random generator", preset.licence)
+        path = _embedded_file(hub) if preset.name == EMBEDDED else hub.fetch(preset.hub_id, TENSORS)
     return LoadedWeights(preset, path, preset.licence, name)
+
+
+def _default(hub: _Hub) -> LoadedWeights:
+    """The best model that can be had; both candidates may be used for anything."""
+    best, embedded = PRESETS[_BEST_FREE], PRESETS[EMBEDDED]
+    try:
+        return LoadedWeights(best, hub.fetch(best.hub_id, TENSORS), best.licence, best.name)
+    except InputError as error:
+        refusal = error
+    try:  # the hub has had its chance
+        path = _embedded_file(replace(hub, revision=None, local_files_only=True))
+    except InputError as error:
+        raise InputError(f"no default model is to be had: {refusal}; and {error}") from error
+    caution = f"the accuracy of {embedded.name} is that of a demonstration; auto took it because {refusal}"
+    return LoadedWeights(embedded, path, embedded.licence, embedded.name, caution)
 
 
 def load(build: Callable[[], Module], weights: LoadedWeights) -> Module:
@@ -134,10 +185,32 @@ class _Hub:
             )
         try:
             # The client would retry a dead connection for minutes, so it is first asked for one quick answer.
-            hub.get_hf_file_metadata(hub.hf_hub_url(repository, file, revision=self.revision), timeout=_HUB_ANSWER_S)
+            url = hub.hf_hub_url(repository, file, revision=self.revision)
+            _within(_HUB_ANSWER_S, lambda: hub.get_hf_file_metadata(url, timeout=_HUB_ANSWER_S))
             return Path(hub.hf_hub_download(repository, file, revision=self.revision, cache_dir=self.cache_dir))
         except Exception as error:  # the HTTP library below the client, and so its errors, depends on its version
             raise InputError(_explain(error, f"{file} of {repository}")) from error
+
+
+def _within(seconds: float, ask: Callable[[], Answer]) -> Answer:
+    """The answer of `ask`, which may hang in the resolution of names, where no timeout of a client reaches.
+
+    Raises:
+        TimeoutError: there was none in time. The thread that waits for it does not keep the process alive.
+    """
+    answer: futures.Future[Answer] = futures.Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return answer.result(seconds)
+    except futures.TimeoutError as error:  # another class than the built-in one before Python 3.11
+        raise TimeoutError(f"no answer within {seconds:g} s") from error
 
 
 def _explain(error: Exception, what: str) -> str:

@@ -124,6 +124,8 @@ class Diagnostics:
             return ERROR, f"Inference fails: {self._failing}"
         if self._engine.paused:
             return OK, "Paused."
+        if self._engine.caution:
+            return WARN, f"{self._inferences} inferences; {self._engine.caution}"
         return OK, f"{self._inferences} inferences."
 
     def _describe_inference(self) -> dict[str, Any]:

@@ -43,6 +43,11 @@ def load_model(settings: Settings) -> Any:
     return model
 
 
+def model_name(model: Any, settings: Settings) -> str:
+    """What the messages call the model: the parameter, but for `auto` what it became."""
+    return str(getattr(model, "source", settings.model))
+
+
 def bind_inference(model: Any, settings: Settings) -> Callable[[Sequence[Frame]], Prediction]:
     """The model's inference with its options, as a function of frames."""
 
@@ -53,7 +58,7 @@ def bind_inference(model: Any, settings: Settings) -> Callable[[Sequence[Frame]]
             intrinsics=intrinsics if all(matrix is not None for matrix in intrinsics) else None,
             pose_method=settings.pose_method,
             ref_view_strategy=settings.ref_view_strategy,
-            process_res=settings.process_res,
+            process_res=settings.process_res or None,
             process_res_method=settings.process_res_method,
         )
 
@@ -124,6 +129,11 @@ class Engine:
             self._requests.pop().set_exception(
                 InputError("The node was deactivated before its turn; activate it, then ask.")
             )
+
+    @property
+    def caution(self) -> str | None:
+        """What users of the model's results must be told."""
+        return getattr(self._model, "caution", None)
 
     def facts(self) -> dict[str, str]:
         """Model, device, precision and GPU memory, for diagnostics."""

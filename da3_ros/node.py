@@ -97,7 +97,7 @@ class Da3Node(LifecycleNode):
                 self._subscribe_transforms()  # before the model loads, so that static transforms are there after it
             self.get_logger().info(f"Loading {settings.model} ...")
             self._model = self._load_model(settings)
-            self._outputs = Publishers(self, settings, self._tree)
+            self._outputs = Publishers(self, settings, self._tree, engine.model_name(self._model, settings))
             self._record = SessionRecord(settings.export.max_views)
             self._controls = Services(self, lambda: self._engine, self._outputs, self._record)
             self._exports = ExportService(self, settings.export.root, self._record)

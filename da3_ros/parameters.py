@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from da3_core.errors import InputError
+from da3_core.network.config import PATCH_SIZE
 from da3_ros.settings import Settings, Value
 
 if TYPE_CHECKING:
@@ -123,6 +124,11 @@ def settings_from(values: Mapping[str, object]) -> Settings:
 
 def _check_together(settings: Settings) -> None:
     window, points = settings.window, settings.points
+    if 0 < settings.process_res < PATCH_SIZE:
+        raise InputError(
+            f"The parameter process_res is {settings.process_res}; allowed is 0, for the model's own, or at least "
+            f"{PATCH_SIZE}."
+        )
     if window.stride >= max(window.size, 2):
         raise InputError(
             f"window.stride is {window.stride} and window.size {window.size}; windows must share views, so the stride "

@@ -141,14 +141,17 @@ VIEW_TOPICS: dict[str, tuple[type, Callable[[ViewOutputs], Any]]] = {
 class Publishers:
     """Every publisher of the node, from construction to `close`.
 
+    Args:
+        model: its name in messages.
+
     Attributes:
         failures: publications that the middleware refused, by topic.
         tf_state: what became of the last transform, in words.
         tf_is_missing: true when there was a pose and no transform could be published.
     """
 
-    def __init__(self, node: LifecycleNode, settings: Settings, tree: TransformTree) -> None:
-        self._node, self._tree = node, tree
+    def __init__(self, node: LifecycleNode, settings: Settings, tree: TransformTree, model: str) -> None:
+        self._node, self._tree, self._model = node, tree, model
         self._session = self._segment = 0
         self._path: deque[PoseStamped] = deque()
         self.failures: Counter[str] = Counter()
@@ -235,7 +238,7 @@ class Publishers:
     def _window_message(self, result: WindowResult, outputs: list[ViewOutputs]) -> DepthWindow:
         return DepthWindow(
             header=Header(stamp=outputs[-1].stamp, frame_id=self._settings.map_frame),
-            model=self._settings.model,
+            model=self._model,
             views=[each.depth_view() for each in outputs],
             scale_m_per_unit=result.scale_m_per_unit,
             scale_source=SCALE_SOURCES[result.scale_source],

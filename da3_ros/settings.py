@@ -10,7 +10,15 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from da3_core.options import InferenceOptions, PoseMethod, Precision, ProcessResMethod, RefViewStrategy, WeightsLicence
+from da3_core.options import (
+    DEFAULT_MODEL,
+    InferenceOptions,
+    PoseMethod,
+    Precision,
+    ProcessResMethod,
+    RefViewStrategy,
+    WeightsLicence,
+)
 
 Value = bool | int | float | str
 
@@ -159,13 +167,18 @@ class Settings:
     """All parameters. `Settings()` has their defaults."""
 
     model: str = parameter(
-        "auto", "auto, the name of a preset such as da3-small, a Hugging Face id, a folder, or untrained:<preset>."
+        DEFAULT_MODEL,
+        "The name of a preset such as da3-small, a Hugging Face id, a folder, embedded (needs no hub; soft, relative "
+        "depth), untrained:<preset>, or auto: DA3-BASE where it is cached or the hub answers, else embedded.",
     )
     weights_licence: WeightsLicence = parameter("any", "permissive refuses weights that forbid commercial use.")
     device: str = parameter("auto", "auto, cpu, cuda, or one GPU such as cuda:0.")
     precision: Precision = parameter("auto", "Arithmetic of the network; auto asks the hardware.")
     process_res: int = parameter(
-        InferenceOptions.process_res, "Side that images are resized to for the network; pixels.", low=14, high=8192
+        0,
+        "Side that images are resized to for the network, at least 14 pixels; 0: the model's, 504, of embedded 224.",
+        low=0,
+        high=8192,
     )
     process_res_method: ProcessResMethod = parameter(
         InferenceOptions.process_res_method,

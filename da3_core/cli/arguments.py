@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from da3_core.options import InferenceOptions, PoseMethod, Precision, ProcessResMethod, RefViewStrategy, WeightsLicence
+from da3_core.options import (
+    DEFAULT_MODEL,
+    InferenceOptions,
+    PoseMethod,
+    Precision,
+    ProcessResMethod,
+    RefViewStrategy,
+    WeightsLicence,
+)
 from da3_core.sources.video import FrameFormat, Sampling
 
 if TYPE_CHECKING:
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 FORMAT_DEFAULT = "the format's"
+BACKEND_TOKEN = "DA3_BACKEND_TOKEN"
 
 
 @dataclass(frozen=True)
@@ -33,9 +42,10 @@ class ModelArguments:
         typer.Option(
             "--model-dir",
             "--model",
-            help="Hub id, local folder, model name, untrained:NAME, or auto: the best model free for any use.",
+            help="Hub id, local folder, model name, embedded (needs no hub; soft, relative depth), untrained:NAME, or "
+            "auto: DA3-BASE where it is cached or the hub answers, else embedded.",
         ),
-    ] = "auto"
+    ] = DEFAULT_MODEL
     device: Annotated[
         str, typer.Option(help="A torch device (cpu, cuda, cuda:1, mps), or auto: CUDA, else MPS, else CPU.")
     ] = "auto"
@@ -44,7 +54,12 @@ class ModelArguments:
         WeightsLicence, typer.Option(help="permissive: refuse weights whose licence forbids commercial use.")
     ] = "any"
     process_res: Annotated[
-        int, typer.Option(min=14, help="Length in pixels that the longer or shorter side is resized to.")
+        int | None,
+        typer.Option(
+            min=14,
+            help="Length in pixels that the longer or shorter side is resized to.",
+            show_default="the model's: 504, of embedded 224",
+        ),
     ] = InferenceOptions.process_res
     process_res_method: Annotated[
         ProcessResMethod,
@@ -119,6 +134,22 @@ class ExportArguments:
         bool, typer.Option("--overwrite", help="Keep an existing export folder and replace files of the same name.")
     ] = False
     json: Annotated[bool, typer.Option("--json", help="Print a JSON summary instead of the written paths.")] = False
+
+
+@dataclass(frozen=True)
+class BackendArguments:
+    """Whether another process does the work, and which."""
+
+    use_backend: Annotated[
+        bool, typer.Option("--use-backend/--no-use-backend", help="Have `da3 backend` do the work, with its model.")
+    ] = False
+    backend_url: Annotated[str, typer.Option(help="Where the backend listens.")] = "http://localhost:8008"
+    backend_token: Annotated[
+        str | None, typer.Option(envvar=BACKEND_TOKEN, help="What the backend asks for.", show_default="none")
+    ] = None
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="--no-wait: print the id of the task, and leave it to the backend.")
+    ] = True
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from da3_core.errors import InputError
 from da3_core.geometry.camera import check_extrinsics, check_intrinsics, invert_rigid, rotation_from_quaternion
 from da3_core.geometry.similarity import Similarity
-from da3_core.options import InferenceOptions, PoseMethod, ProcessResMethod, RefViewStrategy
+from da3_core.options import PROCESS_RES, InferenceOptions, PoseMethod, ProcessResMethod, RefViewStrategy
 from da3_core.postprocessing import aligned_to_given_poses, with_known_intrinsics
 from da3_core.prediction import Prediction
 from da3_core.preprocessing import ImageInput, decode, list_images, preprocess
@@ -70,7 +70,7 @@ class ExactModel:
         align_to_input_ext_scale: bool = InferenceOptions.align_to_input_ext_scale,
         use_ray_pose: bool = InferenceOptions.use_ray_pose,
         ref_view_strategy: RefViewStrategy = InferenceOptions.ref_view_strategy,
-        process_res: int = InferenceOptions.process_res,
+        process_res: int | None = InferenceOptions.process_res,
         process_res_method: ProcessResMethod = InferenceOptions.process_res_method,
         pose_method: PoseMethod = InferenceOptions.pose_method,
     ) -> Prediction:
@@ -82,7 +82,7 @@ class ExactModel:
             InputError: as the model, and for an image that is none of the walk's.
         """
         images = list_images(image)
-        batch = preprocess(images, process_res, process_res_method)
+        batch = preprocess(images, PROCESS_RES if process_res is None else process_res, process_res_method)
         frames = [self._recognise(index, decode(given)) for index, given in enumerate(images)]
 
         size = (batch.images.shape[1], batch.images.shape[2])

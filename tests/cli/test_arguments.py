@@ -8,6 +8,7 @@ import pytest
 import typer
 
 from da3_core.cli.arguments import ColmapArguments, ExportArguments, ModelArguments, parse_export_kwargs, parse_layers
+from da3_core.options import DEFAULT_MODEL
 
 
 def test_export_kwargs_know_words_numbers_and_texts_with_colons() -> None:
@@ -48,12 +49,12 @@ def test_defaults_are_those_of_the_library() -> None:
         field.name: field.default
         for group in (ModelArguments, ExportArguments, ColmapArguments)
         for field in fields(group)
-        if field.name in library and field.default is not None
+        if field.name in library and (field.default is not None or field.name == "process_res")
     }
     # A library writes no files unless asked to, leaves the device to its caller and takes a mapping.
     command_line_only = {"device", "export_dir", "export_format", "export_kwargs"}
     assert {name: library[name] for name in shared.keys() - command_line_only} == {
         name: default for name, default in shared.items() if name not in command_line_only
     }
-    assert ModelArguments.model_dir == library["source"]
+    assert ModelArguments.model_dir == library["source"] == DEFAULT_MODEL
     assert {"precision", "weights_licence", "process_res", "ref_view_strategy"} <= shared.keys()

@@ -287,7 +287,7 @@ def test_defaults_are_those_of_the_guide_and_of_the_formats() -> None:
         "render_exts": None,
         "render_ixts": None,
         "render_hw": None,
-        "process_res": 504,
+        "process_res": None,
         "process_res_method": "upper_bound_resize",
         "export_dir": None,
         "export_format": "mini_npz",

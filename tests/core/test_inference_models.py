@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from da3_core import DepthAnything3, InputError
+from da3_core.geometry.camera import camera_centres, invert_rigid
+from da3_core.geometry.feature_poses import default_intrinsics
 from da3_core.network.any_view import AnyViewNetwork
 from da3_core.network.config import AnyViewConfig, BackboneConfig, HeadConfig, MonocularConfig, NestedConfig
 from da3_core.network.monocular import MonocularNetwork
@@ -95,7 +97,6 @@ def test_mono_gives_depth_and_sky_and_nothing_it_does_not_know(mono: DepthAnythi
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"extrinsics": [np.eye(4)], "intrinsics": [np.eye(3)]}, "da3mono-large.*takes no extrinsics"),
         ({"use_ray_pose": True}, "da3mono-large predicts no rays"),
         ({"infer_gs": True}, "da3mono-large predicts no Gaussians"),
         ({"export_format": "glb"}, "da3mono-large.*glb"),
@@ -202,6 +203,41 @@ def test_mono_gets_poses_from_features_where_it_can(mono: DepthAnything3, walk: 
     with pytest.raises(InputError, match="cannot be exported as 'tum'"):
         mono.inference([pair[0], walk.images[16]], **options, export_dir=tmp_path / "lost", export_format="tum")
     assert not (tmp_path / "lost").exists()
+
+
+def test_given_poses_only_align_what_the_network_does_not_see(
+    metric: DepthAnything3, walk: Walk, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames, camera = [4, 5], np.tile(walk.intrinsics, (2, 1, 1))
+    pair, given = list(walk.images[frames]), invert_rigid(walk.camera_to_world[frames])
+    free = metric.inference(pair, intrinsics=camera, process_res=322)
+    with caplog.at_level(logging.WARNING):
+        aligned = metric.inference(pair, given, camera, process_res=322)
+        moved = metric.inference(pair, given, camera, process_res=322, align_to_input_ext_scale=False)
+        alone = metric.inference(pair[:1], given[:1], camera[:1], process_res=322)
+    assert caplog.text.count("da3metric-large does not see the given poses") == 1
+
+    np.testing.assert_allclose(aligned.extrinsics, given, atol=1e-6)
+    baselines = [np.linalg.norm(np.diff(camera_centres(cameras), axis=0)) for cameras in (given, free.extrinsics)]
+    np.testing.assert_allclose(aligned.depth, free.depth * np.float32(baselines[0] / baselines[1]), rtol=1e-4)
+    assert (free.is_metric, aligned.is_metric) == (1, 0)
+    np.testing.assert_array_equal(moved.depth, free.depth)
+    np.testing.assert_allclose(
+        np.linalg.norm(np.diff(camera_centres(moved.extrinsics), axis=0)), baselines[1], rtol=1e-4
+    )
+    np.testing.assert_allclose(alone.extrinsics, given[:1], atol=1e-6)
+    assert alone.aux["pose_alignment"].method == "rotation_only"
+    assert alone.is_metric == 1
+
+
+def test_features_use_given_intrinsics(mono: DepthAnything3, walk: Walk) -> None:
+    pair, camera = list(walk.images[[4, 5]]), np.tile(walk.intrinsics, (2, 1, 1))
+    given, assumed = (mono.inference(pair, intrinsics=known, process_res=322) for known in (camera, None))
+    np.testing.assert_allclose(given.intrinsics, given.processed_from_original @ camera, rtol=1e-6)
+    np.testing.assert_allclose(assumed.intrinsics[0], default_intrinsics(*assumed.depth.shape[1:]), rtol=1e-6)
+    turned = walk.camera_to_world[5, :3, :3].T @ walk.camera_to_world[4, :3, :3]
+    errors = [np.linalg.norm(result.extrinsics[1, :3, :3] - turned) for result in (given, assumed)]
+    assert errors[0] < errors[1]
 
 
 def test_any_view_leaves_its_decoder_aside_on_request(giant: DepthAnything3) -> None:

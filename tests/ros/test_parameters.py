@@ -17,7 +17,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from da3_core.errors import InputError
-from da3_core.options import InferenceOptions
+from da3_core.options import DEFAULT_MODEL, InferenceOptions
 from da3_ros import parameters
 from da3_ros.parameters import TABLE, changed, settings_from
 from da3_ros.settings import Settings
@@ -55,7 +55,9 @@ def test_every_line_of_the_table_is_complete_and_allows_its_default():
     for line in TABLE.values():
         assert line.description.endswith(".")
         assert line.checked(line.default) == line.default
-    assert TABLE["process_res"].default == InferenceOptions.process_res
+    assert TABLE["process_res"].default == 0  # which is None, the model's own
+    assert InferenceOptions.process_res is None
+    assert TABLE["model"].default == DEFAULT_MODEL
     assert TABLE["tf.mode"].allowed == ("camera", "none")
 
 
