@@ -33,7 +33,11 @@ export function readClouds(buffer) {
     const accessor = gltf.accessors[index];
     const part = gltf.bufferViews[accessor.bufferView];
     const start = binaryStart + (part.byteOffset ?? 0) + (accessor.byteOffset ?? 0);
-    return new Type(buffer, start, accessor.count * components);
+    const count = accessor.count * components;
+    if (start + count * Type.BYTES_PER_ELEMENT > buffer.byteLength) {
+      throw new Error("it is cut off");
+    }
+    return new Type(buffer, start, count);
   }
 
   return (gltf.meshes ?? [])
