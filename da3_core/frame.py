@@ -7,6 +7,19 @@ import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
+class RigPlace:
+    """Where a camera sits in a set of cameras that are fixed to each other and expose together.
+
+    Attributes:
+        camera_to_rig: `(4, 4)` float64 rigid, OpenCV axes of the camera, metres; the rig's frame may be any.
+        instant_ns: the same for all frames of one exposure of the set.
+    """
+
+    camera_to_rig: np.ndarray
+    instant_ns: int
+
+
+@dataclass(frozen=True, eq=False)
 class Frame:
     """An image with what is known about its camera.
 
@@ -17,6 +30,7 @@ class Frame:
         intrinsics: `(3, 3)` float64, pixels of `image`, pixel edges at integers (the centre of the first pixel is
             0.5), or None when unknown.
         world_to_camera: `(4, 4)` float64 rigid, OpenCV axes, metres, or None when unknown.
+        rig: its place among cameras that expose with it, or None when unknown.
     """
 
     image: np.ndarray
@@ -24,3 +38,4 @@ class Frame:
     camera: str = ""
     intrinsics: np.ndarray | None = None
     world_to_camera: np.ndarray | None = None
+    rig: RigPlace | None = None

@@ -21,7 +21,16 @@ from da3_core.ros_conventions import HALF_PIXEL
 HEAD_BYTES = 1 << 18  # holds the size of a picture, after all that cameras write before it
 
 Refusal = Literal[
-    "encoding", "size", "step", "truncated", "undecodable", "camera_info", "camera_info_size", "stamp", "queue_full"
+    "encoding",
+    "size",
+    "step",
+    "truncated",
+    "undecodable",
+    "camera_info",
+    "camera_info_size",
+    "stamp",
+    "queue_full",
+    "pose",
 ]
 
 

@@ -38,6 +38,12 @@ def in_map_axes(camera_to_world: np.ndarray) -> np.ndarray:
     return np.asarray(OPTICAL_TO_MAP @ np.asarray(camera_to_world, np.float64))
 
 
+def world_to_camera_in_map(camera_to_map: np.ndarray) -> np.ndarray:
+    """`(..., 4, 4)` float64 world-to-camera matrices of cameras whose pose in the map is known: `camera_pose_in_map`
+    turned round."""
+    return invert_rigid(OPTICAL_TO_MAP.T @ np.asarray(camera_to_map, np.float64))
+
+
 def points_to_map(points_world: np.ndarray) -> np.ndarray:
     """`(..., 3)` points of the world in the map, in the type they come in."""
     x, y, z = (points_world[..., axis] for axis in range(3))

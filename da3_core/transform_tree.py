@@ -95,6 +95,36 @@ class TransformTree:
                 to_root = self._at(child, stamp) @ to_root
             return chain[-1], to_root
 
+    def pose_in(self, frame: str, ancestor: str, stamp: int) -> np.ndarray:
+        """The `(4, 4)` pose of a frame in one above it, at a stamp in nanoseconds.
+
+        Raises:
+            TransformUnknown: `ancestor` is not above it, or an edge on the way has no transform near enough to the
+                stamp.
+        """
+        with self._lock:
+            chain = self._chain(frame)
+            if ancestor.lstrip("/") not in chain:
+                raise TransformUnknown(f"The frame {frame} is not below {ancestor}, but in {' in '.join(chain)}.")
+            to_ancestor = np.eye(4)
+            for child in chain[: chain.index(ancestor.lstrip("/"))]:
+                to_ancestor = self._at(child, stamp) @ to_ancestor
+            return to_ancestor
+
+    def body(self, frame: str) -> tuple[str, np.ndarray]:
+        """The topmost frame that static transforms tie `frame` to, and the `(4, 4)` pose of the frame in it."""
+        with self._lock:
+            body, to_body = self._chain(frame)[0], np.eye(4)
+            while body in self._edges and self._edges[body].static:
+                to_body = self._at(body, 0) @ to_body
+                body = self._edges[body].parent
+            return body, to_body
+
+    def frames(self) -> set[str]:
+        """Every frame that a transform has named so far."""
+        with self._lock:
+            return set(self._edges) | {edge.parent for edge in self._edges.values()}
+
     def map_to_tree(self, camera_frame: str, camera_to_map: np.ndarray, stamp: int) -> tuple[str, np.ndarray]:
         """The edge to publish: the child of the map, and the `(4, 4)` pose of that child in the map.
 

@@ -117,6 +117,28 @@ def align_window(
     return WindowAlignment(by_last_view, "last_view", _median_residual(points, by_last_view))
 
 
+def compare_depths(
+    in_map: Sequence[PosedDepth],
+    in_window: Sequence[PosedDepth],
+    intrinsics: Sequence[np.ndarray],
+    scale: float | None,
+) -> tuple[float, float]:
+    """How the depths of views that the map and a window share agree, whatever their poses.
+
+    Args:
+        in_map, in_window, intrinsics: as of `align_window`.
+        scale: map units per window unit, or None for the one that agrees best.
+
+    Returns:
+        The scale, and how far depths are apart after it, relative, median; NaN where no pixel is valid in both.
+    """
+    points = _corresponding_points(in_map, in_window, intrinsics)
+    if not len(points.weight):
+        return float("nan") if scale is None else scale, float("nan")
+    scale = points.scale if scale is None else scale
+    return scale, _weighted_median(np.abs(1 - scale / points.depth_ratio), points.weight)
+
+
 def _corresponding_points(
     in_map: Sequence[PosedDepth], in_window: Sequence[PosedDepth], intrinsics: Sequence[np.ndarray]
 ) -> _Points:
