@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recorded images in, recorded depth out: bags of ROS 1 and ROS 2, without ROS, by the package `rosbags`.
 
-`read` opens bags, `camera` takes images out of them, `windows` cuts these as the live node does, `messages` packs what
-a session makes of them, `write` writes it, and `process` is the whole.
+`read` opens bags, `topics` chooses in them, `camera` takes images out of them (`rig` those of several cameras),
+`windows` cuts these as the live node does, `inference` shows them to a model, `messages` packs what a session makes of
+them, `write` writes it, and `process` is the whole.
 """

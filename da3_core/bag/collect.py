@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +47,7 @@ class ViewCollector:
             self._longest_is_metric = self._is_metric
 
     def prediction(self) -> Prediction:
-        """All views of the longest map as one prediction; names are their stamps."""
+        """All views of the longest map as one prediction; names are their stamps, after those of a rig's cameras."""
         views = self._longest
         return Prediction(
             depth=np.stack([view.depth for view in views]),
@@ -56,8 +57,14 @@ class ViewCollector:
             extrinsics=_stacked([view.world_to_camera for view in views], np.float32),
             intrinsics=_stacked([view.intrinsics for view in views], np.float32),
             processed_images=np.stack([view.image for view in views]),
-            image_names=tuple(f"{view.frame.stamp_ns}.png" for view in views),
+            image_names=_names(views),
         )
+
+
+def _names(views: Sequence[View]) -> tuple[str, ...]:
+    cameras = {view.frame.camera for view in views}
+    prefixes = {name: f"{name.strip('/').replace('/', '_')}_" if len(cameras) > 1 else "" for name in cameras}
+    return tuple(f"{prefixes[view.frame.camera]}{view.frame.stamp_ns}.png" for view in views)
 
 
 def _stacked(arrays: list[np.ndarray | None], dtype: Any = None) -> np.ndarray | None:

@@ -6,49 +6,58 @@ The numbers are those of `da3_core.ros_conventions`, which the node takes them f
 
 from __future__ import annotations
 
-import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from da3_core.bag.options import BagOptions, PointOptions
+from da3_core.bag.windows import RecordedFrame, Window
 from da3_core.errors import InputError
 from da3_core.files import package_file
-from da3_core.geometry.camera import quaternion_from_rotation
+from da3_core.geometry.camera import invert_rigid, quaternion_from_rotation
 from da3_core.point_cloud import FIELD_TYPES, fill_cloud
 from da3_core.ros_conventions import (
     camera_matrices,
     camera_pose_in_map,
+    depth_in_millimetres,
     pose_covariance,
     pose_sigmas,
     publishable_depth,
     unknown_covariance,
 )
 from da3_core.session import View, WindowResult
-from da3_core.transform_tree import TransformTree, TransformUnknown
 from da3_core.visualise import colorize_depth
 
-logger = logging.getLogger(__name__)
-
 NODE = "/da3"
-OUTPUTS = {
-    f"{NODE}/depth/image": "sensor_msgs/msg/Image",
-    f"{NODE}/depth/camera_info": "sensor_msgs/msg/CameraInfo",
-    f"{NODE}/depth/preview": "sensor_msgs/msg/Image",
-    f"{NODE}/image_rect": "sensor_msgs/msg/Image",
-    f"{NODE}/confidence/image": "sensor_msgs/msg/Image",
-    f"{NODE}/sky/image": "sensor_msgs/msg/Image",
-    f"{NODE}/points": "sensor_msgs/msg/PointCloud2",
-    f"{NODE}/pose": "geometry_msgs/msg/PoseStamped",
-    f"{NODE}/odometry": "nav_msgs/msg/Odometry",
-    f"{NODE}/path": "nav_msgs/msg/Path",
-    f"{NODE}/window": "da3_ros/msg/DepthWindow",
-    "/tf": "tf2_msgs/msg/TFMessage",
+OF_CAMERA = {
+    "depth/image": "sensor_msgs/msg/Image",
+    "depth/image_raw": "sensor_msgs/msg/Image",
+    "depth/camera_info": "sensor_msgs/msg/CameraInfo",
+    "depth/preview": "sensor_msgs/msg/Image",
+    "image_rect": "sensor_msgs/msg/Image",
+    "confidence/image": "sensor_msgs/msg/Image",
+    "sky/image": "sensor_msgs/msg/Image",
+    "points": "sensor_msgs/msg/PointCloud2",
+    "pose": "geometry_msgs/msg/PoseStamped",
+    "odometry": "nav_msgs/msg/Odometry",
+    "path": "nav_msgs/msg/Path",
 }
+WINDOW, TRANSFORMS = f"{NODE}/window", "/tf"
 OWN_MESSAGES = ("DepthView", "DepthWindow")
+
+
+def topic_of(camera: str, name: str) -> str:
+    """The topic of an output of a camera; the name of a single camera is empty."""
+    return f"{NODE}/{camera}/{name}" if camera else f"{NODE}/{name}"
+
+
+def outputs(cameras: Iterable[str]) -> dict[str, str]:
+    """The type of every topic."""
+    of_cameras = {topic_of(camera, name): kind for camera in cameras for name, kind in OF_CAMERA.items()}
+    return {**of_cameras, WINDOW: "da3_ros/msg/DepthWindow", TRANSFORMS: "tf2_msgs/msg/TFMessage"}
 
 
 def typestore() -> Any:
@@ -69,57 +78,64 @@ def typestore() -> Any:
 
 
 class MessageMaker:
-    """Results to `(topic, stamp in ns, message)`; it keeps the trajectory of the map.
+    """Results to `(topic, image they are about, message)`; it keeps the trajectories of the map.
 
     Args:
         store: what `typestore` returned.
         model: the model's name as given.
-        tree: the transforms of the bag.
     """
 
-    def __init__(self, store: Any, model: str, options: BagOptions, tree: TransformTree) -> None:
-        self._types, self._model, self._options, self._tree = store.types, model, options, tree
-        self._path: deque[Any] = deque(maxlen=options.path_poses)
+    def __init__(self, store: Any, model: str, options: BagOptions) -> None:
+        self._types, self._model, self._options = store.types, model, options
+        self._paths: dict[str, deque[Any]] = {}
         self._map = (0, 0)
-        self._warned: set[str] = set()
 
-    def of(self, result: WindowResult, session: int) -> Iterator[tuple[str, View, Any]]:
-        """Every topic of every new view, then the path and the window."""
-        if (session, result.segment) != self._map:
-            self._map = session, result.segment
-            self._path.clear()
-        for view in result.views:
-            if view.is_new:
-                for topic, message in self._of_view(view, result):
+    def of(self, result: WindowResult, window: Window) -> Iterator[tuple[str, RecordedFrame, Any]]:
+        """Every topic of every new view, then the paths and the window."""
+        if (window.session, result.segment) != self._map:
+            self._map = window.session, result.segment
+            self._paths.clear()
+        views = {view.frame: view for view in result.views}
+        for instant in window.instants:
+            roots: set[str] = set()  # of cameras in one tree, the first says where that is
+            for recorded in instant:
+                view = views[recorded.frame]
+                if not view.is_new:
+                    continue
+                if view.world_to_camera is not None and recorded.root is not None and recorded.root not in roots:
+                    roots.add(recorded.root)
+                    yield TRANSFORMS, recorded, self._transform(recorded, camera_pose_in_map(view.world_to_camera))
+                for name, message in self._of_view(view, result, recorded):
                     if message is not None:
-                        yield topic, view, message
-        newest = result.views[-1]
-        if self._path:
-            header = self._header(newest.frame.stamp_ns, self._options.map_frame)
-            yield f"{NODE}/path", newest, self._make("nav_msgs/msg/Path", header=header, poses=list(self._path))
+                        yield topic_of(recorded.camera, name), recorded, message
+        for recorded in window.instants[-1]:
+            if path := self._paths.get(recorded.camera):
+                header = self._header(recorded.frame.stamp_ns, self._options.map_frame)
+                message = self._make("nav_msgs/msg/Path", header=header, poses=list(path))
+                yield topic_of(recorded.camera, "path"), recorded, message
         if self._options.window_messages:
-            yield f"{NODE}/window", newest, self._window(result)
+            yield WINDOW, window.instants[-1][-1], self._window(result)
 
-    def _of_view(self, view: View, result: WindowResult) -> Iterator[tuple[str, Any]]:
+    def _of_view(self, view: View, result: WindowResult, recorded: RecordedFrame) -> Iterator[tuple[str, Any]]:
         depth = self._depth(view)
-        yield f"{NODE}/depth/image", self._image(view, depth, "32FC1")
-        yield f"{NODE}/depth/camera_info", self._camera_info(view)
-        yield f"{NODE}/depth/preview", self._image(view, colorize_depth(depth), "rgb8")
-        yield f"{NODE}/image_rect", self._image(view, view.image, "rgb8")
-        yield f"{NODE}/confidence/image", self._confidence(view)
+        yield "depth/image", self._image(view, depth, "32FC1")
+        yield "depth/image_raw", self._image(view, depth_in_millimetres(depth), "16UC1")
+        yield "depth/camera_info", self._camera_info(view)
+        yield "depth/preview", self._image(view, colorize_depth(depth), "rgb8")
+        yield "image_rect", self._image(view, view.image, "rgb8")
+        yield "confidence/image", self._confidence(view)
         if view.sky is not None:
-            yield f"{NODE}/sky/image", self._image(view, view.sky.astype(np.uint8) * 255, "mono8")
+            yield "sky/image", self._image(view, view.sky.astype(np.uint8) * 255, "mono8")
         if self._options.points is not None and view.intrinsics is not None:
-            yield f"{NODE}/points", self._cloud(view, depth, view.intrinsics, self._options.points)
+            yield "points", self._cloud(view, depth, view.intrinsics, self._options.points)
         if view.world_to_camera is None:
             return
         camera_to_map = camera_pose_in_map(view.world_to_camera)
         header = self._header(view.frame.stamp_ns, self._options.map_frame)
         pose = self._make("geometry_msgs/msg/PoseStamped", header=header, pose=self._pose(camera_to_map))
-        self._path.append(pose)
-        yield "/tf", self._transform(view, camera_to_map)
-        yield f"{NODE}/pose", pose
-        yield f"{NODE}/odometry", self._odometry(view, pose, *pose_sigmas(result.alignment_residual, depth))
+        self._paths.setdefault(recorded.camera, deque(maxlen=self._options.path_poses)).append(pose)
+        yield "pose", pose
+        yield "odometry", self._odometry(view, pose, *pose_sigmas(result.alignment_residual, depth))
 
     def _depth(self, view: View) -> np.ndarray:
         return publishable_depth(view.depth, view.confidence, view.sky, self._options.confidence_floor)
@@ -237,26 +253,19 @@ class MessageMaker:
             ),
         )
 
-    def _transform(self, view: View, camera_to_map: np.ndarray) -> Any:
-        """The map to the root of the tree that the camera is in; None where that is unknown."""
-        try:
-            if not view.frame.camera:
-                raise TransformUnknown("The images have an empty frame_id.")
-            child, child_to_map = self._tree.map_to_tree(view.frame.camera, camera_to_map, view.frame.stamp_ns)
-        except TransformUnknown as reason:
-            if "transform" not in self._warned:
-                self._warned.add("transform")
-                logger.warning("images without a transform in /tf, the first because: %s", reason)
-            return None
+    def _transform(self, recorded: RecordedFrame, camera_to_map: np.ndarray) -> Any:
+        """The map to the root of the tree that the camera is in."""
+        assert recorded.camera_to_root is not None
+        root_to_map = camera_to_map @ invert_rigid(recorded.camera_to_root)
         transform = self._make(
             "geometry_msgs/msg/Transform",
-            translation=self._xyzw("Vector3", child_to_map[:3, 3]),
-            rotation=self._xyzw("Quaternion", quaternion_from_rotation(child_to_map[:3, :3])),
+            translation=self._xyzw("Vector3", root_to_map[:3, 3]),
+            rotation=self._xyzw("Quaternion", quaternion_from_rotation(root_to_map[:3, :3])),
         )
         stamped = self._make(
             "geometry_msgs/msg/TransformStamped",
-            header=self._header(view.frame.stamp_ns, self._options.map_frame),
-            child_frame_id=child,
+            header=self._header(recorded.frame.stamp_ns, self._options.map_frame),
+            child_frame_id=recorded.root,
             transform=transform,
         )
         return self._make("tf2_msgs/msg/TFMessage", transforms=[stamped])

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from da3_core.bag.camera import RecordedCamera, topics_to_copy
-from da3_core.bag.messages import OUTPUTS, MessageMaker, typestore
+from da3_core.bag.camera import RecordedCamera
+from da3_core.bag.messages import MessageMaker, outputs, typestore
 from da3_core.bag.options import BagOptions, Storage
-from da3_core.bag.read import BagMessage, BagReader
-from da3_core.bag.windows import Window, cut_windows
+from da3_core.bag.read import BagMessage
+from da3_core.bag.topics import topics_to_copy
+from da3_core.bag.windows import cut_windows
 from da3_core.bag.write import BagWriter
 from da3_core.errors import InputError
 from da3_core.frame import Frame
@@ -33,7 +33,8 @@ class BagSummary:
         refused: images that could not be used, by reason.
         maps: how many maps the images make; within each, poses and depths share one unit.
         damage: what was wrong with the input, which was processed up to there; None for a whole bag.
-        stopped: whether `stop` ended it early.
+        stopped: whether it was ended early, by `stop` or `Stopped`.
+        without_pose: images that were used without a pose though poses were asked for.
     """
 
     frames: int
@@ -41,6 +42,7 @@ class BagSummary:
     maps: int
     damage: str | None
     stopped: bool
+    without_pose: int = 0
 
 
 def process_bag(
@@ -65,24 +67,32 @@ def process_bag(
         stop: asked between windows; true ends the bag here, valid and shorter.
         on_result: given every result and the number of its session.
 
+    Every message lies at the time at which its image was recorded.
+
     Raises:
         InputError: there is an output already, no topic to copy, or no image that can be used; nothing is written then.
+        OutputError: the new bag cannot be written; nothing of it is left.
     """
     bag = camera.bag
     copied = topics_to_copy(bag, options.copy_topics)
     store = typestore()
     fixed = options.metres_per_unit
     session = Session(infer, SessionOptions(options.scale, 1.0) if fixed is None else SessionOptions("fixed", fixed))
-    maker = MessageMaker(store, model_name, options, camera.tree)
+    maker = MessageMaker(store, model_name, options)
+    topics = outputs(camera.names)
     frames, maps, number, stopped = 0, set(), -1, False
 
     with BagWriter(output, storage) as writer:
-        _announce(writer, bag, copied, store)
+        for topic in sorted(copied):
+            writer.add(topic, bag.types[topic], bag.typestore, bag.qos(topic))
+        for topic, type_name in topics.items():
+            if not writer.has(topic):  # /tf may be a copy already
+                writer.add(topic, type_name, store)
 
         def copy(message: BagMessage) -> None:
             writer.write(message.topic, message.time_ns, message.raw)
 
-        for window in cut_windows(camera.frames(copied, copy), options.window, options.stride, options.max_gap_s):
+        for window in cut_windows(camera.instants(copied, copy), options.window, options.stride, options.max_gap_s):
             if stop():
                 stopped = True
                 break
@@ -94,31 +104,15 @@ def process_bag(
             except Stopped:
                 stopped = True
                 break
-            _write(writer, maker, store, window, result)
+            for topic, recorded, message in maker.of(result, window):
+                writer.write(topic, recorded.time_ns, store.serialize_cdr(message, topics[topic]))
             on_result(result, number)
             new = sum(view.is_new for view in result.views)
             frames += new
             maps.add((number, result.segment))
             advance(new)
+        refused = {kind: count for kind, count in camera.refused.items() if count}
         if not frames and not stopped:
-            raise InputError(bag.damage or f"none of the images on {camera.topic} could be used{_reasons(camera)}")
-    return BagSummary(frames, dict(camera.refused), len(maps), bag.damage, stopped)
-
-
-def _reasons(camera: RecordedCamera) -> str:
-    return "".join(f"; {count} refused for their {kind}" for kind, count in camera.refused.items())
-
-
-def _announce(writer: BagWriter, bag: BagReader, copied: set[str], store: Any) -> None:
-    for topic in sorted(copied):
-        writer.add(topic, bag.types[topic], bag.typestore, bag.qos(topic))
-    for topic, type_name in OUTPUTS.items():
-        if not writer.has(topic):  # /tf may be a copy already
-            writer.add(topic, type_name, store)
-
-
-def _write(writer: BagWriter, maker: MessageMaker, store: Any, window: Window, result: WindowResult) -> None:
-    """Every message at the time at which its image was recorded."""
-    recorded_ns = {each.frame: each.time_ns for each in window.recorded}
-    for topic, view, message in maker.of(result, window.session):
-        writer.write(topic, recorded_ns[view.frame], store.serialize_cdr(message, OUTPUTS[topic]))
+            reasons = "".join(f"; {count} refused for their {kind}" for kind, count in refused.items())
+            raise InputError(bag.damage or f"none of the images on {', '.join(camera.topics)} could be used{reasons}")
+    return BagSummary(frames, refused, len(maps), bag.damage, stopped, camera.without_pose)

@@ -74,11 +74,13 @@ class BagReader:
         return list(connection.ext.offered_qos_profiles)
 
     def decode(self, message: BagMessage) -> Any:
-        """The fields of a message. Raises InputError when its bytes are not such a message."""
+        """The fields of a message. Raises InputError when its bytes are not such a message, which is damage."""
         try:
             return self._reader.deserialize(message.raw, message.type_name)
         except Exception as error:  # whatever wrong bytes make a parser raise
-            raise InputError(f"a message of {message.topic} is damaged: {error}") from error
+            damage = f"a message of {message.topic} in {self.path} is damaged ({_in_words(error)})"
+            self.damage = self.damage or damage
+            raise InputError(damage) from error
 
     def first(self, topic: str) -> Any:
         """The first message of a topic, decoded; None where there is none."""

@@ -1,48 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which recorded images are inferred together: as the live node does with `every_frame`, without its threads."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from da3_core.frame import Frame
 
 
 @dataclass(frozen=True, eq=False)
 class RecordedFrame:
-    """A frame, and when its image was recorded; this may be later than its stamp."""
+    """A frame of a recording.
+
+    Attributes:
+        frame: its image and what is known about its camera.
+        time_ns: when the image was recorded; this may be later than its stamp.
+        camera: the name of the camera among those of a rig; empty for a single one.
+        root: the root of the tree of transforms that the camera is in; None where that is unknown.
+        camera_to_root: `(4, 4)` pose of the camera in it.
+    """
 
     frame: Frame
     time_ns: int
+    camera: str = ""
+    root: str | None = None
+    camera_to_root: np.ndarray | None = None
+
+
+Instant = tuple[RecordedFrame, ...]  # the images of all cameras that were taken together, in the order of the cameras
 
 
 @dataclass(frozen=True, eq=False)
 class Window:
     """What one inference takes, oldest first. Windows of another session have nothing to do with each other."""
 
-    recorded: tuple[RecordedFrame, ...]
+    instants: tuple[Instant, ...]
     session: int
+
+    @property
+    def recorded(self) -> tuple[RecordedFrame, ...]:
+        return tuple(each for instant in self.instants for each in instant)
 
     @property
     def frames(self) -> tuple[Frame, ...]:
         return tuple(each.frame for each in self.recorded)
 
 
-def cut_windows(frames: Iterable[RecordedFrame], size: int, stride: int, max_gap_s: float) -> Iterator[Window]:
-    """Windows of `size` frames, each but the first with `stride` new ones.
+def cut_windows(instants: Iterable[Instant], size: int, stride: int, max_gap_s: float) -> Iterator[Window]:
+    """Windows of `size` instants, each but the first with `stride` new ones.
 
-    A gap in time, time going backwards, another size or another camera starts a new session. The last frames of a
+    A gap in time, time going backwards, another size or another camera starts a new session. The last instants of a
     session are given up in a window with fewer new ones.
     """
-    used: list[RecordedFrame] = []
-    waiting: list[RecordedFrame] = []
+    used: list[Instant] = []
+    waiting: list[Instant] = []
     session, newest = 0, None
-    for each in frames:
-        if newest is not None and _starts_session(newest, each.frame, max_gap_s):
+    for instant in instants:
+        if newest is not None and _starts_session(newest, instant, max_gap_s):
             if waiting:
                 yield Window((*used, *waiting)[-size:], session)
             used, waiting, session = [], [], session + 1
-        newest = each.frame
-        waiting.append(each)
+        newest = instant
+        waiting.append(instant)
         if len(waiting) == (stride if used else size):
             used, waiting = [*used, *waiting][-size:], []
             yield Window(tuple(used), session)
@@ -50,7 +70,8 @@ def cut_windows(frames: Iterable[RecordedFrame], size: int, stride: int, max_gap
         yield Window((*used, *waiting)[-size:], session)
 
 
-def _starts_session(before: Frame, frame: Frame, max_gap_s: float) -> bool:
-    elapsed_ns = frame.stamp_ns - before.stamp_ns
-    other_images = frame.camera != before.camera or frame.image.shape != before.image.shape
-    return other_images or elapsed_ns < 0 or elapsed_ns > max_gap_s * 1e9
+def _starts_session(before: Sequence[RecordedFrame], after: Sequence[RecordedFrame], max_gap_s: float) -> bool:
+    pairs = [(old.frame, new.frame) for old, new in zip(before, after, strict=True)]
+    elapsed_ns = [new.stamp_ns - old.stamp_ns for old, new in pairs]
+    other_images = any(old.camera != new.camera or old.image.shape != new.image.shape for old, new in pairs)
+    return other_images or min(elapsed_ns) < 0 or max(elapsed_ns) > max_gap_s * 1e9

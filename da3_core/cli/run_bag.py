@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,20 +16,20 @@ import typer
 
 from da3_core.bag.camera import RecordedCamera
 from da3_core.bag.collect import ViewCollector
+from da3_core.bag.inference import bind_inference
 from da3_core.bag.process import BagSummary, process_bag
 from da3_core.bag.read import BagReader
+from da3_core.bag.write import OutputError
 from da3_core.cli.arguments import ModelArguments
 from da3_core.cli.failures import FAILED, INTERRUPTED
 from da3_core.cli.model import load_model
 from da3_core.cli.progress import stage
 from da3_core.errors import InputError
 from da3_core.export import check_request, export
+from da3_core.options import InferenceOptions
 
 if TYPE_CHECKING:
-    from da3_core.api import DepthAnything3
     from da3_core.cli.bag import BagArguments
-    from da3_core.frame import Frame
-    from da3_core.prediction import Prediction
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +42,17 @@ def run_bag(input_bag: Path, arguments: BagArguments, model_arguments: ModelArgu
     options = arguments.options()
     with BagReader(input_bag) as bag:
         camera = RecordedCamera(bag, options)
-        logger.info("images on %s, calibration on %s", camera.topic, camera.info_topic or "no topic")
+        logger.info("%s", camera.described)
         model = load_model(model_arguments)
-        method = model.resolve_pose_method(model_arguments.pose_method, use_ray_pose=model_arguments.use_ray_pose)
+        inference = InferenceOptions(
+            process_res=model_arguments.process_res,
+            process_res_method=model_arguments.process_res_method,
+            use_ray_pose=model_arguments.use_ray_pose,
+            pose_method=model_arguments.pose_method,
+            ref_view_strategy=arguments.ref_view_strategy,
+        )
+        infer = bind_inference(model, inference)
+        method = model.resolve_pose_method(inference.pose_method, use_ray_pose=inference.use_ray_pose)
         if arguments.export_dir:
             check_request(
                 arguments.export_format,
@@ -54,18 +62,22 @@ def run_bag(input_bag: Path, arguments: BagArguments, model_arguments: ModelArgu
                 poses_from_features=method == "features" and arguments.window >= 2,
             )
         collector = ViewCollector()
-        with until_interrupted() as is_interrupted, stage("frames", camera.expected_frames(), "frames") as advance:
-            summary = process_bag(
-                camera,
-                _inference(model, model_arguments),
-                options,
-                output,
-                arguments.storage,
-                model_name=model_arguments.model_dir,
-                advance=advance,
-                stop=is_interrupted,
-                on_result=collector.add if arguments.export_dir else lambda result, session: None,
-            )
+        try:
+            with until_interrupted() as is_interrupted, stage("frames", camera.expected_frames(), "frames") as advance:
+                summary = process_bag(
+                    camera,
+                    infer,
+                    options,
+                    output,
+                    arguments.storage,
+                    model_name=model_arguments.model_dir,
+                    advance=advance,
+                    stop=is_interrupted,
+                    on_result=collector.add if arguments.export_dir else lambda result, session: None,
+                )
+        except OutputError as error:  # the input is right, the place is not
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(FAILED) from None
     typer.echo(output)
     if arguments.export_dir and summary.frames:
         for paths in export(collector.prediction(), arguments.export_dir, arguments.export_format).values():
@@ -91,25 +103,12 @@ def until_interrupted() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _inference(model: DepthAnything3, arguments: ModelArguments) -> Callable[[Sequence[Frame]], Prediction]:
-    def infer(frames: Sequence[Frame]) -> Prediction:
-        intrinsics = [frame.intrinsics for frame in frames]
-        return model.inference(
-            image=[frame.image for frame in frames],
-            intrinsics=intrinsics if all(matrix is not None for matrix in intrinsics) else None,
-            use_ray_pose=arguments.use_ray_pose,
-            pose_method=arguments.pose_method,
-            process_res=arguments.process_res,
-            process_res_method=arguments.process_res_method,
-        )
-
-    return infer
-
-
 def _report(summary: BagSummary) -> None:
     done = f"{summary.frames} frames in {summary.maps} map{'s' * (summary.maps != 1)}"
     refused = ", ".join(f"{count} refused for their {kind}" for kind, count in summary.refused.items() if count)
     logger.info("%s%s", done, f", {refused}" if refused else "")
+    if summary.without_pose:
+        logger.warning("%d images were used without a pose: the bag has no transforms for them", summary.without_pose)
     if summary.stopped:
         typer.echo("interrupted: the bag holds what was done until then", err=True)
         raise typer.Exit(INTERRUPTED)

@@ -6,17 +6,13 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
 
-from da3_core.bag.options import BagOptions
 from da3_core.errors import InputError
 from da3_core.synthetic import Walk, room_walk
 from da3_core.synthetic.bag import START_NS, write_bag
@@ -24,34 +20,47 @@ from da3_core.synthetic.exact import ExactModel
 
 pytest.importorskip("rosbags", reason="needs the package rosbags")
 
+import bags
+from bags import (
+    MCAP,
+    MILLIMETRE,
+    PERIOD_NS,
+    SQLITE3,
+    Process,
+    floats,
+    matrix,
+    part_of,
+    read,
+    rewritten,
+    stamp,
+    stamps,
+    true_pose,
+)
 from rosbags import rosbag1, rosbag2
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
-from da3_core.bag.camera import RecordedCamera
 from da3_core.bag.collect import ViewCollector
-from da3_core.bag.process import BagSummary, process_bag
-from da3_core.bag.read import BagReader
+from da3_core.bag.process import BagSummary
 
-FRAMES, PERIOD_NS = 8, 100_000_000
-MILLIMETRE = 1e-3
+FRAMES = 8
 IMAGE = "/camera/image_raw"
-PER_FRAME = ("depth/image", "depth/camera_info", "depth/preview", "image_rect", "confidence/image", "pose", "odometry")
-
-Messages = dict[str, list[tuple[int, Any]]]
+PER_FRAME = (
+    "depth/image",
+    "depth/image_raw",
+    "depth/camera_info",
+    "depth/preview",
+    "image_rect",
+    "confidence/image",
+    "pose",
+    "odometry",
+)
 
 
 @pytest.fixture(scope="module")
 def short_walk() -> Walk:
     """Sides are multiples of 14, so that nothing is resampled."""
-    walk = room_walk(frames=24, size=(126, 168), seed=5)
-    chosen = slice(0, FRAMES)
-    return replace(
-        walk,
-        images=walk.images[chosen],
-        depth_m=walk.depth_m[chosen],
-        camera_to_world=walk.camera_to_world[chosen],
-    )
+    return part_of(room_walk(frames=24, size=(126, 168), seed=5), slice(0, FRAMES))
 
 
 @pytest.fixture(scope="module")
@@ -59,77 +68,12 @@ def recording(short_walk: Walk, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return write_bag(short_walk, tmp_path_factory.mktemp("recording") / "bag")
 
 
-Process = Callable[..., BagSummary]
-
-
 @pytest.fixture
 def process(short_walk: Walk, tmp_path: Path) -> Process:
     """`process(bag, stop=…, storage=…, collector=…, **options)` writes the bag `tmp_path / "out"`."""
-
-    def run(
-        path: Path,
-        stop: Callable[[], bool] = lambda: False,
-        storage: Any = "mcap",
-        collector: ViewCollector | None = None,
-        **options: Any,
-    ) -> BagSummary:
-        model = ExactModel(short_walk, is_metric=True)
-
-        def infer(frames: Any) -> Any:
-            return model.inference([frame.image for frame in frames], process_res=168)
-
-        with BagReader(path) as bag:
-            chosen = BagOptions(**options)
-            return process_bag(
-                RecordedCamera(bag, chosen),
-                infer,
-                chosen,
-                tmp_path / "out",
-                storage,
-                model_name="exact",
-                advance=lambda count: None,
-                stop=stop,
-                on_result=collector.add if collector else lambda result, session: None,
-            )
-
-    return run
-
-
-def read(folder: Path) -> Messages:
-    """Time in the bag and message, by topic; without any types but those that the bag defines itself."""
-    content: Messages = {}
-    with AnyReader([folder]) as reader:
-        for connection, time_ns, raw in reader.messages():
-            message = reader.deserialize(raw, connection.msgtype)
-            content.setdefault(connection.topic, []).append((time_ns, message))
-    return content
-
-
-def stamp(message: Any) -> int:
-    return int(message.header.stamp.sec) * 10**9 + int(message.header.stamp.nanosec)
-
-
-def stamps(content: Messages, topic: str = "/da3/depth/image") -> list[int]:
-    """Which frames of the walk a topic is about."""
-    return [(stamp(message) - START_NS) // PERIOD_NS for _, message in content.get(topic, [])]
-
-
-def floats(image: Any) -> np.ndarray:
-    assert image.encoding == "32FC1"
-    return image.data.view(np.float32).reshape(image.height, image.width)
-
-
-def matrix(translation: Any, rotation: Any) -> np.ndarray:
-    result = np.eye(4)
-    result[:3, :3] = Rotation.from_quat([rotation.x, rotation.y, rotation.z, rotation.w]).as_matrix()
-    result[:3, 3] = translation.x, translation.y, translation.z
-    return result
-
-
-def true_pose(walk: Walk, frame: int) -> np.ndarray:
-    """In a map that starts at the first camera: x forward, y left, z up as that camera sees them."""
-    map_from_first = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
-    return map_from_first @ np.linalg.inv(walk.camera_to_world[0]) @ walk.camera_to_world[frame]
+    return lambda path, **choices: bags.process(
+        path, tmp_path / "out", ExactModel(short_walk, is_metric=True), **choices
+    )
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
@@ -201,18 +145,6 @@ def test_transforms_join_the_tree_of_the_recording_without_a_second_parent(
         np.testing.assert_allclose(lens, true_pose(short_walk, frame), atol=MILLIMETRE)
 
 
-def rewritten(recording: Path, folder: Path, *, storage: Any, compression: Any = None) -> Path:
-    """The same messages in another container."""
-    writer = rosbag2.Writer(folder, version=9, storage_plugin=storage)
-    if compression is not None:
-        writer.set_compression(compression, rosbag2.CompressionFormat.ZSTD)
-    with AnyReader([recording]) as reader, writer:
-        to = {c.id: writer.add_connection(c.topic, c.msgtype, typestore=reader.typestore) for c in reader.connections}
-        for connection, time_ns, raw in reader.messages():
-            writer.write(to[connection.id], time_ns, raw)
-    return folder
-
-
 def as_ros1(recording: Path, folder: Path) -> Path:
     """The images and the calibration as ROS 1 names and packs them."""
     store, path = get_typestore(Stores.ROS1_NOETIC), folder.with_suffix(".bag")
@@ -253,7 +185,6 @@ def with_compressed_images(recording: Path, folder: Path) -> Path:
     return folder
 
 
-MCAP, SQLITE3 = rosbag2.StoragePlugin.MCAP, rosbag2.StoragePlugin.SQLITE3
 CONTAINERS = {
     "sqlite3": lambda bag, to: rewritten(bag, to, storage=SQLITE3),
     "zstd messages": lambda bag, to: rewritten(bag, to, storage=SQLITE3, compression=rosbag2.CompressionMode.MESSAGE),
@@ -327,12 +258,12 @@ def test_nothing_is_left_of_what_could_not_be_done(process: Process, recording: 
         with pytest.raises(InputError, match=reason):
             process(path)
     for options, reason in (
-        ({"image_topic": "/other"}, "no images on '/other'; it has them on /camera/depth, /camera/image_raw"),
-        ({"camera_info_topic": IMAGE}, "no CameraInfo on"),
+        ({"image_topics": ("/other",)}, "no images on '/other'; it has them on /camera/depth, /camera/image_raw"),
+        ({"camera_info_topics": (IMAGE,)}, "no CameraInfo on"),
         ({"start_s": 60.0}, "the bag has 0.7 s"),
         ({"copy_topics": "("}, "regular expression"),
         ({"copy_topics": "lidar"}, "means none of the topics"),
-        ({"image_topic": "/camera/depth"}, "8 refused for their encoding"),
+        ({"image_topics": ("/camera/depth",)}, "8 refused for their encoding"),
     ):
         with pytest.raises(InputError, match=re.escape(reason)):
             process(recording, **options)

@@ -48,8 +48,8 @@ def test_windows_are_those_of_the_live_node_with_every_frame(size: int, stride: 
     live = []
     while window := buffer.take(0):
         live.append((tuple(each.frame for each in window.arrivals), window.session))
-    recorded = (RecordedFrame(frame, frame.stamp_ns) for frame in frames)
-    offline = [(window.frames, window.session) for window in cut_windows(recorded, size, stride, max_gap_s=2.0)]
+    instants = ((RecordedFrame(frame, frame.stamp_ns),) for frame in frames)
+    offline = [(window.frames, window.session) for window in cut_windows(instants, size, stride, max_gap_s=2.0)]
     assert offline[: len(live)] == live
     assert len(offline) - len(live) <= 1  # the live node waits for what would complete the last window
     assert len({session for _, session in offline}) > 5
