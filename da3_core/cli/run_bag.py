@@ -70,7 +70,7 @@ def run_bag(input_bag: Path, arguments: BagArguments, model_arguments: ModelArgu
                     options,
                     output,
                     arguments.storage,
-                    model_name=model_arguments.model_dir,
+                    model_name=model.source,
                     advance=advance,
                     stop=is_interrupted,
                     on_result=collector.add if arguments.export_dir else lambda result, session: None,
