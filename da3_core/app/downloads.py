@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,8 @@ def write_downloads(prediction: Prediction, view: int, folder: Path, options: Cl
 def _npz(prediction: Prediction, folder: Path) -> Path:
     path = folder / "predictions.npz"
     if not path.exists():  # no control changes it
-        (written,) = export(prediction, folder, "npz")["npz"]
+        names = prediction.image_names and tuple(Path(name).name for name in prediction.image_names)
+        (written,) = export(replace(prediction, image_names=names), folder, "npz")["npz"]
         written.rename(path)
     return path
 
@@ -51,7 +53,7 @@ def _colmap(prediction: Prediction, folder: Path, options: CloudOptions) -> Path
     try:
         files = export(prediction, model, "colmap", **export_options)["colmap"]
         path = folder / "colmap.zip"
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for file in files:
                 entry = zipfile.ZipInfo(file.relative_to(model).as_posix(), _ZIP_TIME)
                 entry.compress_type = zipfile.ZIP_DEFLATED

@@ -82,12 +82,12 @@ class ExampleCache:
                 shutil.rmtree(staging, ignore_errors=True)
 
     def load(self, example: Example) -> Prediction | None:
-        """The prediction, if one was made by this model from these images and its files are all there."""
+        """The prediction, if one was made by this model from these images."""
         folder = self._folder(example)
         try:
             if json.loads((folder / _ORIGIN).read_text()) != self._origin(example):
                 return None
-            return load_prediction(folder / _PREDICTION) if (folder / "scene.glb").is_file() else None
+            return load_prediction(folder / _PREDICTION)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:

@@ -70,7 +70,6 @@ class Handlers:
     """
 
     runner: ModelRunner
-    model_name: str
     process_res: int | None
     sessions: Sessions
     gallery: Path
@@ -147,7 +146,9 @@ class Handlers:
             progress(1, desc="Flying through the Gaussians" if infer_gs else "Point cloud")
             shutil.rmtree(session.result_folder, ignore_errors=True)
             session.prediction = write_result(prediction, session.result_folder, choices)
-            return self._show_result(session, options, time.perf_counter() - start)
+            model = self.runner.state.preset
+            details = (model.name if model else "", f"{time.perf_counter() - start:.1f} s")
+            return self._show_result(session, options, *details)
 
     @reported
     def load_example(self, key: str | None, event: gr.SelectData, *cloud: Any) -> tuple[Any, ...]:
@@ -166,9 +167,9 @@ class Handlers:
                 return *inputs, *self.clear_result()[: -len(DOWNLOADS)]
             self.cache.copy_files(example, session.result_folder)
             session.prediction = prediction
-            return *inputs, *self._show_result(session, _cloud_options(*cloud), None)
+            return *inputs, *self._show_result(session, _cloud_options(*cloud))
 
-    def _show_result(self, session: Session, options: CloudOptions, seconds: float | None) -> tuple[Any, ...]:
+    def _show_result(self, session: Session, options: CloudOptions, *details: str) -> tuple[Any, ...]:
         prediction = session.prediction
         assert prediction is not None
         names = [path.name for path in session.images]
@@ -179,7 +180,7 @@ class Handlers:
         )
         cloud, problem = self._cloud(session, 0, options)
         video = next(session.result_folder.glob("gs_video/*.mp4"), None)
-        summary = _summary(prediction, self.model_name, seconds) + (f"\n\n{problem}" if problem else "")
+        summary = _summary(prediction, *details) + (f"\n\n{problem}" if problem else "")
         shown = self._show_view(session, 0)
         return cloud, summary, view, *shown, video and str(video), "" if video else NO_FLIGHT
 
@@ -318,13 +319,10 @@ def _stage(progress: gr.Progress) -> Stage:
     return stage
 
 
-def _summary(prediction: Prediction, model: str, seconds: float | None) -> str:
+def _summary(prediction: Prediction, *details: str) -> str:
     views, height, width = prediction.depth.shape
     unit = "metres" if prediction.is_metric else "the model's unit"
-    parts = [_count(views, "view"), f"{width} × {height} pixels", f"depth in {unit}", model]
-    if seconds is not None:
-        parts.append(f"{seconds:.1f} s")
-    text = " · ".join(parts)
+    text = " · ".join([_count(views, "view"), f"{width} × {height} pixels", f"depth in {unit}", *details])
     if prediction.extrinsics is None and prediction.intrinsics is not None and views > 1:
         text += "\n\nThe cameras could not be placed in one world: the cloud is that of the selected view."
     return text

@@ -107,7 +107,6 @@ def app(settings: AppSettings, runner: ModelRunner, preset: Preset) -> Iterator[
 
     handlers = Handlers(
         runner=runner,
-        model_name=preset.name,
         process_res=settings.process_res,
         sessions=sessions,
         gallery=settings.gallery,

@@ -17,6 +17,7 @@ from da3_core.sources.video import Sampling, open_video
 
 HEIC_EXTENSIONS = ("heic", "heif")
 MAX_FRAMES = 400  # of a video; more would rather be processed on the command line
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow would hand others to external programs
 _JPEG_QUALITY = 95
 _ORIENTATION = 0x0112  # EXIF
 _THUMBNAIL = (320, 240)
@@ -84,14 +85,15 @@ def _thumbnail(path: Path) -> Image.Image:
 
 def _take(upload: Path, folder: Path) -> Path:
     extension = upload.suffix[1:].lower()
-    if extension in HEIC_EXTENSIONS:
+    is_heic = extension in HEIC_EXTENSIONS
+    if is_heic:
         _register_heic(upload.name)
     elif extension not in IMAGE_EXTENSIONS:
         allowed = ", ".join(IMAGE_EXTENSIONS + HEIC_EXTENSIONS)
         raise InputError(f"{upload.name} does not look like a picture: upload files ending in {allowed}")
     try:
-        with Image.open(upload) as image:
-            if extension in HEIC_EXTENSIONS or image.getexif().get(_ORIENTATION, 1) != 1:
+        with Image.open(upload, formats=["HEIF"] if is_heic else _FORMATS) as image:
+            if is_heic or image.getexif().get(_ORIENTATION, 1) != 1:
                 path = _free_name(folder, f"{upload.stem}.jpg")
                 ImageOps.exif_transpose(image).convert("RGB").save(path, quality=_JPEG_QUALITY)
                 return path

@@ -44,6 +44,10 @@ class AppArguments:
     session_hours: Annotated[
         float, typer.Option(min=0.01, help="A visitor's files are deleted after so long without use.")
     ] = 6.0
+    unload_after: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds without use after which the model is unloaded.", show_default="never"),
+    ] = None
     device: Annotated[str, typer.Option(help="As of `da3 auto`.")] = "auto"
     precision: Annotated[Precision, typer.Option(help="As of `da3 auto`.")] = "auto"
     weights_licence: Annotated[WeightsLicence, typer.Option(help="As of `da3 auto`.")] = "any"
@@ -85,6 +89,7 @@ def _serve(arguments: AppArguments) -> None:
         device=arguments.device,
         precision=arguments.precision,
         weights_licence=arguments.weights_licence,
+        idle_seconds=arguments.unload_after,
     )
     settings.make_folders()
     try:
