@@ -66,7 +66,7 @@ def make_app(root: Path, prefix: str) -> Starlette:
             "title": scene.title,
             "model": url(scene.model),
             "thumbnail": url(scene.thumbnail),
-            "depth_images": [url(image) for image in scene.depth_images],
+            "depth_images": [url(image) for image in gallery.depth_images(scene)],
         }
 
     def details_item(scene: Scene) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def make_app(root: Path, prefix: str) -> Starlette:
                 "url": url(path),
                 "bytes": (gallery.root / path).stat().st_size,
             }
-            for path in (scene.model, *scene.downloads)
+            for path in (scene.model, *gallery.downloads(scene))
         ]
         return {"id": scene.id, "points": count_points(gallery.root / scene.model), "files": files}
 

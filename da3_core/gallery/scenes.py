@@ -40,15 +40,11 @@ class Scene:
 
     Attributes:
         path: of the folder, relative to the gallery.
-        depth_images: relative to the gallery, by name.
-        downloads: data, clouds and videos, likewise.
     """
 
     id: str
     title: str
     path: Path
-    depth_images: tuple[Path, ...]
-    downloads: tuple[Path, ...]
 
     @property
     def model(self) -> Path:
@@ -82,6 +78,16 @@ class Gallery:
         """By name; none if there is no such group."""
         return [self._scene(folder) for folder in self._scene_folders(group)]
 
+    def depth_images(self, scene: Scene) -> list[Path]:
+        """By name, relative to the root."""
+        files = (self.root / scene.path / "depth_vis").glob("*")
+        return self._served(sorted(file for file in files if file.suffix.lower() in _DEPTH_IMAGES))
+
+    def downloads(self, scene: Scene) -> list[Path]:
+        """Data, clouds and videos, relative to the root."""
+        folder = self.root / scene.path
+        return self._served(file for pattern in _DOWNLOADS for file in sorted(folder.glob(pattern)))
+
     def file(self, url_path: str) -> Path | None:
         """The file of a scene that a path names, links resolved; None for everything that is not to be served."""
         names = url_path.split("/")
@@ -101,23 +107,13 @@ class Gallery:
 
     def _scene(self, folder: Path) -> Scene:
         if folder == self.root:
-            name, title = ".", self.root.name.encode(errors="replace").decode() or "/"
-        else:
-            name = title = folder.name
-        images = (path for path in (folder / "depth_vis").glob("*") if path.suffix.lower() in _DEPTH_IMAGES)
-        downloads = (path for pattern in _DOWNLOADS for path in sorted(folder.glob(pattern)))
-        return Scene(
-            id=name,
-            title=title,
-            path=folder.relative_to(self.root),
-            depth_images=self._served(sorted(images)),
-            downloads=self._served(downloads),
-        )
+            return Scene(".", self.root.name.encode(errors="replace").decode() or "/", Path())
+        return Scene(folder.name, folder.name, folder.relative_to(self.root))
 
-    def _served(self, files: Iterable[Path]) -> tuple[Path, ...]:
+    def _served(self, files: Iterable[Path]) -> list[Path]:
         """Those of a scene that `file` finds, relative to the root."""
         paths = (file.relative_to(self.root) for file in files if self._resolve(file))
-        return tuple(path for path in paths if not any(map(_UNFIT_NAME.search, path.parts)))
+        return [path for path in paths if not any(map(_UNFIT_NAME.search, path.parts))]
 
     def _folders(self, parent: Path) -> list[Path]:
         try:

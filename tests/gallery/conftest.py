@@ -7,15 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gallery_server import GalleryServer, gallery_server
+from gallery_server import HOSTILE, GalleryServer, gallery_server
 from PIL import Image
 
 from da3_core.export import export
 from da3_core.export.gltf import LINES, POINTS, Mesh, write_glb
 from da3_core.synthetic import Walk
 from da3_core.synthetic.exact import ExactModel
-
-HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture(scope="session")

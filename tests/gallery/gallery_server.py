@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 30
+HOSTILE = "<img src=x onerror=alert(1)>"  # the name of a group of the fixture `gallery`
 
 
 @dataclass

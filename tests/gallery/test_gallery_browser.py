@@ -9,8 +9,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
-from conftest import HOSTILE
-from gallery_server import GalleryServer, gallery_server
+from gallery_server import HOSTILE, GalleryServer, gallery_server
 from PIL import Image
 
 from da3_core.export.video import write_video

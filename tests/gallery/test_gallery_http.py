@@ -8,8 +8,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import trimesh
-from conftest import HOSTILE
-from gallery_server import GalleryServer
+from gallery_server import HOSTILE, GalleryServer
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient

@@ -89,9 +89,10 @@ def test_pictures_and_downloads_are_those_that_exporters_write(tmp_path: Path, m
     for name in ("depth_vis/.0003.jpg", "depth_vis/readme.txt", "exports/.npz-x1/results.npz", "cameras.bin", "in.mov"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
-    (scene,) = Gallery(tmp_path).scenes("_root")
-    assert scene.depth_images == tuple(Path("s/depth_vis") / image for image in images)
-    assert scene.downloads == tuple(Path("s") / name for name in downloads)
+    gallery = Gallery(tmp_path)
+    (scene,) = gallery.scenes("_root")
+    assert gallery.depth_images(scene) == [Path("s/depth_vis") / image for image in images]
+    assert gallery.downloads(scene) == [Path("s") / name for name in downloads]
 
 
 def test_points_are_counted_without_the_lines(tmp_path: Path) -> None:
