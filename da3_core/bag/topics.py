@@ -34,7 +34,8 @@ def image_topics(bag: BagReader, named: Sequence[str]) -> tuple[str, ...]:
     raw = {topic for topic in pictures if bag.types[topic] == IMAGE}
     pictures -= {f"{topic}/compressed" for topic in raw}  # the same images again
     if not pictures:
-        raise InputError(f"the bag has no topic with pictures; its images are on {_listed(images)}")
+        damage = f"{bag.damage}, and what can be read of it" if bag.damage else "the bag"
+        raise InputError(f"{damage} has no topic with pictures; its images are on {_listed(images)}")
     if len(pictures) > 1:
         raise InputError(
             f"the bag has several topics with pictures, {_listed(pictures)}: name one with --image-topic, or all of a "

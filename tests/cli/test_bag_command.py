@@ -78,7 +78,7 @@ def test_interrupt_leaves_a_valid_shorter_bag(recording: Path, tmp_path: Path) -
     command = [sys.executable, "-m", "da3_core.cli", "bag", str(recording), *SMALL, "--process-res", "252"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as child:
-        while child.poll() is None and not list(tmp_path.glob(".walk_da3.*/walk_da3/*.mcap")):
+        while child.poll() is None and not list(tmp_path.glob(".walk_da3.part/walk_da3/*.mcap")):
             time.sleep(0.05)
         child.send_signal(signal.SIGINT)
         _, errors = child.communicate(timeout=120)

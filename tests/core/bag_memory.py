@@ -3,7 +3,7 @@
 
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,21 +52,26 @@ def constant_depth(frames: Sequence[Frame]) -> Prediction:
     )
 
 
+def process(recording: str | Path, output: str | Path, advance: Callable[[int], object] = lambda count: None) -> None:
+    """Everything copied too."""
+    options = BagOptions(copy_topics="all", window=2)
+    with BagReader(Path(recording)) as bag:
+        process_bag(
+            RecordedCamera(bag, options),
+            constant_depth,
+            options,
+            Path(output),
+            "mcap",
+            model_name="constant",
+            advance=advance,
+            stop=lambda: False,
+            on_result=lambda result, session: None,
+        )
+
+
 if __name__ == "__main__":
     parent = Path(sys.argv[1])
     for frames in map(int, sys.argv[2:]):
         write_images(parent / f"in{frames}", frames)
-        options = BagOptions(copy_topics="all", window=2)
-        with BagReader(parent / f"in{frames}") as bag:
-            process_bag(
-                RecordedCamera(bag, options),
-                constant_depth,
-                options,
-                parent / f"out{frames}",
-                "mcap",
-                model_name="constant",
-                advance=lambda count: None,
-                stop=lambda: False,
-                on_result=lambda result, session: None,
-            )
+        process(parent / f"in{frames}", parent / f"out{frames}")
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)

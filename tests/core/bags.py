@@ -111,7 +111,7 @@ def true_pose(walk: Walk, frame: int) -> np.ndarray:
 
 
 def rewritten(recording: Path, folder: Path, *, storage: Any, compression: Any = None) -> Path:
-    """The same messages in another container."""
+    """The same messages in another container; of mcap, a chunk for every image."""
     writer = rosbag2.Writer(folder, version=9, storage_plugin=storage)
     if compression is not None:
         writer.set_compression(compression, rosbag2.CompressionFormat.ZSTD)
@@ -119,4 +119,6 @@ def rewritten(recording: Path, folder: Path, *, storage: Any, compression: Any =
         to = {c.id: writer.add_connection(c.topic, c.msgtype, typestore=reader.typestore) for c in reader.connections}
         for connection, time_ns, raw in reader.messages():
             writer.write(to[connection.id], time_ns, raw)
+            if storage is MCAP and connection.msgtype == "sensor_msgs/msg/Image":
+                writer.storage.close_chunk()
     return folder

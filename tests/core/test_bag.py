@@ -212,27 +212,6 @@ def test_every_container_gives_the_same_results(
     )
 
 
-def test_cut_off_bag_is_processed_up_to_the_cut(process: Process, recording: Path, tmp_path: Path) -> None:
-    """What a killed recorder leaves: no metadata.yaml, and a file that breaks off within a record."""
-    store, folder = get_typestore(Stores.LATEST), tmp_path / "in"
-    writer = rosbag2.Writer(folder, version=9, storage_plugin=MCAP)
-    with AnyReader([recording]) as reader, writer:
-        [images] = [each for each in reader.connections if each.topic == IMAGE]
-        to = writer.add_connection(IMAGE, images.msgtype, typestore=store)
-        for _, time_ns, raw in reader.messages([images]):
-            writer.write(to, time_ns, raw)
-            writer.storage.close_chunk()  # a chunk per image
-    [file] = folder.glob("*.mcap")
-    (folder / "metadata.yaml").unlink()
-    size = file.stat().st_size
-    with file.open("r+b") as cut:
-        cut.truncate(size * 5 // 8 + 1000)
-    summary = process(folder)
-    assert summary.frames == 5
-    assert summary.damage
-    assert stamps(read(tmp_path / "out")) == list(range(5))
-
-
 def test_damaged_bytes_end_the_processing_with_what_came_before(
     process: Process, recording: Path, tmp_path: Path
 ) -> None:
