@@ -6,8 +6,10 @@ import os
 
 import typer
 
+from da3_core.cli.backend import backend
 from da3_core.cli.bag import bag
 from da3_core.cli.gallery import gallery
+from da3_core.cli.gradio import gradio
 from da3_core.cli.inference import auto, colmap, image, images, video
 from da3_core.cli.intrinsics import intrinsics
 from da3_core.cli.progress import StderrHandler
@@ -18,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (auto, image, images, colmap, video, gallery, bag, intrinsics):
+for command in (auto, image, images, colmap, video, backend, gradio, gallery, bag, intrinsics):
     app.command()(command)
 
 

@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from da3_core.cli.arguments import ColmapArguments, ExportArguments, ModelArguments, VideoArguments, flatten_arguments
+from da3_core.cli.arguments import (
+    BackendArguments,
+    ColmapArguments,
+    ExportArguments,
+    ModelArguments,
+    VideoArguments,
+    flatten_arguments,
+)
 from da3_core.cli.failures import FAILED, failures_reported
 from da3_core.options import InferenceOptions
 from da3_core.sources import Source
@@ -22,6 +29,7 @@ def auto(
     ],
     model: ModelArguments,
     output: ExportArguments,
+    backend: BackendArguments,
     video: VideoArguments,
     colmap: ColmapArguments,
 ) -> None:
@@ -34,13 +42,13 @@ def auto(
             raise typer.Exit(FAILED)
         typer.echo(f"{kind.upper()}: {input_path}", err=True)
         if kind == "image":
-            _run(open_image(input_path), model, output)
+            _run(open_image(input_path), model, output, backend)
         elif kind == "images":
-            _run(open_folder(input_path), model, output)
+            _run(open_folder(input_path), model, output, backend)
         elif kind == "video":
-            _run(open_video(input_path, video.sampling(), video.frame_format), model, output)
+            _run(open_video(input_path, video.sampling(), video.frame_format), model, output, backend)
         else:
-            _run_colmap(input_path, colmap, model, output)
+            _run_colmap(input_path, colmap, model, output, backend)
 
 
 @flatten_arguments
@@ -48,10 +56,11 @@ def image(
     image_path: Annotated[Path, typer.Argument(metavar="IMAGE_PATH", help="An image file.")],
     model: ModelArguments,
     output: ExportArguments,
+    backend: BackendArguments,
 ) -> None:
     """Process a single image."""
     with failures_reported(model.debug):
-        _run(open_image(image_path), model, output)
+        _run(open_image(image_path), model, output, backend)
 
 
 @flatten_arguments
@@ -61,11 +70,12 @@ def images(
     ],
     model: ModelArguments,
     output: ExportArguments,
+    backend: BackendArguments,
     image_extensions: Annotated[str, typer.Option(help="Which files count as images.")] = ",".join(IMAGE_EXTENSIONS),
 ) -> None:
     """Process a folder of images."""
     with failures_reported(model.debug):
-        _run(open_folder(images_dir, parse_extensions(image_extensions)), model, output)
+        _run(open_folder(images_dir, parse_extensions(image_extensions)), model, output, backend)
 
 
 @flatten_arguments
@@ -74,10 +84,11 @@ def video(
     video: VideoArguments,
     model: ModelArguments,
     output: ExportArguments,
+    backend: BackendArguments,
 ) -> None:
     """Process frames of a video."""
     with failures_reported(model.debug):
-        _run(open_video(video_path, video.sampling(), video.frame_format), model, output)
+        _run(open_video(video_path, video.sampling(), video.frame_format), model, output, backend)
 
 
 @flatten_arguments
@@ -86,25 +97,39 @@ def colmap(
     colmap: ColmapArguments,
     model: ModelArguments,
     output: ExportArguments,
+    backend: BackendArguments,
 ) -> None:
     """Process the images of a COLMAP reconstruction with its cameras."""
     with failures_reported(model.debug):
-        _run_colmap(colmap_dir, colmap, model, output)
+        _run_colmap(colmap_dir, colmap, model, output, backend)
 
 
-def _run_colmap(folder: Path, colmap: ColmapArguments, model: ModelArguments, output: ExportArguments) -> None:
+def _run_colmap(
+    folder: Path,
+    colmap: ColmapArguments,
+    model: ModelArguments,
+    output: ExportArguments,
+    backend: BackendArguments,
+) -> None:
     from da3_core.sources.colmap import open_colmap
 
     source = open_colmap(folder, colmap.sparse_subdir, undistort=colmap.undistort)
-    _run(source, model, output, colmap.align_to_input_ext_scale)
+    _run(source, model, output, backend, colmap.align_to_input_ext_scale)
 
 
 def _run(
     source: Source,
     model: ModelArguments,
     output: ExportArguments,
+    backend: BackendArguments,
     align_to_input_ext_scale: bool = InferenceOptions.align_to_input_ext_scale,
 ) -> None:
-    from da3_core.cli.run import run  # only now, because it imports the network
+    # Only now, because one imports the network and neither helps `--help`.
+    if backend.use_backend:
+        from da3_core.cli.submit import submit
 
-    run(source, model, output, align_to_input_ext_scale)
+        submit(source, model, output, align_to_input_ext_scale, backend)
+    else:
+        from da3_core.cli.run import run
+
+        run(source, model, output, align_to_input_ext_scale)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from da3_core.device import choose_device
@@ -20,6 +20,7 @@ from da3_core.processing import SceneOptions, Stage, check_scene, infer_scene
 if TYPE_CHECKING:
     from da3_core.api import DepthAnything3
     from da3_core.prediction import Prediction
+    from da3_core.presets import Preset
     from da3_core.sources import Scene
 
 logger = logging.getLogger(__name__)
@@ -30,11 +31,15 @@ class ModelState:
     """What a status page says of the model.
 
     Attributes:
+        preset: which model it is; None until it was loaded once.
+        caution: what users of its results must be told, or None.
         load_seconds: how long loading took; None while no model is loaded.
         loaded_at: time of loading, seconds since the epoch; None while no model is loaded.
         last_used: time at which a caller was last done with it, seconds since the epoch, or None.
     """
 
+    preset: Preset | None = None
+    caution: str | None = None
     load_seconds: float | None = None
     loaded_at: float | None = None
     last_used: float | None = None
@@ -99,7 +104,7 @@ class ModelRunner:
                 yield self._load()
             finally:
                 release_memory()
-                self._state = ModelState(self._state.load_seconds, self._state.loaded_at, time.time())
+                self._state = replace(self._state, last_used=time.time())
                 self._start_idle_timer()
 
     def infer(self, scene: Scene, options: SceneOptions, stage: Stage) -> Prediction:
@@ -146,14 +151,14 @@ class ModelRunner:
                     f"{self.source} cannot be loaded on {self.device} ({str(error).partition(chr(10))[0]}): "
                     "free memory there, or choose a smaller model"
                 ) from error
-            self._state = ModelState(time.perf_counter() - start, time.time())
+            self._state = ModelState(self._model.preset, self._model.caution, time.perf_counter() - start, time.time())
             logger.info("%s on %s", self._model.preset.name, self.device)
         return self._model
 
     def _unload(self) -> None:
         if self._model is not None:
+            self._state = replace(self._state, load_seconds=None, loaded_at=None)
             self._model = None
-            self._state = ModelState(last_used=self._state.last_used)
             release_memory()
             logger.info("the model is unloaded")
 

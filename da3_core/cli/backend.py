@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`da3 backend`: a process that keeps the model in memory and works for other commands and programs over HTTP."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from da3_core.cli.arguments import BACKEND_TOKEN, flatten_arguments
+from da3_core.cli.failures import FAILED, failures_reported
+from da3_core.errors import InputError
+from da3_core.options import DEFAULT_MODEL, Precision, WeightsLicence
+
+if TYPE_CHECKING:
+    from da3_core.service.backend import Backend
+
+
+@dataclass(frozen=True)
+class ServingArguments:
+    """Which model is served, to whom, and how much is kept."""
+
+    model_dir: Annotated[
+        str, typer.Option("--model-dir", "--model", help="As for the other commands; loaded with the first task.")
+    ] = DEFAULT_MODEL
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto: CUDA, else MPS, else CPU.")] = "auto"
+    precision: Annotated[Precision, typer.Option(help="Arithmetic of the backbone.")] = "auto"
+    weights_licence: Annotated[
+        WeightsLicence, typer.Option(help="permissive: refuse weights whose licence forbids commercial use.")
+    ] = "any"
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 serves the network.")] = "127.0.0.1"
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8008
+    gallery_dir: Annotated[
+        Path, typer.Option(help="Folder of scenes that is shown below /gallery/, if it is there.")
+    ] = Path("workspace/gallery")
+    allow_root: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder in which callers may read and write; may be repeated.", show_default="the current folder"
+        ),
+    ] = None
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar=BACKEND_TOKEN,
+            help="What callers must send.",
+            show_default="none; for the network, one is made up",
+        ),
+    ] = None
+    insecure: Annotated[bool, typer.Option("--insecure", help="Serve the network without a token.")] = False
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name under which callers know this machine; may be repeated.", show_default="its own"),
+    ] = None
+    queue_size: Annotated[int, typer.Option(min=1, help="Most tasks that wait.")] = 100
+    retention: Annotated[
+        float, typer.Option(min=0, help="Seconds for which finished tasks and their uploads are kept.")
+    ] = 600.0
+    unload_after: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds without a task after which the model is unloaded.", show_default="never"),
+    ] = None
+    max_upload_mb: Annotated[int, typer.Option(min=1, help="Most that uploaded images take, all together.")] = 1024
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False
+
+
+@flatten_arguments
+def backend(arguments: ServingArguments) -> None:
+    """Keep the model in memory and process what other commands send (--use-backend)."""
+    with failures_reported(arguments.debug):
+        try:
+            _serve(arguments)
+        except (InputError, OSError) as error:
+            if arguments.debug:
+                raise
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(FAILED) from None
+
+
+def _serve(arguments: ServingArguments) -> None:
+    from da3_core.serving import is_loopback, listen, require_service_packages, serve, url_of
+
+    require_service_packages("da3 backend")
+    from da3_core.service.app import guarded_app
+    from da3_core.service.token import make_token, shared_token
+
+    work = _make_backend(arguments)
+    gallery = arguments.gallery_dir if arguments.gallery_dir.is_dir() else None
+    with listen(arguments.host, arguments.port) as listener:
+        url, port = url_of(listener), listener.getsockname()[1]
+        is_open = not is_loopback(listener) and not arguments.insecure
+        made_up = make_token() if is_open and not arguments.token else None
+        names = [arguments.host, *(arguments.allow_host or ())]
+        app = guarded_app(work, gallery, names=names, token=arguments.token or made_up)
+        typer.echo(f"backend with {arguments.model_dir} on {work.runner.device}: {url} (Ctrl-C ends it)")
+        for root in work.options.allow_root:
+            typer.echo(f"callers may read and write in {root.resolve()}", err=True)
+        if made_up:
+            typer.echo(
+                f"callers need this token: {made_up}\n"
+                f"  da3 ... --use-backend --backend-token {made_up}, or {BACKEND_TOKEN}={made_up} in its environment;\n"
+                "  your own commands on this machine find it by themselves",
+                err=True,
+            )
+        elif not is_loopback(listener) and not arguments.token:
+            typer.echo("whoever can reach this machine can use the backend", err=True)
+        sharing = shared_token(made_up, port) if made_up else nullcontext()
+        with sharing, suppress(KeyboardInterrupt), _terminated_like_interrupted():
+            serve(app, listener, names)
+    typer.echo("backend ended", err=True)
+    if not work.has_ended:
+        os._exit(0)  # a thread is still in the network, and would crash when the interpreter ends under it
+
+
+def _make_backend(arguments: ServingArguments) -> "Backend":
+    from da3_core.service.backend import Backend, BackendOptions
+    from da3_core.service.model_runner import ModelRunner
+    from da3_core.weights import identify
+
+    identify(arguments.model_dir, weights_licence=arguments.weights_licence)  # refuses what could never be loaded
+    runner = ModelRunner(
+        arguments.model_dir,
+        device=arguments.device,
+        precision=arguments.precision,
+        weights_licence=arguments.weights_licence,
+        idle_seconds=arguments.unload_after,
+    )
+    options = BackendOptions(
+        allow_root=arguments.allow_root or [Path.cwd()],
+        queue_size=arguments.queue_size,
+        retention_seconds=arguments.retention,
+        max_upload_bytes=arguments.max_upload_mb << 20,
+    )
+    return Backend(runner, options)
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Within the block, SIGTERM ends the process as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

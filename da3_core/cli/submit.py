@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a source to results that a backend computes: the path that every inference command takes with --use-backend."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from da3_core.cli.arguments import BackendArguments, ExportArguments, ModelArguments, scene_options
+from da3_core.cli.ask import ask_to_empty
+from da3_core.cli.failures import FAILED
+from da3_core.cli.progress import stage
+from da3_core.errors import InputError
+from da3_core.export_folder import MARKER, choose_export_folder
+from da3_core.processing import SceneOptions
+from da3_core.service.client import BackendClient, TaskFailedError
+from da3_core.sources import Scene, Source
+
+logger = logging.getLogger(__name__)
+
+
+def submit(
+    source: Source,
+    arguments: ModelArguments,
+    output: ExportArguments,
+    align_to_input_ext_scale: bool,
+    backend: BackendArguments,
+) -> None:
+    """Check every choice, ask for the backend, read, send, wait and report.
+
+    Frames of a video and rectified images are written here; they and all results share the export folder, which the
+    backend empties, where that is wanted, when the results are ready.
+    """
+    start = time.perf_counter()
+    options = scene_options(arguments, output, align_to_input_ext_scale)
+    folder = choose_export_folder(
+        output.export_dir,
+        [source.path],
+        auto_cleanup=output.auto_cleanup,
+        force_cleanup=output.force_cleanup,
+        overwrite=output.overwrite,
+        ask=ask_to_empty,
+    )
+    client = BackendClient(backend.backend_url, backend.backend_token)
+    try:
+        _compare(arguments, str(client.status().get("model_dir")))
+        with stage("input", source.views, "views") as advance:
+            scene = source.read(folder.prepare, advance)
+        if folder.empty_first and output.force_cleanup:
+            (folder.path / MARKER).touch()  # the backend empties no folder without it
+        request = _request(scene, options)
+        task_id = client.submit({**request, "export_dir": str(folder.path), "auto_cleanup": folder.empty_first})
+        if not backend.wait:
+            typer.echo(task_id)
+            return
+        logger.info("task %s at %s", task_id, client.url)
+        result = _wait(client, task_id)
+    except TaskFailedError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(FAILED) from None
+    if result["caution"]:
+        logger.warning(result["caution"])
+    if output.json:
+        typer.echo(json.dumps(_summary(source, result, time.perf_counter() - start), indent=2))
+    else:
+        for path in result["files"]:
+            typer.echo(path)
+
+
+def _compare(arguments: ModelArguments, served: str) -> None:
+    """What was asked for against what the backend has; it chooses its model and device for all its callers."""
+    if arguments.weights_licence != ModelArguments.weights_licence:
+        raise InputError("--weights-licence is for the backend to obey: give it to `da3 backend`")
+    for name in ("device", "precision"):
+        if getattr(arguments, name) != getattr(ModelArguments, name):
+            logger.warning("--%s has no effect with --use-backend: give it to `da3 backend`", name)
+    wanted = arguments.model_dir
+    if wanted != ModelArguments.model_dir and _plain(wanted) != _plain(served):
+        logger.warning("the backend has the model %s, not %s: its own is used", served, wanted)
+
+
+def _plain(model: str) -> str:
+    """A model's name in one spelling."""
+    if Path(model).is_dir():
+        return os.path.realpath(model)
+    return model.lower().removeprefix("depth-anything/")
+
+
+def _request(scene: Scene, options: SceneOptions) -> dict[str, Any]:
+    """What goes to `/inference`: values that were not given are left out."""
+    values = {field.name: getattr(options, field.name) for field in fields(options)}
+    cameras = {"extrinsics": scene.extrinsics, "intrinsics": scene.intrinsics}
+    return {
+        "image_paths": [os.path.abspath(path) for path in scene.images],
+        **{name: matrices.tolist() for name, matrices in cameras.items() if matrices is not None},
+        **{name: value for name, value in values.items() if value is not None},
+    }
+
+
+def _wait(client: BackendClient, task_id: str) -> dict[str, Any]:
+    """The result of the task.
+
+    Raises:
+        TaskFailedError: it failed.
+        KeyboardInterrupt: Ctrl-C; the task is cancelled.
+    """
+    percent, message = 0, ""
+    try:
+        with stage("backend", 100, "%") as advance:
+            while (task := client.next_status(task_id))["status"] in ("pending", "running"):
+                if task["queue_position"]:
+                    task["message"] = f"waiting, {task['queue_position']} before it"
+                if task["message"] != message:
+                    message = task["message"]
+                    logger.info(message)
+                done = round(100 * (task["progress"] or 0))
+                advance(done - percent)
+                percent = done
+            if task["status"] != "completed":
+                raise TaskFailedError(task["message"])
+            advance(100 - percent)
+    except KeyboardInterrupt:
+        with suppress(InputError, TaskFailedError):
+            client.cancel(task_id)
+        raise
+    result: dict[str, Any] = task["result"]
+    return result
+
+
+def _summary(source: Source, result: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """As of a run on this machine, with the times of the backend."""
+    views, height, width = result["depth_shape"]
+    return {
+        "input": str(source.path),
+        "views": views,
+        "processed_size": [height, width],
+        **{name: result[name] for name in ("model", "weights_licence", "device", "is_metric", "scale_factor")},
+        "seconds": round(seconds, 3),
+        "timings": result["timings"],
+        "files": result["formats"],
+    }

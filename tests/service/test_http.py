@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the backend answers: tasks from their beginning to their end, refusals, pages."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from backend_process import SLOW, BackendProcess
+
+FIELDS = {
+    *("task_id", "status", "message", "progress", "created_at", "started_at", "completed_at", "export_dir", "request"),
+    *("num_images", "export_format", "process_res_method", "video_path", "result", "queue_position"),
+}
+
+
+def test_a_task_ends_with_the_files_that_the_command_would_write(
+    backend: BackendProcess, photos: list[str], da3: Callable[..., Any]
+) -> None:
+    request = {"image_paths": photos, "export_dir": "out/a b", "export_format": "mini_npz-glb", "num_max_points": 500}
+    task = backend.wait(backend.submit(**request))
+    assert task["status"] == "completed", task
+    assert set(task) >= FIELDS
+    assert (task["progress"], task["num_images"], task["video_path"]) == (1.0, 3, photos[0])
+    assert task["created_at"] <= task["started_at"] <= task["completed_at"]
+    result = task["result"]
+    assert (result["depth_shape"], result["is_metric"], result["scale_factor"]) == ([3, 42, 56], False, None)
+    assert result["timings"]["total"] >= result["timings"]["inference"] > 0
+    written = sorted(path for path in (backend.workspace / "out/a b").rglob("[!.]*") if path.is_file())
+    assert sorted(map(Path, result["files"])) == written
+    assert {file["path"]: file["bytes"] for files in result["formats"].values() for file in files} == {
+        str(path): path.stat().st_size for path in written
+    }
+
+    local = da3(
+        *("images", backend.workspace / "photos", "--export-dir", "local", "--export-format", "mini_npz-glb"),
+        *("--process-res", "56", "--num-max-points", "500", "--model-dir", "untrained:da3-small", "--device", "cpu"),
+    )
+    assert local.exit_code == 0, local.stderr
+    for path in written:
+        twin = backend.workspace / "local" / path.relative_to(backend.workspace / "out/a b")
+        assert path.read_bytes() == twin.read_bytes()
+
+
+def test_given_cameras_become_the_results(backend: BackendProcess, photos: list[str]) -> None:
+    extrinsics = np.tile(np.eye(4), (3, 1, 1))
+    extrinsics[:, 0, 3] = (0, 1, 3)
+    intrinsics = np.tile([[150.0, 0, 82], [0, 140, 58], [0, 0, 1]], (3, 1, 1))
+    cameras = {"extrinsics": extrinsics.tolist(), "intrinsics": intrinsics.tolist()}
+    task = backend.wait(backend.submit(image_paths=photos, export_dir="posed", export_format="mini_npz", **cameras))
+    assert task["status"] == "completed", task
+    assert not {"extrinsics", "intrinsics"} & set(task["request"])
+    with np.load(task["result"]["files"][0]) as arrays:
+        np.testing.assert_allclose(arrays["extrinsics"], extrinsics, atol=1e-6)
+
+
+def test_without_an_export_folder_nothing_is_written(backend: BackendProcess, photos: list[str]) -> None:
+    before = set(backend.workspace.rglob("*"))
+    task = backend.wait(backend.submit(image_paths=photos[:1]))
+    assert (task["status"], task["result"]["files"], task["result"]["depth_shape"]) == ("completed", [], [1, 42, 56])
+    assert set(backend.workspace.rglob("*")) == before
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown field": ({"colour": "red"}, "colour: there is no such field"),
+    "no images": ({"image_paths": []}, "image_paths"),
+    "missing image": ({"image_paths": ["none.png"]}, "none.png (no such file)"),
+    "no image": ({"image_paths": ["notes.txt"]}, "notes.txt"),
+    "unknown format": ({"export_format": "glb-obj"}, "unknown export format 'obj'"),
+    "unknown method": ({"process_res_method": "stretch"}, "process_res_method"),
+    "unknown pose method": ({"pose_method": "guess"}, "pose_method"),
+    "too few cameras": ({"extrinsics": [np.eye(4).tolist()] * 2}, "for 1 images"),
+    "ragged cameras": ({"extrinsics": [[[1.0], [1.0, 2.0]]]}, "different lengths"),
+    "mirrored cameras": ({"extrinsics": [np.diag([1, 1, -1.0, 1]).tolist()]}, "not rigid"),
+    "a file as folder": ({"export_dir": "notes.txt"}, "is a file"),
+    "emptying what is not ours": ({"export_dir": "photos", "auto_cleanup": True}, "would delete"),
+    "emptying an allowed folder": ({"export_dir": ".", "auto_cleanup": True}, "would delete"),
+    "another's files by a side door": (
+        {"export_kwargs": {"colmap": {"image_names": ["/etc/passwd"], "copy_images": True}}}, "image_names",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_request_that_cannot_work_is_refused_in_one_sentence(
+    backend: BackendProcess, photos: list[str], case: str
+) -> None:
+    (backend.workspace / "notes.txt").write_text("no image")
+    change, sentence = REFUSED[case]
+    answer = backend.ask("POST", "/inference", {"image_paths": photos[:1], **change})
+    assert answer.status == 422, answer.body
+    assert sentence in answer.json["detail"]
+    assert (backend.workspace / "photos/1.png").exists()
+
+
+def test_what_only_the_model_can_refuse_fails_the_task_and_keeps_earlier_results(
+    backend: BackendProcess, photos: list[str]
+) -> None:
+    request = {"image_paths": photos, "export_dir": "kept", "export_format": "mini_npz"}
+    assert backend.wait(backend.submit(**request))["status"] == "completed"
+    again = {**request, "auto_cleanup": True}
+    task = backend.wait(backend.submit(**{**again, "export_format": "gs_ply"}))
+    assert task["status"] == "failed"
+    assert "'gs_ply', which needs Gaussians" in task["message"]
+    task = backend.wait(backend.submit(**again, extrinsics=np.tile(np.eye(4), (3, 1, 1)).tolist()))
+    assert (task["status"], "without intrinsics" in task["message"]) == ("failed", True)
+    assert (backend.workspace / "kept/exports/mini_npz/results.npz").exists()
+
+
+def test_broken_json_and_bodies_without_end_are_refused(backend: BackendProcess) -> None:
+    assert backend.ask("POST", "/inference", raw=b'{"image_paths": [').status == 422
+    assert backend.ask("POST", "/inference", raw=b"", headers={"Content-Length": str(1 << 40)}).status == 413
+    assert backend.ask("POST", "/inference", raw=b"", headers={"Content-Length": "-1"}).status in (400, 413)
+
+
+def test_tasks_wait_run_and_are_cancelled(backend: BackendProcess, photos: list[str]) -> None:
+    running = backend.submit(image_paths=photos * 20, export_dir="cancelled", export_format="mini_npz", **SLOW)
+    first, second = (backend.submit(image_paths=photos[:1]) for _ in range(2))
+    backend.wait(running, until=("running",))
+    assert [backend.ask("GET", f"/task/{task}").json["queue_position"] for task in (running, first, second)] == [
+        None,
+        1,
+        2,
+    ]
+    tasks = backend.ask("GET", "/tasks").json
+    assert [task["task_id"] for task in tasks["active_tasks"]] == [running, first, second]
+    assert tasks["active_count"] == 3
+    assert tasks["total_count"] == len(tasks["tasks"]) == 3 + len(tasks["completed_tasks"])
+
+    assert backend.ask("DELETE", f"/task/{first}").status == 200
+    assert backend.wait(first)["status"] == "cancelled"  # at once, though another runs
+    assert backend.ask("GET", f"/task/{second}").json["queue_position"] == 1
+    assert backend.ask("DELETE", f"/task/{running}").status == 200
+    task = backend.wait(running)
+    assert (task["status"], task["result"]) == ("cancelled", None)
+    assert not (backend.workspace / "cancelled").exists()
+    assert backend.wait(second)["status"] == "completed"
+
+
+def test_finished_tasks_can_be_forgotten_which_is_not_the_same_as_never_having_been(
+    backend: BackendProcess, photos: list[str]
+) -> None:
+    task = backend.submit(image_paths=photos[:1])
+    backend.wait(task)
+    assert backend.ask("POST", "/cleanup").json["active_tasks"] == 0  # it is not old
+    assert backend.ask("DELETE", f"/task/{task}").status == 200
+    for method in ("GET", "DELETE"):
+        assert backend.ask(method, f"/task/{task}").status == 410
+        assert backend.ask(method, "/task/none").status == 404
+
+
+def test_the_model_is_loaded_anew_when_its_turn_comes(backend: BackendProcess, photos: list[str]) -> None:
+    backend.wait(backend.submit(image_paths=photos[:1]))
+    before = backend.ask("GET", "/status").json
+    answer = backend.ask("POST", "/reload")
+    task = backend.wait(answer.json["task_id"])
+    assert (answer.status, task["kind"], task["status"], task["request"]) == (200, "reload", "completed", None)
+    after = backend.ask("GET", "/status").json
+    assert (after["model_loaded"], after["model_dir"], after["device"]) == (True, "untrained:da3-small", "cpu")
+    assert after["load_time"] > 0
+    assert after["last_used"] > before["last_used"]
+    assert after["gpu_memory"] is None
+    assert backend.ask("GET", "/gpu-memory").json == {"available": False, "message": "the model runs on cpu"}
+
+
+def test_pages_show_names_as_text(backend: BackendProcess, photos: list[str]) -> None:
+    name = "<img src=x onerror=alert(1)>&\"'"
+    backend.wait(backend.submit(image_paths=photos[:1], export_dir=name, export_format="mini_npz"))
+    page = backend.ask("GET", "/dashboard?refresh=on")
+    assert b"&lt;img src=x onerror=alert(1)&gt;&amp;&quot;&#x27;" in page.body
+    assert b"<img" not in page.body
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert page.headers["x-content-type-options"] == "nosniff"
+    start = backend.ask("GET", "/").body
+    assert b'href="dashboard"' in start
+    assert b'href="gallery/"' in start
+    assert backend.ask("GET", "/docs").status == backend.ask("GET", "/openapi.json").status == 200
+
+
+def test_scenes_in_the_gallery_folder_are_shown(backend: BackendProcess, photos: list[str]) -> None:
+    task = backend.submit(image_paths=photos, export_dir="workspace/gallery/room/first", export_format="glb")
+    assert backend.wait(task)["status"] == "completed"
+    assert backend.ask("GET", "/gallery/").status == 200
+    assert backend.ask("GET", "/gallery/manifest.json").json == {"groups": [{"id": "room", "title": "room"}]}
+    (item,) = backend.ask("GET", "/gallery/manifest/room.json").json["items"]
+    assert item["model"] == "/gallery/room/first/scene.glb"
+    assert backend.ask("GET", item["model"]).body == (backend.workspace / f"workspace{item['model']}").read_bytes()
+
+
+def multipart(files: list[tuple[str, bytes]]) -> tuple[bytes, dict[str, str]]:
+    parts = [
+        f'--limit\r\nContent-Disposition: form-data; name="images"; filename="{name}"\r\n\r\n'.encode()
+        + content
+        + b"\r\n"
+        for name, content in files
+    ]
+    return b"".join([*parts, b"--limit--\r\n"]), {"Content-Type": "multipart/form-data; boundary=limit"}
+
+
+def upload(backend: BackendProcess, *files: tuple[str, bytes]) -> Any:
+    body, headers = multipart(list(files))
+    return backend.ask("POST", "/upload", raw=body, headers=headers)
+
+
+def test_images_come_and_results_go_without_a_shared_disk(backend: BackendProcess, photos: list[str]) -> None:
+    contents = [Path(path).read_bytes() for path in photos]
+    names = ("../../a.png", "b c;.jpg", "/etc/ü.webp")
+    answer = upload(backend, *zip(names, contents, strict=True))
+    assert answer.status == 200, answer.body
+    paths = [Path(path) for path in answer.json["image_paths"]]
+    assert [path.read_bytes() for path in paths] == contents
+    assert [path.name for path in paths] == ["000000_a.png", "000001_b_c_.jpg", "000002__.webp"]
+    assert not any(path.is_relative_to(backend.workspace) for path in paths)
+
+    request = {name: answer.json[name] for name in ("image_paths", "export_dir")}
+    task = backend.wait(backend.submit(**request, export_format="mini_npz"))
+    assert task["status"] == "completed", task
+    results = f"/task/{task['task_id']}/files/"
+    file = backend.ask("GET", results + "exports/mini_npz/results.npz")
+    assert file.body == Path(task["result"]["files"][0]).read_bytes()
+    assert file.headers["content-disposition"].startswith("attachment")
+    for path in ("results.npz", "../images/000000_a.png", "%2e%2e/images/000000_a.png", "/etc/passwd"):
+        assert backend.ask("GET", results + path).status == 404
+
+
+def test_uploads_that_are_no_images_or_too_much_are_refused_and_leave_nothing(
+    backend: BackendProcess, photos: list[str]
+) -> None:
+    good = ("1.png", Path(photos[0]).read_bytes())
+    folder = Path(upload(backend, good).json["image_paths"][0]).parents[2]
+    before = set(folder.iterdir())
+    assert upload(backend, good, ("2.png", b"no image")).status == 422
+    assert upload(backend, ("big.png", os.urandom(1_000_000)), good).status == 507
+    assert upload(backend, ("huge.png", bytes(3_000_000))).status == 413
+    assert upload(backend).status == 422
+    assert set(folder.iterdir()) == before
