@@ -42,9 +42,9 @@ def poses_to_condition_on(frames: Sequence[Frame]) -> np.ndarray | None:
         world_to_camera = _in_one_rig(frames)
     if world_to_camera is None:
         return None
-    centres = invert_rigid(world_to_camera)[:, :3, 3]
-    is_apart = np.linalg.norm(centres - centres[0], axis=1).max() > 1e-3
-    return world_to_camera @ invert_rigid(world_to_camera[0]) if is_apart else None
+    relative = world_to_camera @ invert_rigid(world_to_camera[0])
+    is_apart = np.linalg.norm(invert_rigid(relative)[:, :3, 3], axis=1).max() > 1e-3
+    return np.asarray(relative) if is_apart else None
 
 
 def known_cameras(frames: Sequence[Frame], prediction: Prediction) -> KnownCameras | None:
@@ -72,14 +72,14 @@ def _in_one_rig(frames: Sequence[Frame]) -> np.ndarray | None:
 def _placed(world_to_camera: np.ndarray, prediction: Prediction) -> KnownCameras:
     """By poses of all cameras. A prediction that was conditioned on them has been aligned to them already."""
     alignment, depth = prediction.aux.get("pose_alignment"), prediction.depth
-    camera_to_world = invert_rigid(world_to_camera)
+    # Relative to the first camera, since the origin may be far away.
+    camera_to_first = world_to_camera[0] @ invert_rigid(world_to_camera)
     if alignment is None and prediction.extrinsics is not None:
         predicted = invert_rigid(prediction.extrinsics.astype(np.float64))
-        alignment = align_trajectories(camera_to_world, predicted, float(np.finfo(np.float32).eps))
+        alignment = align_trajectories(camera_to_first, predicted, float(np.finfo(np.float32).eps))
         depth = depth / np.float32(alignment.scale)
     prediction = replace(prediction, extrinsics=world_to_camera)
-    centres = camera_to_world[:, :3, 3]
-    baseline_m = float(np.linalg.norm(centres - centres[0], axis=1).max())
+    baseline_m = float(np.linalg.norm(camera_to_first[:, :3, 3], axis=1).max())
     if alignment is None or alignment.method == "rotation_only" or baseline_m < SMALLEST_BASELINE * _median(depth):
         return KnownCameras(prediction, None, in_map=True)
     return KnownCameras(replace(prediction, depth=depth), 1 / alignment.scale, in_map=True)

@@ -197,7 +197,8 @@ class Session:
             window_to_first = prediction.extrinsics[0].astype(np.float64)
             window_to_map = Similarity(scale, window_to_first[:3, :3], scale * window_to_first[:3, 3])
             return _Placed(window_to_map, scale, "origin", source, starts_map=True)
-        alignment = align_window(in_map, in_window, matrices, expected_scale=self._scale)
+        is_metric = source == "poses" == self._scale_source
+        alignment = align_window(in_map, in_window, matrices, expected_scale=self._scale, is_metric=is_metric)
         window_to_map, starts_map = alignment.window_to_map, alignment.method == "last_view"
         if self._map_is_known and not starts_map:
             source = self._scale_source

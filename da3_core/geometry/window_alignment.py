@@ -90,6 +90,7 @@ def align_window(
     in_window: Sequence[PosedDepth],
     intrinsics: Sequence[np.ndarray],
     expected_scale: float,
+    is_metric: bool = False,
 ) -> WindowAlignment:
     """Place a window in the map by the views that both know, oldest first; never fails.
 
@@ -101,9 +102,11 @@ def align_window(
         in_window: the same views as the new window has them; same sizes.
         intrinsics: their `(3, 3)` matrices, pixel edges at integers.
         expected_scale: map units per window unit, used when no pixel of the shared views is valid in both.
+        is_metric: both are in metres, so that the scale is 1 whatever the depths say.
     """
     points = _corresponding_points(in_map, in_window, intrinsics)
     scale = points.scale if len(points.weight) else expected_scale
+    scale = 1.0 if is_metric else scale
 
     by_poses = _fit_poses(in_map, in_window, scale)
     if points.enough:

@@ -4,6 +4,7 @@
 import gc
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from da3_core.errors import InputError
-from da3_core.frame import Frame
+from da3_core.frame import Frame, RigPlace
 from da3_core.geometry.camera import invert_rigid
 from da3_core.prediction import Prediction
 from da3_core.session import Session, SessionOptions, WindowResult
@@ -297,3 +298,89 @@ def test_memory_does_not_grow_with_the_session() -> None:
             sizes.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
     assert sizes[1] - sizes[0] < 100_000, "five views of a hundred; the focal lengths may still fill their window"
+
+
+FAR_AWAY = rigid(np.array([0.3, -0.8, 1.1]), np.array([400_000.0, -7.0, 2.0]))  # m, as in national grids
+
+
+def posed(path: np.ndarray, unknown: Sequence[int] = ()) -> list[Frame]:
+    """Frames that say where they were taken, in a world of their own."""
+    return [
+        replace(frame, world_to_camera=None if frame.stamp_ns in unknown else invert_rigid(FAR_AWAY @ camera))
+        for frame, camera in zip(make_frames(len(path)), path, strict=True)
+    ]
+
+
+def windows_of(session: Session, frames: Sequence[Frame], size: int = 4) -> list[WindowResult]:
+    return [session.process(frames[end - size : end]) for end in range(size, len(frames) + 1)]
+
+
+def assert_metres(result: WindowResult, path: np.ndarray) -> None:
+    for view in result.views:
+        np.testing.assert_allclose(view.depth, true_depth(path[view.frame.stamp_ns]), rtol=1e-4)
+    assert result.scale_source == "poses"
+
+
+@pytest.mark.parametrize("moves", ["curve", "line"])
+def test_known_poses_are_the_map_and_give_its_metres(moves: str) -> None:
+    path = walk(12, moves)
+    frames = posed(path)
+    model = ExactModel(path)
+    results = windows_of(Session(model, OPTIONS), frames)
+    for result in results:
+        assert (result.placement, result.segment) == ("known", 0)
+        assert_metres(result, path)
+        for view in result.views:
+            np.testing.assert_allclose(view.world_to_camera, view.frame.world_to_camera, rtol=1e-12)
+    assert np.isnan(results[0].alignment_residual)
+    assert max(result.alignment_residual for result in results[1:]) < 1e-4
+    assert np.ptp([result.scale_m_per_unit for result in results]) > 0.1  # every window has its own unit
+
+
+def test_frames_without_a_pose_join_the_map_of_those_with_one() -> None:
+    path = walk(14)
+    results = windows_of(Session(ExactModel(path), OPTIONS), posed(path, unknown=[6]))
+    assert [result.placement for result in results] == ["known"] * 3 + ["points"] * 4 + ["known"] * 4
+    assert {result.segment for result in results} == {0}
+    for result in results:
+        assert_metres(result, path)
+        cameras = invert_rigid(np.stack([view.world_to_camera for view in result.views]))
+        truth = (FAR_AWAY @ path)[[view.frame.stamp_ns for view in result.views]]
+        np.testing.assert_allclose(cameras, truth, atol=0.02)  # rounding of rotations in float32, 400 km away
+
+
+def test_who_stands_still_keeps_the_metres_of_before_and_has_none_at_the_start() -> None:
+    line = walk(12, "line")
+    path = np.concatenate([np.repeat(line[:1], 5, axis=0), line, np.repeat(line[-1:], 5, axis=0)])
+    results = windows_of(Session(ExactModel(path), OPTIONS), posed(path))
+    still = [np.ptp(path[[view.frame.stamp_ns for view in result.views]], axis=0).max() == 0 for result in results]
+    first_moving = still.index(False)
+    assert {result.scale_source for result in results[:first_moving]} == {"none"}
+    assert [result.segment for result in results] == [0] * first_moving + [1] * (len(results) - first_moving)
+    assert sum(still[first_moving:]) >= 2
+    for result in results[first_moving:]:
+        assert_metres(result, path)
+
+
+def test_rig_gives_metres_and_stays_rigid() -> None:
+    left = walk(10)
+    right_in_left = rigid(np.array([0.0, 0.1, 0.02]), np.array([0.3, 0.01, 0]))
+    path = np.stack([left, left @ right_in_left], axis=1).reshape(-1, 4, 4)
+    places = [RigPlace(np.eye(4), 0), RigPlace(right_in_left, 0)]
+    frames = [
+        replace(frame, rig=replace(places[i % 2], instant_ns=i // 2)) for i, frame in enumerate(make_frames(len(path)))
+    ]
+    session = Session(ExactModel(path), OPTIONS)
+    results = [session.process(frames[end - 6 : end]) for end in range(6, len(path) + 1, 2)]
+    assert [result.placement for result in results] == ["origin"] + ["points"] * (len(results) - 1)
+    for result in results:
+        assert_metres(result, path)
+        cameras = invert_rigid(np.stack([view.world_to_camera for view in result.views]))
+        np.testing.assert_allclose(invert_rigid(cameras[::2]) @ cameras[1::2], [right_in_left] * 3, atol=1e-9)
+
+
+def test_known_poses_are_not_heeded_where_another_scale_is_chosen() -> None:
+    path = walk(8)
+    session = Session(ExactModel(path, is_metric=True), SessionOptions("model", 1.0))
+    results = windows_of(session, posed(path))
+    assert {(result.placement, result.scale_source) for result in results} == {("origin", "model"), ("points", "model")}
