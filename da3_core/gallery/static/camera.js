@@ -2,25 +2,31 @@
 // A camera that circles around a point. Axes as in glTF: x right, y up, z towards the viewer; lengths in scene units.
 
 const FIELD_OF_VIEW = (50 * Math.PI) / 180; // of the shorter side of the picture
-const START = { yaw: -0.35, pitch: 0.25 }; // radians: beside and above the first camera, which looks along -z
-const START_CLOSENESS = 0.8; // 1 has all of the sphere around the scene in the picture
 const STEEPEST = Math.PI / 2 - 0.01;
 const NEAREST = 0.01; // of the radius
 const FARTHEST = 30;
-const NEAR_PLANE = 0.01; // of the distance
-const FAR_PLANE = 1e5; // of the near plane
+const NEAR_PLANE = 0.1; // of the distance: what is nearer is in the way
+const FAR_PLANE = 1e4; // of the near plane
 
 export class OrbitCamera {
-  /** @param {{centre: number[], radius: number}} scene what is looked at first, and again after a reset */
-  constructor(scene) {
-    this.scene = scene;
+  /**
+   * @param {{target: number[], distance: number, yaw: number, pitch: number}} home how it stands first, and after a
+   *     reset; with both angles (radians) zero it looks along -z
+   * @param {number} radius of the scene
+   */
+  constructor(home, radius) {
+    this.home = home;
+    this.radius = radius;
     this.reset();
   }
 
+  /** Far enough to have a sphere of the radius in the picture. */
+  static distanceFor(radius) {
+    return radius / Math.sin(FIELD_OF_VIEW / 2);
+  }
+
   reset() {
-    this.target = [...this.scene.centre];
-    this.distance = (START_CLOSENESS * this.scene.radius) / Math.sin(FIELD_OF_VIEW / 2);
-    Object.assign(this, START);
+    Object.assign(this, this.home, { target: [...this.home.target] });
   }
 
   /** Turn by angles in radians. */
@@ -37,10 +43,12 @@ export class OrbitCamera {
     }
   }
 
-  /** Multiply the distance. */
-  zoom(factor) {
-    const { radius } = this.scene;
-    this.distance = clamp(this.distance * factor, NEAREST * radius, FARTHEST * radius);
+  /** Multiply the distance; the place so many focal lengths right of and above the middle of the picture stays put. */
+  zoom(factor, right = 0, up = 0) {
+    const before = this.distance;
+    this.distance = clamp(before * factor, NEAREST * this.radius, FARTHEST * this.radius);
+    const nearer = 1 - before / this.distance;
+    this.pan(nearer * right, nearer * up);
   }
 
   axes() {

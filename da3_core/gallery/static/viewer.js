@@ -6,7 +6,10 @@ import { LINES, POINTS } from "./glb.js";
 
 const MOST_SAMPLES = 20000;
 const OUTLIERS = 0.05; // share of the points at either end of an axis that do not count for the size of the scene
-const SPREAD = 3; // side in radii of the square on which all points would lie as densely as on the scene's surfaces
+const SPREAD = 3.5; // side in radii of the square on which all points would lie as densely as on the scene's surfaces
+const LOOK_DOWN = { yaw: -0.35, pitch: 0.25 }; // radians
+const LEAST_AHEAD = 0.5; // what is turned about lies in front of the first camera by this share of the radius at least
+const STEP_BACK = 1.25; // of its distance: the first camera is in the picture, and more than it saw
 const MOST_PIXELS_PER_PIXEL = 2;
 const ORBIT_SPEED = 3; // radians per focal length
 const KEY_STEP = 0.05; // of the height
@@ -41,9 +44,10 @@ export class Viewer {
    */
   constructor(container, clouds, onFailure) {
     const points = clouds.filter(({ mode }) => mode === POINTS);
-    this.camera = new OrbitCamera(extent(points.length ? points : clouds));
+    const { centre, radius } = extent(points.length ? points : clouds);
+    this.camera = new OrbitCamera(viewpoint(centre, radius, clouds.find(({ mode }) => mode === LINES)), radius);
     const count = points.reduce((sum, { positions }) => sum + positions.length / 3, 0);
-    this.spacing = (SPREAD * this.camera.scene.radius) / Math.sqrt(Math.max(count, 1));
+    this.spacing = (SPREAD * radius) / Math.sqrt(Math.max(count, 1));
     this.pointSize = 1; // in spacings
     this.showLines = true;
 
@@ -129,6 +133,14 @@ function extent(clouds) {
   return { centre: sides.map(([low, high]) => (low + high) / 2), radius: radius || 1 };
 }
 
+/** Behind the first camera, which looks along -z and whose lines begin in its centre; without one, before it all. */
+function viewpoint(centre, radius, firstCamera) {
+  if (!firstCamera) return { target: centre, distance: OrbitCamera.distanceFor(radius), ...LOOK_DOWN };
+  const [x, y, z] = firstCamera.positions;
+  const ahead = Math.max(z - centre[2], LEAST_AHEAD * radius);
+  return { target: [x, y, z - ahead], distance: STEP_BACK * ahead, yaw: 0, pitch: 0 };
+}
+
 function buildProgram(gl) {
   const id = gl.createProgram();
   for (const [type, source] of [[gl.VERTEX_SHADER, VERTEX_SHADER], [gl.FRAGMENT_SHADER, FRAGMENT_SHADER]]) {
@@ -178,10 +190,17 @@ function addGestures(viewer) {
     return { x, y, spread: Math.max(...all.map((pointer) => Math.hypot(pointer.x - x, pointer.y - y))) };
   }
 
+  const focal = () => OrbitCamera.focalLength(canvas.clientWidth, canvas.clientHeight);
+
   function move(right, up, panning) {
-    const focal = OrbitCamera.focalLength(canvas.clientWidth, canvas.clientHeight);
-    if (panning) camera.pan(right / focal, up / focal);
-    else camera.orbit((ORBIT_SPEED * right) / focal, (-ORBIT_SPEED * up) / focal);
+    if (panning) camera.pan(right / focal(), up / focal());
+    else camera.orbit((ORBIT_SPEED * right) / focal(), (-ORBIT_SPEED * up) / focal());
+    viewer.redraw();
+  }
+
+  function zoomAt(factor, { x, y }) {
+    const box = canvas.getBoundingClientRect();
+    camera.zoom(factor, (x - box.x - box.width / 2) / focal(), (box.y + box.height / 2 - y) / focal());
     viewer.redraw();
   }
 
@@ -195,7 +214,7 @@ function addGestures(viewer) {
     const before = grip();
     Object.assign(pointer, { x: event.clientX, y: event.clientY });
     const after = grip();
-    if (pointers.size > 1 && before.spread > 0 && after.spread > 0) camera.zoom(before.spread / after.spread);
+    if (pointers.size > 1 && before.spread > 0 && after.spread > 0) zoomAt(before.spread / after.spread, before);
     move(after.x - before.x, before.y - after.y, pointers.size > 1 || pointer.pans);
   });
   for (const name of ["pointerup", "pointercancel"]) {
@@ -206,8 +225,7 @@ function addGestures(viewer) {
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
     const pixels = event.deltaY * (event.deltaMode === WheelEvent.DOM_DELTA_LINE ? WHEEL_PIXELS_PER_LINE : 1);
-    camera.zoom(Math.exp(ZOOM_PER_PIXEL * pixels));
-    viewer.redraw();
+    zoomAt(Math.exp(ZOOM_PER_PIXEL * pixels), event);
   }, { passive: false });
 
   const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
