@@ -59,7 +59,7 @@ class ServingArguments:
     ] = None
     queue_size: Annotated[int, typer.Option(min=1, help="Most tasks that wait.")] = 100
     retention: Annotated[
-        float, typer.Option(min=0, help="Seconds for which finished tasks and their uploads are kept.")
+        float, typer.Option(min=10, help="Seconds for which finished tasks and their uploads are kept.")
     ] = 600.0
     unload_after: Annotated[
         float | None,
@@ -97,7 +97,6 @@ def _serve(arguments: ServingArguments) -> None:
         made_up = make_token() if is_open and not arguments.token else None
         names = [arguments.host, *(arguments.allow_host or ())]
         app = guarded_app(work, gallery, names=names, token=arguments.token or made_up)
-        typer.echo(f"backend with {arguments.model_dir} on {work.runner.device}: {url} (Ctrl-C ends it)")
         for root in work.options.allow_root:
             typer.echo(f"callers may read and write in {root.resolve()}", err=True)
         if made_up:
@@ -111,6 +110,7 @@ def _serve(arguments: ServingArguments) -> None:
             typer.echo("whoever can reach this machine can use the backend", err=True)
         sharing = shared_token(made_up, port) if made_up else nullcontext()
         with sharing, suppress(KeyboardInterrupt), _terminated_like_interrupted():
+            typer.echo(f"backend with {arguments.model_dir} on {work.runner.device}: {url} (Ctrl-C ends it)")
             serve(app, listener, names)
     typer.echo("backend ended", err=True)
     if not work.has_ended:

@@ -200,4 +200,5 @@ def _describe(problem: dict[str, Any]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         message = "there is no such field"
-    return f"{place}: {message}" if place else message
+    sentence = f"{place}: {message}" if place else message
+    return sentence.encode(errors="backslashreplace").decode()  # JSON may hold halves of characters

@@ -19,7 +19,7 @@ from da3_core.service.tasks import Progress, TaskQueue
 from da3_core.service.uploads import Uploads
 from da3_core.service.work import check_request, infer
 
-HOUSEKEEPING_SECONDS = 5.0
+HOUSEKEEPING_SECONDS = 1.0
 STOPPING_SECONDS = 10.0  # for the running task
 
 

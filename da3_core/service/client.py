@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import logging
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +19,9 @@ from da3_core.service.token import find_token
 _STATUS_SECONDS, _SUBMIT_SECONDS, _ASK_SECONDS = 5.0, 30.0, 10.0
 _LOST_SECONDS = 15.0  # for which a backend may be unreachable while a task runs
 _PAUSE_SECONDS = 0.2
+_BUSY_SECONDS = 10  # until a full queue is asked again, unless the backend says when
+
+logger = logging.getLogger(__name__)
 
 
 class TaskFailedError(Exception):
@@ -55,8 +59,13 @@ class BackendClient:
         return self._ask("GET", "/status", _STATUS_SECONDS)
 
     def submit(self, request: dict[str, Any]) -> str:
-        """The id of the task that was made of the request."""
-        return str(self._ask("POST", "/inference", _SUBMIT_SECONDS, request)["task_id"])
+        """The id of the task that was made of the request; while the queue is full, it is asked again."""
+        while True:
+            try:
+                return str(self._ask("POST", "/inference", _SUBMIT_SECONDS, request)["task_id"])
+            except _BusyError as error:
+                logger.info(str(error))
+                time.sleep(error.retry_after)
 
     def task(self, task_id: str) -> dict[str, Any]:
         """What `/task/ID` says."""
@@ -96,6 +105,8 @@ class BackendClient:
             with self._opener.open(request, timeout=seconds) as response:
                 answer = json.load(response)
         except urllib.error.HTTPError as error:
+            if error.code == 429:
+                raise _BusyError(_detail(error), error.headers.get("Retry-After", "")) from error
             if error.code >= 500:
                 raise TaskFailedError(f"the backend at {self.url} fails: {_detail(error)}") from error
             raise InputError(f"the backend at {self.url} refuses: {_detail(error)}") from error
@@ -113,6 +124,14 @@ class BackendClient:
 
 class _UnreachableError(InputError):
     """Nobody answers."""
+
+
+class _BusyError(InputError):
+    """The backend takes no tasks now, but soon."""
+
+    def __init__(self, sentence: str, retry_after: str) -> None:
+        super().__init__(sentence)
+        self.retry_after = int(retry_after) if retry_after.isdecimal() else _BUSY_SECONDS
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

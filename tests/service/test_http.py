@@ -112,7 +112,16 @@ def test_what_only_the_model_can_refuse_fails_the_task_and_keeps_earlier_results
 def test_broken_json_and_bodies_without_end_are_refused(backend: BackendProcess) -> None:
     assert backend.ask("POST", "/inference", raw=b'{"image_paths": [').status == 422
     assert backend.ask("POST", "/inference", raw=b"", headers={"Content-Length": str(1 << 40)}).status == 413
-    assert backend.ask("POST", "/inference", raw=b"", headers={"Content-Length": "-1"}).status in (400, 413)
+    assert backend.ask("POST", "/inference", raw=b"", headers={"Content-Length": "-1"}).status == 400
+    assert backend.ask("POST", "/inference", raw=b"[" * 1_000_000).status in (400, 422)
+    assert backend.ask("POST", "/inference", raw=b'{"\\ud800": 1}').status == 422
+    chunked = {**multipart([("1.png", bytes(3_000_000))])[1], "Transfer-Encoding": "chunked"}
+    assert (
+        backend.ask(
+            "POST", "/upload", raw=in_chunks(multipart([("1.png", bytes(3_000_000))])[0]), headers=chunked
+        ).status
+        == 413
+    )
 
 
 def test_tasks_wait_run_and_are_cancelled(backend: BackendProcess, photos: list[str]) -> None:
@@ -197,6 +206,12 @@ def multipart(files: list[tuple[str, bytes]]) -> tuple[bytes, dict[str, str]]:
         for name, content in files
     ]
     return b"".join([*parts, b"--limit--\r\n"]), {"Content-Type": "multipart/form-data; boundary=limit"}
+
+
+def in_chunks(body: bytes) -> bytes:
+    """For `Transfer-Encoding: chunked`, which does not say how long the whole is."""
+    pieces = [body[i : i + 100_000] for i in range(0, len(body), 100_000)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in [*pieces, b""])
 
 
 def upload(backend: BackendProcess, *files: tuple[str, bytes]) -> Any:

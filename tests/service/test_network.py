@@ -4,6 +4,7 @@
 import base64
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,21 +72,26 @@ def test_commands_of_the_same_user_find_the_token_and_others_are_told_of_it(
 
 
 def test_a_full_queue_says_when_to_come_back_and_ctrl_c_ends_everything_well(
-    open_backend: BackendProcess, token: str
+    open_backend: BackendProcess, token: str, da3: Command
 ) -> None:
     headers = bearer(token)
     images = [str(open_backend.workspace / "photos/1.png")] * 60
     running = open_backend.submit(headers, image_paths=images, export_dir="out", export_format="mini_npz", **SLOW)
     open_backend.wait(running, headers, until=("running",))
-    open_backend.submit(headers, image_paths=images[:1])
+    waiting = open_backend.submit(headers, image_paths=images[:1])
     full = open_backend.ask("POST", "/inference", {"image_paths": images[:1]}, headers=headers)
     assert full.status == 429
     assert int(full.headers["retry-after"]) >= 1
+    threading.Timer(0.5, lambda: open_backend.ask("DELETE", f"/task/{waiting}", headers=headers)).start()
+    command = ("--use-backend", "--backend-url", open_backend.url, "--backend-token", token, "--no-wait")
+    patient = da3("image", images[0], "--export-dir", open_backend.workspace / "patient", *command)
+    assert (patient.exit_code, "the queue is full" in patient.stderr) == (0, True)
 
     assert open_backend.stop() == 0
     log = open_backend.log.read_text()
     assert f"task {running}: failed, the backend was stopped while the task ran" in log
     assert "Traceback" not in log
+    assert not (open_backend.workspace / "patient").exists()
     assert not (open_backend.workspace / "out").exists()
     assert list((open_backend.cache / "da3").iterdir()) == []
 
