@@ -3,5 +3,5 @@
 
 `read` opens bags, `topics` chooses in them, `camera` takes images out of them (`rig` those of several cameras),
 `windows` cuts these as the live node does, `inference` shows them to a model, `messages` packs what a session makes of
-them, `write` writes it, and `process` is the whole.
+them, `copies` adds what was recorded, `write` writes it, and `process` is the whole.
 """

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from da3_core.bag.camera import RecordedCamera
+from da3_core.bag.copies import TopicCopies
 from da3_core.bag.messages import MessageMaker, outputs, typestore
 from da3_core.bag.options import BagOptions, Storage
-from da3_core.bag.read import BagMessage
 from da3_core.bag.topics import topics_to_copy
 from da3_core.bag.windows import cut_windows
 from da3_core.bag.write import BagWriter
@@ -83,16 +83,14 @@ def process_bag(
     frames, maps, number, stopped = 0, set(), -1, False
 
     with BagWriter(output, storage) as writer:
-        for topic in sorted(copied):
-            writer.add(topic, bag.types[topic], bag.typestore, bag.qos(topic))
+        copies = TopicCopies(bag, copied, writer)
         for topic, type_name in topics.items():
             if not writer.has(topic):  # /tf may be a copy already
                 writer.add(topic, type_name, store)
 
-        def copy(message: BagMessage) -> None:
-            writer.write(message.topic, message.time_ns, message.raw)
-
-        for window in cut_windows(camera.instants(copied, copy), options.window, options.stride, options.max_gap_s):
+        for window in cut_windows(
+            camera.instants(copies.topics, copies.copy), options.window, options.stride, options.max_gap_s
+        ):
             if stop():
                 stopped = True
                 break

@@ -69,9 +69,13 @@ class BagReader:
         return not self._reader.is2
 
     def qos(self, topic: str) -> list[Any]:
-        """The profiles that a topic of a ROS 2 bag was offered with."""
+        """The profiles that a topic was offered with; in ROS 1 it may have been latched."""
         connection = next(each for each in self._reader.connections if each.topic == topic)
-        return list(connection.ext.offered_qos_profiles)
+        if not self.is_ros1:
+            return list(connection.ext.offered_qos_profiles)
+        from rosbags.convert.converter import LATCH
+
+        return LATCH if connection.ext.latching else []
 
     def decode(self, message: BagMessage) -> Any:
         """The fields of a message. Raises InputError when its bytes are not such a message, which is damage."""

@@ -81,7 +81,7 @@ def topics_to_copy(bag: BagReader, choice: str) -> set[str]:
     """The topics that `all`, `none` or a regular expression means.
 
     Raises:
-        InputError: the expression is none, it means no topic, or the bag is of ROS 1, whose messages lie differently.
+        InputError: the expression is none, or it means no topic.
     """
     if choice == "none":
         return set()
@@ -91,8 +91,6 @@ def topics_to_copy(bag: BagReader, choice: str) -> set[str]:
         raise InputError(f"--copy-topics is {choice!r}: give all, none or a regular expression ({error})") from error
     if not topics:
         raise InputError(f"--copy-topics {choice!r} means none of the topics {', '.join(sorted(bag.types))}")
-    if bag.is_ros1:
-        raise InputError("topics of a ROS 1 bag are not copied: convert it with `rosbags-convert`, or copy none")
     return {topic for topic in topics if not topic.startswith(OWN_NAMESPACE)}
 
 
