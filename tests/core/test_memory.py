@@ -3,7 +3,8 @@
 
 import pytest
 
-from da3_core.memory import USABLE_SHARE, views_that_fit
+from da3_core.errors import InputError
+from da3_core.memory import USABLE_SHARE, check_memory, views_that_fit
 from da3_core.presets import find_preset
 
 MIB = 2**20
@@ -30,3 +31,11 @@ def test_models_and_sizes_are_told_apart() -> None:
     assert fit("da3-base", gib=32) > 2 * fit("da3-base")
     assert fit("da3-base", 2 * 378 * 504) < fit("da3-base") / 2
     assert fit("da3-giant", gib=0.1) == 1
+
+
+def test_only_a_pass_that_is_sure_to_fail_is_refused() -> None:
+    preset, pixels, gib = find_preset("da3-giant"), 378 * 504, 1024 * MIB
+    for free in (4 * gib, 16 * gib, 64 * gib):
+        check_memory(preset, pixels, views_that_fit(preset, pixels, free), free)
+    with pytest.raises(InputError, match=r"200 views of 0\.2 megapixels need about .* GB, and 4\.3 GB are free"):
+        check_memory(preset, pixels, 200, 4 * gib)
