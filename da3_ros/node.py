@@ -30,6 +30,7 @@ from da3_core.session import WindowResult
 from da3_core.session_record import SessionRecord
 from da3_core.transform_tree import TransformTree
 from da3_ros import engine, parameters
+from da3_ros.bag_service import BagService
 from da3_ros.camera_input import CameraInput
 from da3_ros.diagnostics import Diagnostics
 from da3_ros.engine import Engine
@@ -43,7 +44,7 @@ from da3_ros.window_buffer import WindowBuffer
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 DIAGNOSTICS_PERIOD_S = 1.0
 TF_DEPTH = 100
-THREADS = 5  # transitions, images, diagnostics, and one each for an inference and an export that somebody waits for
+THREADS = 6  # transitions, images, diagnostics; one each for an inference, an export and a bag that somebody waits for
 
 
 class Da3Node(LifecycleNode):
@@ -64,6 +65,7 @@ class Da3Node(LifecycleNode):
         self._controls: Services | None = None
         self._record: SessionRecord | None = None
         self._exports: ExportService | None = None
+        self._bags: BagService | None = None
         self._tf_subscriptions: list[Any] = []
         self._camera: CameraInput | None = None
         self._engine: Engine | None = None
@@ -99,8 +101,10 @@ class Da3Node(LifecycleNode):
             self._model = self._load_model(settings)
             self._outputs = Publishers(self, settings, self._tree, engine.model_name(self._model, settings))
             self._record = SessionRecord(settings.export.max_views)
-            self._controls = Services(self, lambda: self._engine, self._outputs, self._record)
             self._exports = ExportService(self, settings.export.root, self._record)
+            name = engine.model_name(self._model, settings)
+            self._bags = BagService(self, lambda: self._settings, lambda: self._engine, name)
+            self._controls = Services(self, lambda: self._engine, self._outputs, self._record, self._bags)
         except Exception as error:
             self.release()
             return self._failed("configure", error)
@@ -174,17 +178,19 @@ class Da3Node(LifecycleNode):
         if self._engine:
             self._engine.stop()
         self._camera = self._engine = self._diagnostics = None
+        if self._bags:
+            self._bags.wait()
 
     def release(self) -> None:
         """Stop and give back everything that configure made."""
         self._stop()
-        for part in (self._controls, self._exports, self._outputs):
+        for part in (self._controls, self._bags, self._exports, self._outputs):
             if part:
                 part.close()
         for subscription in self._tf_subscriptions:
             self.destroy_subscription(subscription)
         self._tf_subscriptions.clear()
-        self._controls = self._exports = self._record = self._outputs = None
+        self._controls = self._bags = self._exports = self._record = self._outputs = None
         if self._model is not None:
             self._model = None
             engine.release_memory()

@@ -11,6 +11,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from da3_core.errors import InputError
 from da3_core.session_record import SessionRecord
+from da3_ros.bag_service import BagService
 from da3_ros.engine import Engine
 from da3_ros.publishers import Publishers
 
@@ -23,12 +24,18 @@ class Services:
     Args:
         engine: the running one, or None while the node is not active.
         record: what a reset forgets besides the engine's map and the published trajectory.
+        bags: what a reset ends.
     """
 
     def __init__(
-        self, node: Node, engine: Callable[[], Engine | None], publishers: Publishers, record: SessionRecord
+        self,
+        node: Node,
+        engine: Callable[[], Engine | None],
+        publishers: Publishers,
+        record: SessionRecord,
+        bags: BagService,
     ) -> None:
-        self._node, self._engine, self._publishers, self._record = node, engine, publishers, record
+        self._node, self._engine, self._publishers, self._record, self._bags = node, engine, publishers, record, bags
         group = ReentrantCallbackGroup()  # waiting for an inference must not hold up the others
         self._services = [
             node.create_service(Trigger, "~/infer", self._infer, callback_group=group),
@@ -48,6 +55,7 @@ class Services:
             engine.reset()
             self._publishers.reset()
             self._record.clear()
+            self._bags.cancel()
             return "The next image starts a new map."
 
         return self._answer(response, reset)

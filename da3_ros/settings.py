@@ -144,14 +144,23 @@ class Path:
 
 @dataclass(frozen=True)
 class Export:
-    """What the service ~/export writes, and where."""
+    """What requests may have written, and where."""
 
     root: str = parameter(
         "~/da3_exports",
-        "Folder below which ~/export writes, and nowhere else; ~ is the home folder of the node's user.",
+        "Folder below which ~/export and ~/process_bag write, nowhere else; ~ is the home folder of the node's user.",
     )
     max_views: int = parameter(
-        100, "Views of the map that are remembered for ~/export, spread evenly over time.", low=1, high=10_000
+        100, "Views of a map that are remembered for an export, spread evenly over time.", low=1, high=10_000
+    )
+
+
+@dataclass(frozen=True)
+class Bag:
+    """Where the recordings are that requests may have processed."""
+
+    root: str = parameter(
+        "~/da3_bags", "Folder below which ~/process_bag reads recordings, and nowhere else; ~ is as in export.root."
     )
 
 
@@ -222,4 +231,5 @@ class Settings:
     tf: Tf = field(default_factory=Tf)
     path: Path = field(default_factory=Path)
     export: Export = field(default_factory=Export)
+    bag: Bag = field(default_factory=Bag)
     qos: Qos = field(default_factory=Qos)

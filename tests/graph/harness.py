@@ -17,6 +17,7 @@ from typing import IO, Any, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -147,6 +148,37 @@ def newest_status(reports: Sequence[DiagnosticArray], name: str) -> DiagnosticSt
     return next((status for report in reversed(reports) for status in report.status if status.name == name), None)
 
 
+class Goal:
+    """One goal of an action: what is heard of it."""
+
+    def __init__(self, graph: "Graph", client: ActionClient, goal: Any):
+        self.feedback: list[Any] = []
+        self._graph = graph
+        self._sending = client.send_goal_async(goal, lambda message: self.feedback.append(message.feedback))
+        graph.wait_for("an answer to the goal", self._sending.done)
+        self._handle = self._sending.result()
+        self._ending = self._handle.get_result_async() if self.accepted else None
+
+    @property
+    def accepted(self) -> bool:
+        return self._handle.accepted
+
+    @property
+    def ended(self) -> bool:
+        return self._ending is None or self._ending.done()
+
+    def cancel(self) -> None:
+        """Ask for the end; `result` tells when it has come."""
+        asking = self._handle.cancel_goal_async()
+        self._graph.wait_for("an answer to the cancel", asking.done)
+
+    def result(self) -> tuple[int, Any]:
+        """A status of action_msgs/GoalStatus and the result."""
+        assert self._ending is not None
+        self._graph.wait_for("the end of the goal", self._ending.done)
+        return self._ending.result().status, self._ending.result().result
+
+
 class Graph:
     """The processes of one test module and a node of ours that listens to and calls them."""
 
@@ -229,6 +261,16 @@ class Graph:
             yield inbox
         finally:
             self._in_executor(lambda: [self.node.destroy_subscription(each) for each in subscriptions.values()])
+
+    @contextmanager
+    def action(self, name: str, kind: type) -> Iterator[Callable[[Any], Goal]]:
+        """A function that sends a goal and returns once it is accepted or rejected."""
+        client = self._in_executor(lambda: ActionClient(self.node, kind, name))
+        try:
+            self.wait_for(f"the action {name}", client.server_is_ready)
+            yield lambda goal: Goal(self, client, goal)
+        finally:
+            self._in_executor(client.destroy)
 
     def call(self, service: str, kind: type, request: Any = None, timeout_s: float = WAIT_S) -> Any:
         """One service call."""

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a request to process a bag means: its fields and the node's parameters, checked before anything is opened."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from da3_core.bag.options import BagOptions, PointOptions, PoseSource, Storage
+from da3_core.errors import InputError
+from da3_ros.allowed_folder import AllowedFolder
+from da3_ros.export_service import check_possible
+from da3_ros.settings import Settings
+
+LONGEST_S = 1e9  # some thirty years
+MOST_FPS = 1e6
+
+
+@dataclass(frozen=True)
+class BagJob:
+    """A request that may be carried out.
+
+    Attributes:
+        input, output: the recording, and the folder of the new bag, which is not there.
+        export_folder: where `export_format`, if there is one, is written.
+        copied: names of topics that must be in the recording.
+    """
+
+    input: Path
+    output: Path
+    storage: Storage
+    options: BagOptions
+    export_format: str
+    export_folder: Path
+    copied: Sequence[str]
+
+
+def checked(request: Any, settings: Settings, recordings: AllowedFolder, results: AllowedFolder) -> BagJob:
+    """The job of a `srv/ProcessBag` request or `action/ProcessBag` goal.
+
+    Raises:
+        InputError: a value that is not allowed, a name that leads out of its folder, or an output that exists.
+    """
+    if not request.input_bag:
+        raise InputError(f"The input_bag is empty; name a recording in {recordings.path}.")
+    recording = recordings.recording(request.input_bag)
+    output = results.folder(request.output_bag or f"{recording.stem}_da3")
+    if output == results.path or output.exists():
+        raise InputError(f"{output} exists; a bag is written to a new folder, so name another output_bag.")
+    export_folder = results.folder(request.export_directory)
+    for folder in (output, export_folder):
+        if folder.is_relative_to(recording):
+            raise InputError(f"{folder} is in the recording, which is not changed; name another folder.")
+    if request.export_format:
+        check_possible(request.export_format, {})
+    return BagJob(
+        input=recording,
+        output=output,
+        storage=_one_of("storage", request.storage, get_args(Storage)),
+        options=_options(request, settings),
+        export_format=request.export_format,
+        export_folder=export_folder,
+        copied=() if list(request.copy_topics) == ["all"] else tuple(request.copy_topics),
+    )
+
+
+def _options(request: Any, settings: Settings) -> BagOptions:
+    pose_source = _one_of("pose_source", request.pose_source, get_args(PoseSource))
+    if pose_source in ("tf", "rig") and settings.scale.source != "auto":
+        raise InputError(
+            f"The pose_source {pose_source} gives metres and the parameter scale.source is {settings.scale.source}; "
+            "leave pose_source out, or set scale.source to auto."
+        )
+    if request.every < 1:
+        raise InputError(f"The number every is {request.every}; give at least 1, which takes every image.")
+    window, stride = _window(request, settings)
+    is_fixed = settings.scale.source == "fixed"
+    return BagOptions(
+        image_topics=tuple(request.image_topics),
+        camera_info_topics=tuple(request.camera_info_topics),
+        start_s=_number("start_s", request.start_s, LONGEST_S),
+        duration_s=_number("duration_s", request.duration_s, LONGEST_S) or None,
+        every=request.every,
+        fps=_number("fps", request.fps, MOST_FPS) or None,
+        window=window,
+        stride=stride,
+        max_gap_s=settings.window.max_gap_s,
+        intrinsics=settings.intrinsics.source,
+        pose_source=pose_source,
+        odom_frame=request.odom_frame,
+        scale="auto" if is_fixed else settings.scale.source,
+        metres_per_unit=settings.scale.fixed_m_per_unit if is_fixed else None,
+        confidence_floor=settings.depth.confidence_floor,
+        map_frame=settings.map_frame,
+        max_extrapolation_s=settings.tf.max_extrapolation_s,
+        path_poses=settings.path.max_poses,
+        points=PointOptions(**asdict(settings.points)) if request.points else None,
+        window_messages=request.window_messages,
+        copy_topics=_topics(request.copy_topics),
+    )
+
+
+def _window(request: Any, settings: Settings) -> tuple[int, int]:
+    """Instants inferred together and how many are new; no inference is larger than one of the stream."""
+    cameras, most = max(1, len(request.image_topics)), settings.window.size
+    window = request.window or max(1, most // cameras)
+    if window * cameras > most:
+        of_cameras = f" of {cameras} cameras" if cameras > 1 else ""
+        raise InputError(
+            f"A window of {window}{of_cameras} is larger than the parameter window.size, {most}, so it would keep the "
+            "stream waiting; make it smaller, or use da3 bag."
+        )
+    most_new = max(1, window - 1)
+    stride = request.stride or min(settings.window.stride, most_new)
+    if stride > most_new:
+        raise InputError(
+            f"The stride is {stride} and the window {window}; windows must share views, so give at most {most_new}."
+        )
+    return window, stride
+
+
+def _topics(names: Sequence[str]) -> str:
+    """As the regular expression that `BagOptions` takes; a peer's own could keep the process busy for ever."""
+    if list(names) in ([], ["all"]):
+        return "".join(names) or "none"
+    return rf"\A(?:{'|'.join(map(re.escape, names))})\Z"
+
+
+def _one_of(name: str, value: str, allowed: Sequence[str]) -> Any:
+    if value not in allowed:
+        raise InputError(f"The {name} is {value[:80]!r}; give one of {', '.join(allowed)}.")
+    return value
+
+
+def _number(name: str, value: float, most: float) -> float:
+    if not (math.isfinite(value) and 0 <= value <= most):
+        raise InputError(f"The number {name} is {value:g}; give one from 0 to {most:g}.")
+    return value
