@@ -54,12 +54,45 @@ def test_what_is_refused_is_refused_in_one_line(recording: Path, da3: Callable[.
         (["none"], "does not exist"),
         ([recording, "--image-topic", "/other"], "no images on '/other'"),
         ([recording, "--output-bag", recording], "exists"),
+        ([recording, "--pose-source", "tf"], "it has camera_link, camera_optical_frame, world"),
         ([recording, *SMALL, "--export-dir", "out", "--export-format", "gs_ply"], "cannot be exported"),
     ):
         result = da3("bag", *arguments)
         assert result.exit_code == 2
         [line] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
         assert reason in line
+
+
+def test_poses_of_the_bag_are_shown_to_the_network_and_are_those_of_the_result(
+    recording: Path, tmp_path: Path, da3: Callable[..., Any]
+) -> None:
+    chosen = ("--pose-source", "tf", "--odom-frame", "world", "--ref-view-strategy", "middle", "--every", "6")
+    result = da3("bag", recording, *SMALL, *chosen, "--copy-topics", "ground_truth", "--no-window-messages")
+    assert result.exit_code == 0, result.stderr
+    poses: dict[str, dict[str, list[float]]] = {"/da3/pose": {}, "/ground_truth/pose": {}}
+    with AnyReader([tmp_path / "walk_da3"]) as reader:
+        for connection, _, raw in reader.messages([each for each in reader.connections if each.topic in poses]):
+            message = reader.deserialize(raw, connection.msgtype)
+            position, turn = message.pose.position, message.pose.orientation
+            numbers = [position.x, position.y, position.z, turn.x, turn.y, turn.z, turn.w]
+            poses[connection.topic][str(message.header.stamp)] = numbers
+    given, truth = poses.values()
+    assert len(given) == 4
+    for stamp, numbers in given.items():
+        sign = 1 if numbers[6] * truth[stamp][6] > 0 else -1  # a quaternion and its negative are one rotation
+        assert numbers[:3] == pytest.approx(truth[stamp][:3], abs=1e-6)
+        assert numbers[3:] == pytest.approx([sign * each for each in truth[stamp][3:]], abs=1e-6)
+
+
+def test_place_that_cannot_be_written_fails_in_one_line(
+    recording: Path, tmp_path: Path, da3: Callable[..., Any]
+) -> None:
+    (tmp_path / "file").touch()
+    result = da3("bag", recording, *SMALL, "--output-bag", "file/out")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == (
+        "error: cannot write file/out (File exists): make room or choose another place; nothing of it is left"
+    )
 
 
 def test_cut_off_bag_is_processed_and_fails_all_the_same(
