@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # make demo | make test are all a first visitor needs; each sets up what is missing.
+# make demo IMAGES=folder takes your pictures.
 SHELL := /bin/bash
 RUN := . scripts/env.sh &&
 
@@ -9,7 +10,7 @@ setup:
 	@scripts/setup.sh
 
 demo: setup
-	@$(RUN) python -m da3_ros.demo --out demo $(DEMO_ARGS)
+	@$(RUN) python -m da3_ros.demo --out demo $(if $(IMAGES),--images "$(IMAGES)") $(DEMO_ARGS)
 
 test: setup
 	@$(RUN) python -m pytest $(TEST_ARGS)

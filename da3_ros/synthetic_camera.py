@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -41,6 +42,8 @@ from da3_ros.settings import parameter
 RELIABLE = QoSProfile(depth=10)  # also serves best-effort subscribers
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 LAST_DELIVERY = Duration(seconds=2)
+
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,11 @@ class SyntheticCamera(Node):
         super().__init__("synthetic_camera")
         logging.getLogger("da3_core").addHandler(RosLogHandler(self.get_logger()))
         logging.getLogger("da3_core").setLevel(logging.INFO)
-        settings = _declare(self)
+        try:
+            settings = declare(self, CameraSettings)
+        except InputError:
+            self.destroy_node()  # left to the end of the interpreter, its threads may never end
+            raise
         walk = room_walk(settings.frames, (settings.height, settings.width), seed=settings.seed)
 
         self._header, self._world_header = Header(frame_id=OPTICAL_FRAME), Header(frame_id=WORLD_FRAME)
@@ -153,9 +160,13 @@ class SyntheticCamera(Node):
         self._image.publish(shot.image)
 
 
-def _declare(node: Node) -> CameraSettings:
-    """Declare the parameters with what the command line and files say; from then on they are read-only."""
-    table = table_of(CameraSettings)
+def declare(node: Node, kind: type[Settings]) -> Settings:
+    """Declare the parameters with what the command line and files say; from then on they are read-only.
+
+    Raises:
+        InputError: one that does not exist or has a value that is not allowed.
+    """
+    table = table_of(kind)
     given = {name: each.value for name, each in node._parameter_overrides.items() if not name.startswith(OF_EVERY_NODE)}
     if unknown := sorted(given.keys() - table.keys()):
         raise InputError(f"There is no parameter {unknown[0]!r}; the camera has {', '.join(table)}.")
@@ -163,7 +174,7 @@ def _declare(node: Node) -> CameraSettings:
     for name, value in values.items():
         descriptor = ParameterDescriptor(description=f"{table[name].description} {table[name].limits}", read_only=True)
         node.declare_parameter(name, value, descriptor, ignore_override=True)
-    return CameraSettings(**values)
+    return kind(**values)
 
 
 def _jpeg_message(header: Header, image: np.ndarray) -> CompressedImage:
@@ -177,17 +188,19 @@ def main(args: Sequence[str] | None = None) -> None:
     # Rendering may take half a minute: both signals end it as Ctrl-C does. Then rclpy's handlers wake the executor.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    status = 0
     try:
         camera = SyntheticCamera()
         install_signal_handlers()
         rclpy.spin_until_future_complete(camera, camera.finished)
     except InputError as refusal:
         get_logger("synthetic_camera").fatal(str(refusal))
-        sys.exit(1)
+        status = 1
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
         rclpy.try_shutdown()
+    sys.exit(status)  # not within the exception, which holds what it was raised in
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m da3_ros.demo`: see the node work on a synthetic camera; leaves a bag, a contact sheet and a GLB."""
+"""`python -m da3_ros.demo`: see the node work on a camera, or on your pictures; leaves a bag, a sheet and a GLB."""
 
 import argparse
 import signal
@@ -11,18 +11,23 @@ from pathlib import Path
 
 from da3_core.errors import InputError
 
+MODEL = "untrained:embedded"
 SMALLEST_RUN = 8  # frames: two windows that share no view
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m da3_ros.demo", description=__doc__.partition(": ")[2])
-    parser.add_argument("--model", default="untrained:da3-small", help="as the node's parameter (default: %(default)s)")
-    parser.add_argument("--frames", type=int, default=24, help="frames to process at least (default: %(default)s)")
+    parser.add_argument("--model", default=MODEL, help="as the node's parameter (default: %(default)s)")
+    parser.add_argument("--images", type=Path, help="a folder of pictures, instead of the synthetic room")
+    parser.add_argument(
+        "--frames", type=int, default=24, help="to process at least; of --images, at most (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=Path("demo"), help="where the results go (default: %(default)s)")
-    parser.add_argument("--process-res", type=int, default=252, help="of the node, pixels (default: %(default)s)")
+    parser.add_argument("--process-res", type=int, default=0, help="of the node, pixels (default: the model's)")
     given = parser.parse_args(arguments)
-    if given.frames < SMALLEST_RUN:
-        parser.error(f"--frames is {given.frames}; give at least {SMALLEST_RUN}")
+    smallest = 1 if given.images else SMALLEST_RUN
+    if given.frames < smallest:
+        parser.error(f"--frames is {given.frames}; give at least {smallest}")
     return given
 
 
@@ -35,13 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     from da3_ros.demo.children import INTERRUPTS, DemoError
-    from da3_ros.demo.run import PRODUCTS, Options, run
+    from da3_ros.demo.run import Options, run
 
     for ending in INTERRUPTS:  # also where a shell started this with SIGINT ignored
         signal.signal(ending, signal.default_int_handler)
     began = time.monotonic()
     try:
-        run(Options(given.out, given.model, given.frames, given.process_res))
+        images = given.images and given.images.expanduser()
+        products = run(Options(given.out, given.model, given.frames, given.process_res, images))
     except KeyboardInterrupt:
         print("demo: interrupted; nothing was written", file=sys.stderr)
         return 130
@@ -53,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"demo: cannot write to {given.out} ({error.strerror}); {remedy}", file=sys.stderr)
         return 1
     print(f"done in {time.monotonic() - began:.1f} s:")
-    for name in PRODUCTS:
+    for name in products:
         print(f"  {given.out / name}")
     return 0
 

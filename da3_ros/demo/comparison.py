@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An estimate beside the truth: put into the same frame and unit, and measured."""
+"""An estimate beside the truth, where that is known: put into the same frame and unit, and measured."""
 
 from dataclasses import dataclass, replace
 
@@ -20,7 +20,7 @@ class Scene:
         colour: `(N, H, W, 3)` uint8.
         depth: `(N, H, W)` float32 z-depth; NaN where unknown.
         intrinsics: `(N, 3, 3)`, pixels of `depth`, pixel edges at integers.
-        camera_to_world: `(N, 4, 4)` float64, OpenCV camera axes, world z up.
+        camera_to_world: `(N, 4, 4)` float64, OpenCV camera axes, world z up; NaN for a frame without a place.
     """
 
     colour: np.ndarray
@@ -28,50 +28,81 @@ class Scene:
     intrinsics: np.ndarray
     camera_to_world: np.ndarray
 
+    @property
+    def placed(self) -> np.ndarray:
+        """`(N,)` bool: which frames have a place in the world."""
+        return np.isfinite(self.camera_to_world).all(axis=(1, 2))
+
+    def dense_points(self) -> np.ndarray:
+        """`(N, H, W, 3)` float32 in the world, NaN where depth or place is unknown."""
+        return backproject(self.depth, self.intrinsics, invert_rigid(self.camera_to_world))
+
     def points(self) -> tuple[np.ndarray, np.ndarray]:
-        """The cloud of all frames, thinned: `(P, 3)` float32 in the world and `(P, 3)` uint8 colours."""
-        world_to_camera = invert_rigid(self.camera_to_world)
-        points = backproject(self.depth, self.intrinsics, world_to_camera)
+        """The cloud of the placed frames, thinned: `(P, 3)` float32 in the world and `(P, 3)` uint8 colours."""
         share = POINTS_PER_FRAME / self.depth[0].size
         drawn = np.isfinite(self.depth) & (np.random.default_rng(0).random(self.depth.shape) < share)
-        return points[drawn], self.colour[drawn]
+        drawn &= self.placed[:, None, None]
+        return self.dense_points()[drawn], self.colour[drawn]
 
-    def view_corners(self, i: int, reach_m: float) -> np.ndarray:
-        """`(2, 3)`: the left and right edges of view `i` at image height of the optical axis, `reach_m` ahead."""
+    def view_corners(self, i: int, reach: float) -> np.ndarray:
+        """`(2, 3)`: the left and right edges of view `i` at image height of the optical axis, `reach` ahead."""
         width = self.depth.shape[2]
         k = self.intrinsics[i]
         x = (np.array([0.0, width]) - k[0, 2]) / k[0, 0]
-        corners = np.stack([x, np.zeros(2), np.ones(2)], axis=1) * reach_m
+        corners = np.stack([x, np.zeros(2), np.ones(2)], axis=1) * reach
         pose = self.camera_to_world[i]
         return corners @ pose[:3, :3].T + pose[:3, 3]
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
-    """Truth and estimate of the same frames, the estimate in the truth's frame and metres.
+class Findings:
+    """What is known about some frames.
 
-    The estimate is placed by its first camera and scaled by the median ratio of depths (`scale_m_per_unit`), so drift
-    shows. The trajectory error is the usual one: RMSE of the camera centres after the best similarity.
+    Attributes:
+        estimate: in its own map and unit, or in those of the truth.
+        confidence: `(N, H, W)` float32.
+        seconds: `(N,)` stamps.
+        truth: the same frames, or None.
     """
 
-    truth: Scene
     estimate: Scene
     confidence: np.ndarray
     seconds: np.ndarray
-    scale_m_per_unit: float
+    truth: Scene | None = None
+
+    @property
+    def unit(self) -> str:
+        """Of depth and positions."""
+        return "unit" if self.truth is None else "m"
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison(Findings):
+    """Findings with truth, the estimate in the truth's frame and metres.
+
+    The estimate is placed by its first camera and scaled by the median ratio of depths (`scale_m_per_unit`), so drift
+    shows; a frame without a place has a scale of its own. The trajectory error is the usual one: RMSE of the camera
+    centres after the best similarity.
+    """
+
+    scale_m_per_unit: float = 1.0
 
     @classmethod
     def of(cls, truth: Scene, estimate: Scene, confidence: np.ndarray, seconds: np.ndarray) -> "Comparison":
         """Compare frames of the same size; `estimate` is in its own map and unit."""
-        known = np.isfinite(estimate.depth) & (estimate.depth > 0) & (truth.depth > 0)
-        scale = float(np.median(truth.depth[known] / estimate.depth[known])) if known.any() else 1.0
-        camera_to_map = estimate.camera_to_world.copy()
-        camera_to_map[:, :3, 3] *= scale
-        map_to_world = truth.camera_to_world[0] @ invert_rigid(camera_to_map[0])
-        placed = replace(
-            estimate, depth=estimate.depth * np.float32(scale), camera_to_world=map_to_world @ camera_to_map
-        )
-        return cls(truth, placed, confidence, seconds, scale)
+        placed = estimate.placed
+        scales = np.array([_median_ratio(truth.depth[i], estimate.depth[i]) for i in range(len(placed))])
+        scale = _median_ratio(truth.depth[placed], estimate.depth[placed])
+        scales[placed] = scale
+        camera_to_world = estimate.camera_to_world.copy()
+        if placed.any():
+            camera_to_world[:, :3, 3] *= scale
+            first = int(placed.argmax())
+            map_to_world = truth.camera_to_world[first] @ invert_rigid(camera_to_world[first])
+            camera_to_world[placed] = map_to_world @ camera_to_world[placed]
+        depth = estimate.depth * scales[:, None, None].astype(np.float32)
+        in_world = replace(estimate, depth=depth, camera_to_world=camera_to_world)
+        return cls(in_world, confidence, seconds, truth, scale)
 
     @property
     def depth_error(self) -> float:
@@ -80,9 +111,18 @@ class Comparison:
         return float(np.nanmedian(error))
 
     @property
+    def cloud_error_m(self) -> float:
+        """Median distance between where the estimate and the truth put what a pixel shows; NaN without places."""
+        distance = np.linalg.norm(self.estimate.dense_points() - self.truth.dense_points(), axis=-1)
+        return float(np.nanmedian(distance)) if np.isfinite(distance).any() else float("nan")
+
+    @property
     def trajectory_error_m(self) -> float:
-        """RMSE of camera centres after the similarity that lays the estimated path over the true one."""
-        estimate, truth = self.estimate.camera_to_world, self.truth.camera_to_world
+        """RMSE of camera centres after the similarity that lays the estimated path over the true one; NaN without."""
+        placed = self.estimate.placed
+        if placed.sum() < 2:
+            return float("nan")
+        estimate, truth = self.estimate.camera_to_world[placed], self.truth.camera_to_world[placed]
         truth_from_estimate = align_trajectories(estimate, truth).target_from_source
         residual = truth_from_estimate.apply(estimate[:, :3, 3]) - truth[:, :3, 3]
         return float(np.sqrt((residual**2).sum(axis=1).mean()))
@@ -91,3 +131,9 @@ class Comparison:
     def path_length_m(self) -> float:
         """Length of the true path through the frames."""
         return float(np.linalg.norm(np.diff(self.truth.camera_to_world[:, :3, 3], axis=0), axis=1).sum())
+
+
+def _median_ratio(truth: np.ndarray, estimate: np.ndarray) -> float:
+    """Of true to estimated depth where both are known; 1 where nothing is."""
+    known = np.isfinite(estimate) & (estimate > 0) & (truth > 0)
+    return float(np.median(truth[known] / estimate[known])) if known.any() else 1.0

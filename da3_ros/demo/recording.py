@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bag read back, with nothing but the definitions inside it: frames with truth and estimate side by side."""
+"""The bag read back, with nothing but the definitions inside it: frames with an estimate, and the truth beside it."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rosbags.highlevel import AnyReader
 
 from da3_core.prediction import Prediction
 from da3_ros.demo.children import DemoError
-from da3_ros.demo.comparison import Comparison, Scene
+from da3_ros.demo.comparison import Comparison, Findings, Scene
 from da3_ros.frames import compose
 from da3_ros.messages import intrinsics_from_camera_info, stamp_ns
 
@@ -32,7 +33,7 @@ class Recording:
 
     Attributes:
         windows: the DepthWindow messages, in order.
-        colour, true_depth, true_pose: messages by stamp in nanoseconds.
+        colour, true_depth, true_pose: messages by stamp in nanoseconds; nothing is true about pictures.
     """
 
     windows: list[Any]
@@ -54,13 +55,23 @@ class Recording:
         return cls(found[topics.window], by_stamp["colour"], by_stamp["true_depth"], by_stamp["true_pose"])
 
     def views(self) -> list[Any]:
-        """The DepthView of every frame once, as it was first published, when all that belongs to it was recorded."""
-        first: dict[int, Any] = {}
-        for window in self.windows:
-            for view in window.views:
-                first.setdefault(stamp_ns(view.header.stamp), view)
-        complete = self.colour.keys() & self.true_depth.keys() & self.true_pose.keys()
-        return [view for stamp, view in sorted(first.items()) if stamp in complete]
+        """The DepthView of every frame once, when all that belongs to it was recorded.
+
+        It is the first that has a place in the map with the most frames, else the first of all, without a place.
+        """
+        every = [(w.map_segment, stamp_ns(view.header.stamp), view) for w in self.windows for view in w.views]
+        frames_of = Counter(segment for segment, _ in {(s, stamp) for s, stamp, view in every if has_pose(view)})
+        largest = max(frames_of, key=lambda segment: (frames_of[segment], -segment), default=None)
+        chosen: dict[int, Any] = {}
+        for segment, stamp, view in every:
+            if segment == largest and has_pose(view) and not (stamp in chosen and has_pose(chosen[stamp])):
+                chosen[stamp] = view
+        for _, stamp, view in every:
+            chosen.setdefault(stamp, without_pose(view))
+        complete = self.colour.keys()
+        if self.true_pose:
+            complete = complete & self.true_depth.keys() & self.true_pose.keys()
+        return [view for stamp, view in sorted(chosen.items()) if stamp in complete]
 
     def estimate(self) -> Scene:
         """The frames as the node saw them, in its map and unit."""
@@ -72,10 +83,16 @@ class Recording:
             camera_to_world=np.stack([pose_matrix(view.camera_in_map) for view in views]),
         )
 
-    def compare(self) -> Comparison:
-        """Truth and estimate; true depth is sampled at the pixels of the estimate."""
+    def findings(self) -> Findings:
+        """The estimate alone or, where the truth was recorded, a `Comparison`: true depth at the estimate's pixels."""
         views, estimate = self.views(), self.estimate()
         stamps = [stamp_ns(view.header.stamp) for view in views]
+        confidence, seconds = (
+            np.stack([pixels(view.confidence) for view in views]),
+            (np.array(stamps) - stamps[0]) * 1e-9,
+        )
+        if not self.true_pose:
+            return Findings(estimate, confidence, seconds)
         height, width = estimate.depth.shape[1:]
         true_depth = [
             cv2.resize(pixels(self.true_depth[stamp]), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
@@ -83,18 +100,20 @@ class Recording:
         ]
         poses = np.stack([pose_matrix(self.true_pose[stamp].pose) for stamp in stamps])
         truth = Scene(estimate.colour, np.stack(true_depth), estimate.intrinsics, poses)
-        confidence = np.stack([pixels(view.confidence) for view in views])
-        return Comparison.of(truth, estimate, confidence, (np.array(stamps) - stamps[0]) * 1e-9)
+        return Comparison.of(truth, estimate, confidence, seconds)
 
-    def prediction(self) -> Prediction:
-        """The frames as one prediction, for the exporters."""
+    def prediction(self) -> Prediction | None:
+        """The placed frames as one prediction, for the exporters; None without any."""
         estimate = self.estimate()
+        placed = estimate.placed
+        if not placed.any():
+            return None
         return Prediction(
-            depth=estimate.depth,
-            conf=np.stack([pixels(view.confidence) for view in self.views()]),
-            extrinsics=np.linalg.inv(estimate.camera_to_world).astype(np.float32),
-            intrinsics=estimate.intrinsics.astype(np.float32),
-            processed_images=estimate.colour,
+            depth=estimate.depth[placed],
+            conf=np.stack([pixels(view.confidence) for view in self.views()])[placed],
+            extrinsics=np.linalg.inv(estimate.camera_to_world[placed]).astype(np.float32),
+            intrinsics=estimate.intrinsics[placed].astype(np.float32),
+            processed_images=estimate.colour[placed],
         )
 
 
@@ -112,7 +131,21 @@ def intrinsics(view: Any) -> np.ndarray:
     return k
 
 
+def has_pose(view: Any) -> bool:
+    q = view.camera_in_map.orientation
+    return bool(q.x or q.y or q.z or q.w)
+
+
+def without_pose(view: Any) -> Any:
+    """The same view as of an unknown place."""
+    zero = replace(view.camera_in_map.orientation, x=0.0, y=0.0, z=0.0, w=0.0)
+    return replace(view, camera_in_map=replace(view.camera_in_map, orientation=zero))
+
+
 def pose_matrix(pose: Any) -> np.ndarray:
-    """`(4, 4)` of a geometry_msgs/Pose."""
+    """`(4, 4)` of a geometry_msgs/Pose; NaN where it is unknown."""
     p, q = pose.position, pose.orientation
-    return compose(np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w]))
+    quaternion = np.array([q.x, q.y, q.z, q.w])
+    if not quaternion.any():
+        return np.full((4, 4), np.nan)
+    return compose(np.array([p.x, p.y, p.z]), quaternion)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From nothing to pictures: the camera walks, the node watches, the recorder writes, the sheet is drawn."""
+"""From nothing to a sheet: a camera walks or shows a folder, the node watches, the recorder writes, we draw."""
 
 import os
 import shutil
@@ -8,9 +8,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
@@ -23,24 +24,24 @@ from tf2_msgs.msg import TFMessage
 from da3_core.export import export
 from da3_core.synthetic import room_walk
 from da3_ros.demo.children import Children
-from da3_ros.demo.comparison import Comparison
+from da3_ros.demo.comparison import Comparison, Findings
 from da3_ros.demo.domain import free_domain, graph_environment
+from da3_ros.demo.pictures import load_pictures
 from da3_ros.demo.recorder import Recorder, Topic
 from da3_ros.demo.recording import BagTopics, Recording
 from da3_ros.demo.sheet import Caption, draw_sheet
 from da3_ros.msg import DepthWindow
 
 WALK_FRAMES, CAMERA_SIZE, CAMERA_HZ = 48, (240, 320), 4.0
+LONGER_SIDE = 640  # of pictures as the camera publishes them
 SPARE_FRAMES = 4  # some topics may connect a little later than the image
 WINDOW_VIEWS = 4
+MAX_GAP_S = 60.0  # a machine that stalls is no reason for a new map
 START_S = 90.0  # loading a network from a cold disk
 SECONDS_PER_FRAME = 12.0
 PRODUCTS = ("bag", "sheet.png", "scene.glb")
-TOPICS = (
+PICTURE_TOPICS = (
     Topic("/camera/image_raw", Image),
-    Topic("/camera/camera_info", CameraInfo),
-    Topic("/camera/depth", Image),
-    Topic("/ground_truth/pose", PoseStamped),
     Topic("/da3/depth/image", Image),
     Topic("/da3/depth/camera_info", CameraInfo),
     Topic("/da3/depth/preview", Image),
@@ -52,8 +53,20 @@ TOPICS = (
     Topic("/da3/path", PathMessage),
     Topic("/da3/window", DepthWindow),
     Topic("/tf", TFMessage),
+)
+TOPICS = (
+    *PICTURE_TOPICS,
+    Topic("/camera/camera_info", CameraInfo),
+    Topic("/camera/depth", Image),
+    Topic("/ground_truth/pose", PoseStamped),
     Topic("/tf_static", TFMessage, latched=True),
 )
+WARNINGS = {
+    "untrained:": "This model is untrained: its weights are fixed random numbers. The run shows that everything is "
+    "connected; its depth and path mean nothing.",
+    "embedded": "The model that needs no download: soft depth without a unit, camera poses from matching features. "
+    "A demonstration; DA3-BASE sees far more.",
+}
 BAG_TOPICS = BagTopics("/da3/window", "/da3/image_rect", "/camera/depth", "/ground_truth/pose")
 
 
@@ -63,103 +76,129 @@ class Options:
 
     Attributes:
         out: the folder of the products.
-        frames: how many frames the node is to process at least.
+        model, process_res: parameters of the node.
+        frames: how many frames the node is to process at least; of pictures, at most.
+        pictures: a folder whose images the camera shows, instead of the synthetic room.
         node: the arguments of Python that start the node.
     """
 
     out: Path
     model: str
     frames: int
-    process_res: int
+    process_res: int = 0
+    pictures: Path | None = None
     node: tuple[str, ...] = ("-m", "da3_ros.node")
 
 
-def run(options: Options) -> None:
+def run(options: Options) -> list[str]:
     """Make the products in a temporary folder, then put them in their place.
+
+    Returns:
+        The names of the products. Of pictures of which none could be placed there is no GLB.
 
     Raises:
         DemoError: a process failed or took too long; nothing has been changed then.
+        InputError: the pictures cannot be read; likewise.
         OSError: the folder cannot be written.
     """
     with workshop(options.out) as folder, free_domain() as domain_id:
         os.environ.update(graph_environment(domain_id))
-        with step("rendering the room (kept for the next time)"):
-            room_walk(WALK_FRAMES, CAMERA_SIZE)
+        if options.pictures:
+            with step("reading the pictures"):
+                options = replace(options, frames=len(load_pictures(options.pictures, LONGER_SIDE, options.frames)))
+        else:
+            with step("rendering the room (kept for the next time)"):
+                room_walk(WALK_FRAMES, CAMERA_SIZE)
         record(options, folder)
-        with step("reading the bag and comparing it with the truth"):
+        with step("reading the bag" if options.pictures else "reading the bag and comparing it with the truth"):
             recording = Recording.read(folder / "bag", BAG_TOPICS)
-            comparison = recording.compare()
+            findings = recording.findings()
         with step("drawing the sheet"):
-            draw_sheet(comparison, caption(options.model, recording, comparison)).save(folder / "sheet.png")
-        with step("exporting the scene"):
-            glb = {"glb": {"export_depth_vis": False}}
-            export(recording.prediction(), folder, "glb", export_kwargs=glb)
-        put_in_place(folder, options.out)
+            draw_sheet(findings, caption(options, recording, findings)).save(folder / "sheet.png")
+        if scene := recording.prediction():
+            with step("exporting the scene"):
+                export(scene, folder, "glb", export_kwargs={"glb": {"export_depth_vis": False}})
+        return put_in_place(folder, options.out)
 
 
 def record(options: Options, folder: Path) -> None:
     """Run camera, node and recorder until the node has published enough."""
+    window_views = min(WINDOW_VIEWS, options.frames)
     node = {
         "model": options.model,
         "process_res": options.process_res,
-        "window.size": WINDOW_VIEWS,
+        "window.size": window_views,
+        "window.max_gap_s": MAX_GAP_S,
         "every_frame": "true",  # a slow machine shows the same path, later
         "queue.max_frames": options.frames + SPARE_FRAMES,
         "points.stride": 2,
     }
-    height, width = CAMERA_SIZE
-    camera = {
-        "rate_hz": CAMERA_HZ,
-        "frames": WALK_FRAMES,
-        "max_frames": options.frames + SPARE_FRAMES,
-        "wait_for_subscribers": 2,  # the node and the recorder
-        "height": height,
-        "width": width,
-        "compressed": "false",
-    }
     remaps = ("-r", "image:=/camera/image_raw", "-r", "camera_info:=/camera/camera_info")
-    with Children(folder) as children, ros_context() as context, Recorder(folder / "bag", TOPICS, context) as recorder:
+    topics = PICTURE_TOPICS if options.pictures else TOPICS
+    with Children(folder) as children, ros_context() as context, Recorder(folder / "bag", topics, context) as recorder:
         with step(f"starting the node with {options.model}"):
             children.start("the node", [*options.node, "--ros-args", *parameters(node), *remaps])
             children.wait_for(
                 "the node was active", lambda: recorder.is_subscribed("/camera/image_raw"), START_S, "Cannot configure"
             )
         with step(f"processing {options.frames} frames"):
-            arguments = ["-m", "da3_ros.synthetic_camera", "--ros-args", *parameters(camera)]
-            children.start("the camera", arguments, may_finish=True)
+            children.start("the camera", camera(options), may_finish=True)
             children.wait_for(
                 f"{options.frames} frames were processed",
-                lambda: recorder.count(BAG_TOPICS.window) > options.frames - WINDOW_VIEWS,
+                lambda: recorder.count(BAG_TOPICS.window) > options.frames - window_views,
                 START_S + SECONDS_PER_FRAME * options.frames,
             )
+
+
+def camera(options: Options) -> list[str]:
+    """The arguments of Python that start it."""
+    common = {"rate_hz": CAMERA_HZ, "wait_for_subscribers": 2}  # the node and the recorder
+    if options.pictures:
+        own = {"folder": options.pictures.resolve(), "longer_side": LONGER_SIDE, "max_frames": options.frames}
+        return ["-m", "da3_ros.demo.pictures", "--ros-args", *parameters(common | own)]
+    height, width = CAMERA_SIZE
+    room = {"frames": WALK_FRAMES, "max_frames": options.frames + SPARE_FRAMES, "height": height, "width": width}
+    return ["-m", "da3_ros.synthetic_camera", "--ros-args", *parameters(common | room | {"compressed": "false"})]
 
 
 def parameters(values: dict[str, object]) -> list[str]:
     return [word for name, value in values.items() for word in ("-p", f"{name}:={value}")]
 
 
-def caption(model: str, recording: Recording, comparison: Comparison) -> Caption:
+def caption(options: Options, recording: Recording, findings: Findings) -> Caption:
     """The words and numbers of the sheet."""
-    frames, height, width = comparison.estimate.depth.shape
+    frames, height, width = findings.estimate.depth.shape
     camera_h, camera_w = CAMERA_SIZE
-    untrained = model.startswith("untrained:")
+    what = (
+        f"pictures of {options.pictures.resolve().name}" if options.pictures else f"frames of {camera_w} x {camera_h}"
+    )
+    model, views = recording.windows[0].model, len(recording.windows[0].views)
     inference_s = statistics.median(window.inference_s for window in recording.windows)
+    numbers = [
+        (f"{'pictures' if options.pictures else 'frames'} processed", f"{frames}"),
+        ("windows inferred", f"{len(recording.windows)}"),
+        ("seconds per window", f"{inference_s:.2f}"),
+    ]
+    if isinstance(findings, Comparison):
+        numbers += [
+            ("length of the true path", f"{findings.path_length_m:.2f} m"),
+            ("error of the path (RMSE\nafter best similarity)", f"{findings.trajectory_error_m:.3f} m"),
+            ("error of the cloud\n(median, as drawn)", f"{findings.cloud_error_m:.3f} m"),
+            ("error of depth (median,\nafter one common scale)", f"{100 * findings.depth_error:.1f} %"),
+        ]
+    else:
+        residuals = [w.alignment_residual for w in recording.windows if np.isfinite(w.alignment_residual)]
+        agreement = f"{100 * statistics.median(residuals):.1f} %" if residuals else "none"
+        numbers += [
+            ("placed in one map", f"{findings.estimate.placed.sum()}"),
+            ("difference between windows\n(median, of depth)", agreement),
+        ]
     return Caption(
         title="Depth Anything 3, live on ROS 2",
-        subtitle=f"{model}  ·  {frames} frames of {camera_w} x {camera_h}, depth {width} x {height}  ·  "
-        f"windows of {WINDOW_VIEWS} views  ·  camera, node and recorder are separate processes over DDS",
-        warning="This model is untrained: its weights are fixed random numbers. The run shows that everything is "
-        "connected; its depth and path mean nothing."
-        if untrained
-        else None,
-        numbers=(
-            ("frames processed", f"{frames}"),
-            ("windows inferred", f"{len(recording.windows)}"),
-            ("seconds per window", f"{inference_s:.2f}"),
-            ("length of the true path", f"{comparison.path_length_m:.2f} m"),
-            ("error of the path (RMSE\nafter best similarity)", f"{comparison.trajectory_error_m:.3f} m"),
-            ("error of depth (median,\nafter one common scale)", f"{100 * comparison.depth_error:.1f} %"),
-        ),
+        subtitle=f"{model}  ·  {frames} {what}, depth {width} x {height}  ·  windows of {views} views  ·  "
+        "camera, node and recorder are separate processes over DDS",
+        warning=next((text for name, text in WARNINGS.items() if name in model), None),
+        numbers=numbers,
     )
 
 
@@ -174,12 +213,17 @@ def workshop(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def put_in_place(folder: Path, out: Path) -> None:
-    """Replace the products of an earlier run; other files in `out` stay."""
+def put_in_place(folder: Path, out: Path) -> list[str]:
+    """Replace the products of an earlier run, and say which there are; other files in `out` stay."""
+    made = [name for name in PRODUCTS if (folder / name).exists()]
     for name in PRODUCTS:
         if (out / name).is_dir():
             shutil.rmtree(out / name)
+        else:
+            (out / name).unlink(missing_ok=True)
+    for name in made:
         os.replace(folder / name, out / name)
+    return made
 
 
 @contextmanager

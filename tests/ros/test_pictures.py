@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures as a camera, and the choice among what several maps say about a frame."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+from da3_core.errors import InputError
+from da3_ros.demo.pictures import load_pictures
+from da3_ros.demo.recorder import typestore
+from da3_ros.demo.recording import Recording
+
+
+def test_pictures_are_upright_in_natural_order_and_of_one_size(tmp_path: Path) -> None:
+    colours = {"2.png": (200, 0, 0), "10.png": (0, 200, 0), "11.jpg": (0, 0, 200)}
+    for name, size in (("2.png", (800, 600)), ("10.png", (300, 400)), ("11.jpg", (600, 800))):
+        exif = Image.Exif()
+        exif[0x0112] = 6 if name == "11.jpg" else 1  # the camera was turned
+        Image.new("RGB", size, colours[name]).save(tmp_path / name, exif=exif)
+    pictures = load_pictures(tmp_path, 400)
+    assert [picture.shape for picture in pictures] == [(300, 400, 3)] * 3
+    assert [int(picture.mean((0, 1)).argmax()) for picture in pictures] == [0, 1, 2]
+    assert all(picture.std((0, 1)).max() < 3 for picture in pictures), "nothing but the picture, to its edges"
+    assert [picture.shape for picture in load_pictures(tmp_path, 10_000, 1)] == [(600, 800, 3)]
+    (tmp_path / "12.png").write_bytes((tmp_path / "2.png").read_bytes()[:300])
+    with pytest.raises(InputError, match=r"12\.png: it cannot be decoded"):
+        load_pictures(tmp_path, 400)
+
+
+@pytest.fixture
+def types() -> dict[str, Any]:
+    return typestore().types
+
+
+def window(types: dict[str, Any], segment: int, views: dict[int, float | None]) -> Any:
+    """A DepthWindow of one-pixel views: seconds of the stamp, and where on x the camera is, or None."""
+
+    def make(name: str, **values: Any) -> Any:
+        return types[name](**values)
+
+    def view(second: int, x: float | None) -> Any:
+        stamp = make("builtin_interfaces/msg/Time", sec=second, nanosec=0)
+        header = make("std_msgs/msg/Header", stamp=stamp, frame_id="camera")
+        point = make("geometry_msgs/msg/Point", x=x or 0.0, y=0.0, z=0.0)
+        turn = make("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=0.0 if x is None else 1.0)
+        pose = make("geometry_msgs/msg/Pose", position=point, orientation=turn)
+        return make(
+            "da3_ros/msg/DepthView", header=header, camera_info=None, camera_in_map=pose, depth=None, confidence=None
+        )
+
+    return make(
+        "da3_ros/msg/DepthWindow",
+        header=None,
+        model="m",
+        views=[view(*each) for each in views.items()],
+        scale_m_per_unit=1.0,
+        scale_source=0,
+        alignment_residual=float("nan"),
+        map_segment=segment,
+        inference_s=0.0,
+    )
+
+
+def test_every_frame_is_taken_from_the_largest_map_where_it_is_in_it(types: dict[str, Any]) -> None:
+    windows = [
+        window(types, 0, {1: 0.0, 2: 0.1}),
+        window(types, 0, {2: None, 3: None}),
+        window(types, 1, {3: 0.5, 4: 0.6, 5: 0.7}),
+        window(types, 1, {4: 0.9, 5: 0.9, 6: None}),
+    ]
+    recording = Recording(windows, {second * 10**9: None for second in range(1, 7)}, {}, {})
+    views = recording.views()
+    assert [view.header.stamp.sec for view in views] == [1, 2, 3, 4, 5, 6]
+    places = [view.camera_in_map.position.x if view.camera_in_map.orientation.w else None for view in views]
+    assert places == [None, None, 0.5, 0.6, 0.7, None]
+    assert len(Recording(windows, {10**9: None}, {}, {}).views()) == 1
