@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -58,7 +58,12 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def serve(app: ASGIApp, listener: socket.socket, further_names: Sequence[str] = ()) -> None:
+def serve(
+    app: ASGIApp,
+    listener: socket.socket,
+    further_names: Sequence[str] = (),
+    end_streams: Callable[[], object] = lambda: None,
+) -> None:
     """Answer requests until SIGTERM ends the process, or Ctrl-C ends this call as a KeyboardInterrupt.
 
     On a loopback address only requests for this machine's own names are answered: a page of somewhere else whose name
@@ -66,6 +71,7 @@ def serve(app: ASGIApp, listener: socket.socket, further_names: Sequence[str] = 
 
     Args:
         further_names: host names of a tunnel that leads here.
+        end_streams: called within the event loop when the end has come, to finish answers that would go on for ever.
     """
     import uvicorn
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -80,4 +86,10 @@ def serve(app: ASGIApp, listener: socket.socket, further_names: Sequence[str] = 
         server_header=False,
         timeout_graceful_shutdown=_SECONDS_FOR_OPEN_REQUESTS,
     )
-    uvicorn.Server(config).run([listener])
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            end_streams()
+            await super().shutdown(sockets)
+
+    Server(config).run([listener])

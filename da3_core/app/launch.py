@@ -8,11 +8,11 @@ import secrets
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from da3_core.app.examples import Example, ExampleCache, find_examples
 from da3_core.app.reconstruct import Choices, reconstruct, write_result
@@ -92,9 +92,17 @@ def compute_examples(settings: AppSettings, runner: ModelRunner, preset: Preset,
     cache.fill(examples, compute)
 
 
+@dataclass(frozen=True)
+class App:
+    """Arguments of `serving.serve`."""
+
+    server: FastAPI
+    end_streams: Callable[[], object]
+
+
 @contextmanager
-def app(settings: AppSettings, runner: ModelRunner, preset: Preset) -> Iterator[FastAPI]:
-    """The app for an ASGI server; when the block ends, all that visitors left is deleted."""
+def open_app(settings: AppSettings, runner: ModelRunner, preset: Preset) -> Iterator[App]:
+    """The app, ready to be served; when the block ends, all that visitors left is deleted."""
     sessions = Sessions(settings.sessions_folder.resolve(), settings.idle_s)
     # Gradio reads both when it is imported: where files are on their way in and out, and that it reports to nobody.
     os.environ["GRADIO_TEMP_DIR"] = str(sessions.make_folder())
@@ -135,8 +143,9 @@ def app(settings: AppSettings, runner: ModelRunner, preset: Preset) -> Iterator[
             sessions.expire()
 
     threading.Thread(target=expire, name="sessions", daemon=True).start()
+    mounted: Any = server.routes[-1]  # what Gradio made of the page; its open connections end with its `stop_event`
     try:
-        yield server
+        yield App(server, mounted.app.stop_event.set)
     finally:
         done.set()
         sessions.close_all()

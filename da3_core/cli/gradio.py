@@ -100,15 +100,13 @@ def _serve(arguments: AppArguments) -> None:
     with listener:
         if arguments.cache_examples:
             launch.compute_examples(settings, runner, preset, stage)
-        names = []
-        with launch.app(settings, runner, preset) as app:
-            typer.echo(f"Depth Anything 3 with {preset.name}: {url_of(listener)} (Ctrl-C ends it)")
+        with suppress(KeyboardInterrupt), launch.open_app(settings, runner, preset) as app:
+            public = launch.open_tunnel(listener) if arguments.share else None
             if not is_loopback(listener):
-                typer.echo("whoever can reach this machine can use the app and this machine's time", err=True)
-            if arguments.share:
-                public = launch.open_tunnel(listener)
-                names.append(str(urlsplit(public).hostname))
+                typer.echo("whoever can reach this machine can use the app", err=True)
+            typer.echo(f"app with {preset.name} on {runner.device}: {url_of(listener)} (Ctrl-C ends it)")
+            if public:
                 typer.echo(f"public address: {public}")
-            with suppress(KeyboardInterrupt):
-                serve(app, listener, names)
-        typer.echo("app closed", err=True)
+            names = [str(urlsplit(public).hostname)] if public else []
+            serve(app.server, listener, names, app.end_streams)
+    typer.echo("app ended", err=True)

@@ -1,17 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A prediction small enough to check by hand, pictures of the synthetic room, and the app as a process of its own."""
+"""A prediction small enough to check by hand, pictures of the synthetic room, and the app that serves them."""
 
-import os
-import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from app_process import ServedApp, served_app
 from PIL import Image
 
 from da3_core.prediction import Prediction
@@ -59,47 +54,14 @@ def pictures(walk: Walk, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
     return files
 
 
-@dataclass(frozen=True)
-class ServedApp:
-    """Where `da3 gradio` listens, and its folders."""
-
-    url: str
-    workspace: Path
-    gallery: Path
-
-
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def served(pictures: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApp]:
-    """The app with a small untrained model and one example, `a room`; at the end it must go quietly."""
+    """The app with one example, `a room`, of two pictures."""
     pytest.importorskip("gradio", reason="the web app needs `pip install gradio`")
     folder = tmp_path_factory.mktemp("app")
     example = folder / "workspace/examples/a room"
     example.mkdir(parents=True)
     for picture in pictures[:2]:
         (example / picture.name).write_bytes(picture.read_bytes())
-    command = [sys.executable, "-m", "da3_core.cli", "gradio", "--model-dir", "untrained:da3-small"]
-    command += ["--workspace-dir", str(folder / "workspace"), "--gallery-dir", str(folder / "gallery")]
-    command += ["--port", "0", "--device", "cpu", "--process-res", "112", "--cache-examples"]
-    # No proxy that may be set up here is to be asked for this machine's own addresses.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1,localhost"}
-    process = subprocess.Popen(
-        command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        line = process.stdout.readline()
-        address = re.search(r"http://127\.0\.0\.1:\d+/", line)
-        assert address, line + process.stderr.read()
-        yield ServedApp(address[0], folder / "workspace", folder / "gallery")
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            _, errors = process.communicate(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-    assert process.returncode == 0, errors
-    assert "Traceback" not in errors
-    assert errors.endswith("app closed\n")
-    assert [path.name for path in (folder / "workspace/input_images").iterdir()] == ["example_a room"]
+    with served_app(folder) as served:
+        yield served

@@ -48,8 +48,9 @@ def test_a_saved_scene_is_one_of_the_gallery(result: Path, tmp_path: Path) -> No
     saved = save_scene(result, tmp_path / "gallery", "../rooms", "my room")
     assert saved == tmp_path / "gallery/rooms/my room"
     assert (saved / "scene.glb").read_bytes() == b"scene.glb"
-    (scene,) = Gallery(tmp_path / "gallery").scenes("rooms")
-    assert (scene.title, len(scene.depth_images)) == ("my room", 1)
+    assert [scene.title for scene in Gallery(tmp_path / "gallery").scenes("rooms")] == ["my room"]
+    assert (saved / "depth_vis/0000.jpg").is_file()
+    assert not (saved / "points.ply").exists()
     assert [path.name for path in tmp_path.iterdir()] in (["result", "gallery"], ["gallery", "result"])
 
 
