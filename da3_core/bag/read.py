@@ -131,32 +131,32 @@ class BagReader:
 
     def _open_files(self) -> Any:
         """The storage files by themselves, without metadata.yaml; those that cannot be read are left out."""
-        from da3_core.bag.salvage import salvaged
-
         files = (
             [self.path] if self.path.is_file() else sorted(self.path.glob("*.mcap")) + sorted(self.path.glob("*.db3"))
         )
         readable = []
         for file in files:
             try:
-                _opened([file], salvaged).close()
+                _opened([file], is_damaged=True).close()
                 readable.append(file)
             except Exception as error:  # as above
                 logger.warning("%s cannot be read: %s", file, _in_words(error))
         if not readable:
             raise InputError(f"{self.damage}, and nothing of it can be read: reindex it with the tools of ROS")
-        return _opened(readable, salvaged)
+        return _opened(readable, is_damaged=True)
 
 
-def _opened(paths: list[Path], storage_of: Any = None) -> Any:
-    """rosbags' reader; `storage_of` makes the reader of a storage file, or None for the usual one."""
+def _opened(paths: list[Path], is_damaged: bool = False) -> Any:
+    """rosbags' reader; with readers of our own for files that are damaged."""
     from rosbags.highlevel import AnyReader
     from rosbags.typesys import Stores, get_typestore
 
     reader = AnyReader(paths, default_typestore=get_typestore(Stores.LATEST))
-    readers: list[Any] = list(reader.readers)
-    for path, part in zip(paths, readers, strict=True) if storage_of else ():
-        part.storage = storage_of(path) or part.storage
+    if is_damaged:
+        from da3_core.bag.salvage import salvage
+
+        readers: Any = [salvage(path, usual) for path, usual in zip(paths, reader.readers, strict=True)]
+        reader.readers = readers
     reader.open()
     return reader
 

@@ -7,7 +7,7 @@ import io
 import sqlite3
 import struct
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +15,9 @@ from typing import Any
 from urllib.parse import quote
 
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinition, MessageDefinitionFormat
+from rosbags.rosbag1.reader import ChunkInfo, Header, IndexData, RecordType, read_bytes, read_uint32
+from rosbags.rosbag1.reader import Reader as Rosbag1Reader
+from rosbags.rosbag1.reader import ReaderError as Rosbag1Error
 from rosbags.rosbag2.errors import ReaderError
 from rosbags.rosbag2.metadata import ReaderMetadata, parse_qos
 from rosbags.rosbag2.storage_mcap import McapReader, decompress
@@ -154,10 +157,58 @@ class SalvagedSqlite3(Sqlite3Reader):  # type: ignore[misc]
                 yield wanted[topic], time_ns, data
 
 
-SALVAGED = {".mcap": SalvagedMcap, ".db3": SalvagedSqlite3}
+class SalvagedRosbag1(Rosbag1Reader):  # type: ignore[misc]
+    """Makes the index of a ROS 1 bag anew, of the chunks that are whole."""
+
+    def open(self) -> None:
+        self.bio = self.path.open("rb")
+        if self.bio.readline() != b"#ROSBAG V2.0\n":
+            self.close()
+            raise Rosbag1Error("File magic is invalid.")
+        connections: dict[int, Any] = {}
+        indexes: dict[int, list[IndexData]] = defaultdict(list)
+        with suppress(Exception):  # whatever parsers and decompressors raise where the file breaks off
+            while True:
+                position = self.bio.tell()
+                if Header.read(self.bio).get_uint8("op") == RecordType.CHUNK:
+                    self.bio.seek(position)
+                    self._index_chunk(position, connections, indexes)
+                else:
+                    read_bytes(self.bio, read_uint32(self.bio))
+        self.indexes = {each: sorted(indexes[each]) for each in connections}
+        self.connections = [
+            each._replace(msgcount=len(self.indexes[each.id])) for each in connections.values() if indexes[each.id]
+        ]
+
+    def _index_chunk(self, position: int, connections: dict[int, Any], indexes: dict[int, list[IndexData]]) -> None:
+        """Take in what the chunk here holds, if all of it can be read."""
+        assert self.bio
+        file, chunk = self.bio, self.read_chunk()
+        file.seek(chunk.datapos)
+        content = io.BytesIO(chunk.decompressor(read_bytes(file, chunk.datasize)))
+        found, times = [], []
+        while content.tell() < len(content.getbuffer()):
+            offset = content.tell()
+            header = Header.read(content)
+            if header.get_uint8("op") == RecordType.CONNECTION:
+                content.seek(offset)
+                self.bio = content  # where the parser of connections reads
+                found.append(self.read_connection())
+                self.bio = file
+            else:
+                read_bytes(content, read_uint32(content))
+                times.append((header.get_uint32("conn"), IndexData(header.get_time("time"), position, offset)))
+        connections.update({each.id: each for each in found if each.id not in connections})
+        for connection, entry in times:
+            indexes[connection].append(entry)
+        self.chunks[position] = chunk
+        first, last = min(each.time for _, each in times), max(each.time for _, each in times)
+        self.chunk_infos.append(ChunkInfo(position, first, last + 1, dict(Counter(each for each, _ in times))))
 
 
-def salvaged(path: Path) -> Any:
-    """A reader for the storage file, or None where the usual one is as good as any."""
-    reader = SALVAGED.get(path.suffix)
-    return reader and reader(path)
+def salvage(path: Path, reader: Any) -> Any:
+    """The reader for a storage file in place of rosbags' `reader`."""
+    if path.suffix == ".bag":
+        return SalvagedRosbag1(path)
+    reader.storage = {".mcap": SalvagedMcap, ".db3": SalvagedSqlite3}[path.suffix](path)
+    return reader

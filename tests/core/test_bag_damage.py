@@ -23,7 +23,7 @@ pytest.importorskip("rosbags", reason="needs the package rosbags")
 
 import bags
 from bags import MCAP, SQLITE3, part_of, read, rewritten, stamps
-from rosbags import rosbag2
+from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_typestore
 
 from da3_core.bag.read import BagReader
@@ -75,6 +75,31 @@ def test_cut_file_is_read_up_to_the_cut(
     assert 2 <= summary.frames < FRAMES
     assert "is damaged" in (summary.damage or "")
     assert stamps(read(tmp_path / "out")) == list(range(summary.frames))
+
+
+def test_cut_ros1_bag_is_read_up_to_the_last_whole_chunk(tmp_path: Path) -> None:
+    store, path = get_typestore(Stores.ROS1_NOETIC), tmp_path / "in.bag"
+    kind = "std_msgs/msg/Header"
+    writer = rosbag1.Writer(path)
+    writer.chunk_threshold = 1000
+    writer.set_compression(rosbag1.Writer.CompressionFormat.BZ2)
+    with writer:
+        to = writer.add_connection("/header", kind, typestore=store)
+        for i in range(200):
+            time = store.types["builtin_interfaces/msg/Time"](sec=i, nanosec=0)
+            header = store.types[kind](seq=i, stamp=time, frame_id="a frame")
+            writer.write(to, i * 10**9, store.serialize_ros1(header, kind))
+    whole = path.read_bytes()
+    for share, least in ((0.5, 20), (0.7, 80), (0.99, 190)):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with BagReader(path) as bag:
+            assert bag.damage
+            found = [bag.decode(message).seq for message in bag.messages(["/header"])]
+            assert found == list(range(bag.counts["/header"]))
+            assert len(found) >= least
+    path.write_bytes(whole[:10])
+    with pytest.raises(InputError, match="nothing of it can be read"):
+        BagReader(path)
 
 
 def test_overwritten_bytes_in_a_chunk_end_what_is_read(recording: Path, tmp_path: Path) -> None:
