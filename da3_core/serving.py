@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from da3_core.errors import InputError
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 _SECONDS_FOR_OPEN_REQUESTS = 3
 
@@ -58,6 +59,30 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
+def _for_names(app: ASGIApp, names: Iterable[str]) -> ASGIApp:
+    """The application, for requests whose Host header has one of these names or addresses."""
+    from starlette.datastructures import Headers
+    from starlette.responses import PlainTextResponse
+
+    allowed = {name.lower() for name in names}
+
+    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
+        answer = app
+        if scope["type"] != "lifespan" and _host_name(Headers(scope=scope).get("host", "")) not in allowed:
+            answer = PlainTextResponse("this is no name of this machine: ask by its address", 400)
+        await answer(scope, receive, send)
+
+    return checked
+
+
+def _host_name(host: str) -> str | None:
+    """`LOCALHOST:8007` -> `localhost`, `[::1]:8007` -> `::1`; None where it is neither."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
 def serve(
     app: ASGIApp,
     listener: socket.socket,
@@ -74,11 +99,9 @@ def serve(
         end_streams: called within the event loop when the end has come, to finish answers that would go on for ever.
     """
     import uvicorn
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     if is_loopback(listener):
-        names = ["localhost", "127.0.0.1", "[::1]", listener.getsockname()[0], *further_names]
-        app = TrustedHostMiddleware(app, names, www_redirect=False)
+        app = _for_names(app, ["localhost", "127.0.0.1", "::1", listener.getsockname()[0], *further_names])
     config = uvicorn.Config(
         app,
         log_level="warning",

@@ -232,7 +232,9 @@ def test_an_absolute_path_leads_nowhere(server: GalleryServer, gallery: Path) ->
             assert server.get(address).status == 404
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8007", "127.0.0.1.evil.example", "localhost.evil", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8007", "127.0.0.1.evil.example", "localhost.evil", "[::1", "a@b:c", ""]
+)
 def test_other_names_of_this_machine_are_refused(server: GalleryServer, host: str) -> None:
     for path in ("/", "/manifest.json", "/alone/scene.jpg"):
         answer = server.get(path, Host=host)
