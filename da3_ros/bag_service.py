@@ -2,6 +2,7 @@
 """`~/process_bag` and `~/process_bag_action`: a recording through the model of the running node, beside the stream."""
 
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ from da3_ros.engine import Engine
 from da3_ros.settings import Settings
 from da3_ros.srv import ProcessBag
 
+OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)")  # of `da3 bag`
 POLL_S = 0.1  # how soon a bag that waits for the model notices that it is to end
 
 Feedback = ProcessBagAction.Feedback
@@ -117,6 +119,7 @@ class BagService:
 
     def _answer(self, request: Any, answer: Any, is_unwanted: Callable[[], bool], tell: Tell) -> None:
         self._work.run(answer, lambda: self._process(request, answer, is_unwanted, tell))
+        answer.message = OPTION.sub(lambda option: option[1].replace("-", "_"), answer.message)
 
     def _process(self, request: Any, answer: Any, is_unwanted: Callable[[], bool], tell: Tell) -> None:
         """Fill in `answer`, a response of the service or a result of the action."""
@@ -125,6 +128,8 @@ class BagService:
         if engine is None:
             raise InputError("The node is not active; activate it first.")
         job = checked(request, self._settings(), self._recordings, self._results)
+        if job.export_format:
+            engine.check_export(job.export_format, job.options.window, job.options.pose_source == "tf")
 
         def is_cancelled() -> bool:
             return self._cancelled.is_set() or is_unwanted()

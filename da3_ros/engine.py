@@ -12,9 +12,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from da3_core.bag import inference
 from da3_core.errors import InputError
+from da3_core.export import check_request
 from da3_core.frame import Frame
 from da3_core.memory import release_memory as release_memory
+from da3_core.options import InferenceOptions
 from da3_core.prediction import Prediction
 from da3_core.session import Session, SessionOptions, WindowResult
 from da3_ros.messages import RefusedMessage
@@ -50,19 +53,13 @@ def model_name(model: Any, settings: Settings) -> str:
 
 def bind_inference(model: Any, settings: Settings) -> Callable[[Sequence[Frame]], Prediction]:
     """The model's inference with its options, as a function of frames."""
-
-    def infer(frames: Sequence[Frame]) -> Prediction:
-        intrinsics = [frame.intrinsics for frame in frames]
-        return model.inference(
-            image=[frame.image for frame in frames],
-            intrinsics=intrinsics if all(matrix is not None for matrix in intrinsics) else None,
-            pose_method=settings.pose_method,
-            ref_view_strategy=settings.ref_view_strategy,
-            process_res=settings.process_res or None,
-            process_res_method=settings.process_res_method,
-        )
-
-    return infer
+    options = InferenceOptions(
+        process_res=settings.process_res or None,
+        process_res_method=settings.process_res_method,
+        pose_method=settings.pose_method,
+        ref_view_strategy=settings.ref_view_strategy,
+    )
+    return inference.bind_inference(model, options)
 
 
 class Engine:
@@ -142,13 +139,27 @@ class Engine:
             "device": str(getattr(self._model, "device", "cpu")),
             "precision": self._settings.precision,
         }
-        if preset := getattr(self._model, "preset", None):
-            facts["preset"] = preset.name
+        facts["preset"] = self._model.preset.name
         if facts["device"].startswith("cuda"):
             import torch
 
             facts["GPU memory, MB"] = f"{torch.cuda.memory_allocated() / 1e6:.0f}"
         return facts
+
+    def check_export(self, export_format: str, views: int, poses_known: bool = False) -> None:
+        """Refuse formats that this model cannot feed from windows of so many views.
+
+        Raises:
+            InputError: a format needs poses, and neither the model nor anything else tells them.
+        """
+        from_features = views >= 2 and self._model.resolve_pose_method(self._settings.pose_method) == "features"
+        check_request(
+            export_format,
+            self._model.preset,
+            views=views,
+            intrinsics_known=True,
+            poses_from_features=from_features or poses_known,
+        )
 
     def reset(self) -> None:
         """Forget the map. What is being inferred now is not published."""

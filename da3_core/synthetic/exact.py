@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,12 +26,23 @@ _THUMBNAIL = (32, 24)
 _SAME_IMAGE = 4.0  # grey levels between thumbnails; JPEG and resizes move them by less than 1
 
 
+@dataclass(frozen=True)
+class _Abilities:
+    """What a `Preset` says about a model."""
+
+    name: str = "exact"
+    has_poses: bool = True
+    has_gaussians: bool = False
+
+
 class ExactModel:
     """`inference` like that of `DepthAnything3`, with the true depth and cameras of a walk.
 
     Frames are recognised by what they show, so images may have gone through JPEG or a resize. As with a network, every
     call has its own world and its own unit.
     """
+
+    preset = _Abilities()
 
     def __init__(
         self,
@@ -61,6 +73,12 @@ class ExactModel:
         self._confidence, self._similarity, self._is_metric = confidence, similarity, is_metric
         self._thumbnails = np.stack([_thumbnail(image) for image in walk.images])
         self._depth_m: dict[tuple[int, bytes, tuple[int, int]], np.ndarray] = {}
+
+    def resolve_pose_method(
+        self, pose_method: PoseMethod = InferenceOptions.pose_method, *, use_ray_pose: bool = False
+    ) -> Literal["decoder"]:
+        """The one that `inference` makes of all."""
+        return "decoder"
 
     def inference(
         self,
