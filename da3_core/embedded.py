@@ -49,7 +49,8 @@ def find_weights(fetch_dinov2: Callable[[], Path], *, trained: Path = TRAINED, c
         cache_dir: by default `$XDG_CACHE_HOME/da3_ros` or `~/.cache/da3_ros`.
 
     Raises:
-        InputError: there is no trained part, or DINOv2 cannot be had or is another than the one trained with.
+        InputError: there is no trained part, DINOv2 cannot be had or is another than the one trained with, or the cache
+            cannot be written.
     """
     if not trained.is_file():
         raise InputError(f"da3-embedded has no {trained.name} in this installation: use da3-base, or install it again")
@@ -60,9 +61,15 @@ def find_weights(fetch_dinov2: Callable[[], Path], *, trained: Path = TRAINED, c
         from safetensors.torch import save
 
         _log.info("writing the weights of da3-embedded to %s", path)
-        folder.mkdir(parents=True, exist_ok=True)
         tensors |= unused_levels() | _read(trained)
-        write_atomically(path, save(tensors, metadata={"format": "pt"}))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, save(tensors, metadata={"format": "pt"}))
+        except OSError as error:
+            raise InputError(
+                f"the weights of da3-embedded cannot be kept in {folder} ({error.strerror}): make room, or name "
+                "another place with XDG_CACHE_HOME"
+            ) from error
     return path
 
 

@@ -4,13 +4,14 @@
 import os
 import sys
 from pathlib import Path
+from secrets import token_hex
 
 REPOSITORY = Path(__file__).parents[1]
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a hidden file beside `path`, then give it its name."""
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{token_hex(4)}.part")  # of this writer alone
     try:
         part.write_bytes(data)
         os.replace(part, path)

@@ -145,6 +145,13 @@ def test_hugging_face_names_give_the_same_backbone(
         embedded.find_weights(no_hub, trained=trained_part, cache_dir=tmp_path / "none")
 
 
+@needs_wheel
+def test_says_when_the_cache_cannot_be_written(trained_part: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match=r"cannot be kept in .*XDG_CACHE_HOME"):
+        embedded.find_weights(no_hub, trained=trained_part, cache_dir=tmp_path / "file")
+
+
 def test_says_when_the_trained_part_is_missing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="da3-base"):
         embedded.find_weights(no_hub, trained=tmp_path / "absent.safetensors", cache_dir=tmp_path)
