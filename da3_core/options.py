@@ -7,6 +7,7 @@ It imports nothing heavy, so that a help page may show the defaults without load
 from dataclasses import dataclass
 from typing import Literal
 
+from da3_core.network.config import PATCH_SIZE as PATCH_SIZE
 from da3_core.network.config import RefViewStrategy as RefViewStrategy
 
 PoseMethod = Literal["auto", "decoder", "rays", "features"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from da3_core.errors import InputError
-from da3_core.network.config import PATCH_SIZE
+from da3_core.options import PATCH_SIZE
 from da3_ros.settings import Settings, Value
 
 if TYPE_CHECKING:
