@@ -222,6 +222,7 @@ def _examples(handlers: Handlers) -> gr.Gallery | None:
         label="Examples",
         columns=8,
         fit_columns=False,
+        height=220,
         allow_preview=False,
         interactive=False,
         buttons=[],
