@@ -125,7 +125,7 @@ function showCards(items, page) {
 }
 
 function card(item, page) {
-  const image = make("img", { src: item.thumbnail, alt: "", loading: "lazy" });
+  const image = make("img", { loading: "lazy", src: item.thumbnail, alt: "" });
   const caption = make("div", { className: "caption" },
     make("span", { className: "title", textContent: item.title }),
     make("span", { className: "points", textContent: pointCount(item) }));
@@ -215,7 +215,8 @@ function showDepthImages(urls, wanted) {
   const page = paginate(urls, IMAGES_PER_PAGE, wanted, element("depth-pages"), (number) => showDepthImages(urls, number));
   element("depth-images").replaceChildren(...(page.length ? page.map((url) => {
     const name = decodeURIComponent(url.split("/").at(-1));
-    return make("a", { href: url, target: "_blank", rel: "noopener" }, make("img", { src: url, alt: `Depth image ${name}` }));
+    const image = make("img", { loading: "lazy", src: url, alt: `Depth image ${name}` });
+    return make("a", { href: url, target: "_blank", rel: "noopener" }, image);
   }) : [make("p", { textContent: "This scene has no depth images." })]));
 }
 
