@@ -31,7 +31,9 @@ from da3_core.bag.options import BagOptions, PointOptions
 from da3_core.bag.process import process_bag
 from da3_core.bag.read import BagReader
 
-IMAGES = {f"/da3/{name}": Image for name in ("depth/image", "confidence/image", "image_rect", "depth/preview")}
+NAMES = ("depth/image", "depth/image_raw", "confidence/image", "image_rect", "depth/preview")
+IMAGES = {f"/da3/{name}": Image for name in NAMES}
+PIXELS = {"32FC1": np.float32, "16UC1": np.uint16, "rgb8": np.uint8}
 TOPICS = {
     **IMAGES,
     "/da3/depth/camera_info": CameraInfo,
@@ -105,7 +107,7 @@ def assert_same_image(one: Image, other: Image) -> None:
         other.step,
         other.is_bigendian,
     )
-    dtype = np.float32 if one.encoding == "32FC1" else np.uint8
+    dtype = PIXELS[one.encoding]
     tolerance = SAME if dtype is np.float32 else {"atol": 1}
     np.testing.assert_allclose(
         np.frombuffer(one.data, dtype).astype(float), np.frombuffer(other.data, dtype).astype(float), **tolerance
