@@ -169,13 +169,13 @@ def caption(options: Options, recording: Recording, findings: Findings) -> Capti
     """The words and numbers of the sheet."""
     frames, height, width = findings.estimate.depth.shape
     camera_h, camera_w = CAMERA_SIZE
-    what = (
-        f"pictures of {options.pictures.resolve().name}" if options.pictures else f"frames of {camera_w} x {camera_h}"
-    )
+    what, where = ("frame", f"{camera_w} x {camera_h}")
+    if options.pictures:
+        what, where = "picture", options.pictures.resolve().name
     model, views = recording.windows[0].model, len(recording.windows[0].views)
     inference_s = statistics.median(window.inference_s for window in recording.windows)
     numbers = [
-        (f"{'pictures' if options.pictures else 'frames'} processed", f"{frames}"),
+        (f"{what}s processed", f"{frames}"),
         ("windows inferred", f"{len(recording.windows)}"),
         ("seconds per window", f"{inference_s:.2f}"),
     ]
@@ -195,11 +195,16 @@ def caption(options: Options, recording: Recording, findings: Findings) -> Capti
         ]
     return Caption(
         title="Depth Anything 3, live on ROS 2",
-        subtitle=f"{model}  ·  {frames} {what}, depth {width} x {height}  ·  windows of {views} views  ·  "
+        subtitle=f"{model}  ·  {_number(frames, what)} of {where}, depth {width} x {height}  ·  "
+        f"windows of {_number(views, 'view')}  ·  "
         "camera, node and recorder are separate processes over DDS",
         warning=next((text for name, text in WARNINGS.items() if name in model), None),
         numbers=numbers,
     )
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 @contextmanager
