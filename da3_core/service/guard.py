@@ -57,8 +57,7 @@ class Guard:
         if refusal:
             await refusal(scope, receive, send)
             return
-        limit = self._body_limits.get(scope["path"], self._body_limits[""])
-        await self._app(scope, _limited(receive, limit), _with_safe_headers(send))
+        await self._app(scope, _limited(receive, self._limit(scope)), _with_safe_headers(send))
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
@@ -71,11 +70,13 @@ class Guard:
         if self._token and scope["path"] not in OPEN_PATHS and not self._has_token(headers.get("authorization", "")):
             message = "no valid token: send 'Authorization: Bearer TOKEN' (--backend-token, or DA3_BACKEND_TOKEN)"
             return _refuse(401, message, {"WWW-Authenticate": 'Basic realm="da3: any name, the token as password"'})
-        limit = self._body_limits.get(scope["path"], self._body_limits[""])
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > limit:
-            return _refuse(413, _too_long(limit))
+        if not length.isdecimal() or int(length) > self._limit(scope):
+            return _refuse(413, _too_long(self._limit(scope)))
         return None
+
+    def _limit(self, scope: Scope) -> int:
+        return self._body_limits.get(scope["path"], self._body_limits[""])
 
     def _is_ours(self, host: str) -> bool:
         try:

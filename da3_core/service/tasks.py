@@ -106,10 +106,6 @@ class _Task:
     result: TaskResult | None = None
     is_cancelled: threading.Event = field(default_factory=threading.Event)
 
-    def end(self, state: State, message: str) -> None:
-        self.state, self.message, self.completed_at = state, message, time.time()
-        self.work = None  # and the images and arrays that it holds
-
     def status(self, queue_position: int | None) -> TaskStatus:
         asked: dict[str, Any] = {}
         if self.request:
@@ -214,7 +210,7 @@ class TaskQueue:
                 return f"task {task_id} ends at the next point where it can"
             if task.state == "pending":
                 self._waiting.remove(task)
-                task.end("cancelled", "cancelled before it began")
+                self._end(task, "cancelled", "cancelled before it began")
                 return f"task {task_id} is cancelled"
             self._forget(task)
         return f"task {task_id} is forgotten"
@@ -246,9 +242,8 @@ class TaskQueue:
         """
         with self._changed:
             self._stopping = True
-            for task in self._waiting:
-                task.end("failed", "the backend was stopped before the task began")
-            self._waiting.clear()
+            while self._waiting:
+                self._end(self._waiting.popleft(), "failed", "the backend was stopped before the task began")
             if self._running:
                 self._running.is_cancelled.set()
             self._changed.notify_all()
@@ -256,7 +251,7 @@ class TaskQueue:
             self._worker.join(timeout)
         with self._changed:
             if self._running:
-                self._running.end("failed", "the backend was stopped while the task ran")
+                self._end(self._running, "failed", "the backend was stopped while the task ran")
 
     def _find(self, task_id: str) -> _Task:
         if task_id not in self._tasks:
@@ -266,6 +261,11 @@ class TaskQueue:
     def _status(self, task: _Task) -> TaskStatus:
         position = self._waiting.index(task) + (self._running is not None) if task in self._waiting else None
         return task.status(position)
+
+    def _end(self, task: _Task, state: State, message: str) -> None:
+        task.state, task.message, task.completed_at = state, message, time.time()
+        task.work = None  # and the images and arrays that it holds
+        logger.info("task %s: %s, %s", task.task_id, state, message)
 
     def _forget(self, task: _Task) -> None:
         del self._tasks[task.task_id]
@@ -279,9 +279,8 @@ class TaskQueue:
                 if task.completed_at is None:  # else `stop` did not wait for it
                     task.result = result
                     task.progress = 1.0 if state == "completed" else task.progress
-                    task.end(state, message)
-                    self._durations.append((task.completed_at or 0) - (task.started_at or 0))
-            logger.info("task %s: %s, %s", task.task_id, state, message)
+                    self._durations.append(time.time() - (task.started_at or 0))
+                    self._end(task, state, message)
 
     def _next(self) -> _Task | None:
         """The task to run now; None when there will be no more."""

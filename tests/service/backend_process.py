@@ -44,7 +44,7 @@ class BackendProcess:
             self.process = subprocess.Popen(
                 [*DA3, "backend", "--model-dir", "untrained:da3-small", "--device", "cpu", "--port", "0", *arguments],
                 cwd=workspace,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(self.cache)},
+                env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(self.cache), "OMP_NUM_THREADS": "1"},
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

@@ -21,8 +21,8 @@ def wait_until(condition: object) -> None:
         time.sleep(0.01)
 
 
-def test_callers_wait_for_each_other_and_share_the_model() -> None:
-    runner = ModelRunner("untrained:da3-small", device="cpu")
+def test_callers_wait_for_each_other_share_the_model_and_leave_it_to_be_unloaded() -> None:
+    runner = ModelRunner("untrained:da3-small", device="cpu", idle_seconds=1)
     assert not runner.is_loaded
     seen: list[tuple[int, str]] = []
 
@@ -39,19 +39,10 @@ def test_callers_wait_for_each_other_and_share_the_model() -> None:
         thread.join(WAIT_S)
     assert [what for _, what in seen] == ["begin", "end"] * 3
     assert len({model for model, _ in seen}) == 1
-    assert runner.state.preset is not None
-    assert runner.state.preset.name == "da3-small"
-
-
-def test_an_idle_model_is_unloaded_and_comes_back() -> None:
-    runner = ModelRunner("untrained:da3-small", device="cpu", idle_seconds=0.2)
-    with runner.lent():
-        time.sleep(0.5)  # in use is not idle
-        assert runner.is_loaded
     wait_until(lambda: not runner.is_loaded)
     assert runner.state.loaded_at is None
-    with runner.lent() as model:
-        assert model.preset.name == "da3-small"
+    assert runner.state.preset is not None
+    assert runner.state.preset.name == "da3-small"
 
 
 def test_what_cannot_be_loaded_is_tried_again(tmp_path: Path) -> None:

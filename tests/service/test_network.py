@@ -2,10 +2,11 @@
 """A backend that serves the network: its token, its full queue, its end; and backends that cannot start."""
 
 import base64
+import logging
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,19 @@ def test_commands_of_the_same_user_find_the_token_and_others_are_told_of_it(
     assert da3(*command).exit_code == 0
 
 
+@contextmanager
+def when_logged(text: str, act: Callable[[], object]) -> Iterator[None]:
+    """Within the block, `act` is called when a client logs the text."""
+    handler = logging.Handler()
+    handler.emit = lambda record: act() if text in record.getMessage() else None  # type: ignore[method-assign]
+    logger = logging.getLogger("da3_core.service.client")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
 def test_a_full_queue_says_when_to_come_back_and_ctrl_c_ends_everything_well(
     open_backend: BackendProcess, token: str, da3: Command
 ) -> None:
@@ -82,9 +96,9 @@ def test_a_full_queue_says_when_to_come_back_and_ctrl_c_ends_everything_well(
     full = open_backend.ask("POST", "/inference", {"image_paths": images[:1]}, headers=headers)
     assert full.status == 429
     assert int(full.headers["retry-after"]) >= 1
-    threading.Timer(0.5, lambda: open_backend.ask("DELETE", f"/task/{waiting}", headers=headers)).start()
     command = ("--use-backend", "--backend-url", open_backend.url, "--backend-token", token, "--no-wait")
-    patient = da3("image", images[0], "--export-dir", open_backend.workspace / "patient", *command)
+    with when_logged("the queue is full", lambda: open_backend.ask("DELETE", f"/task/{waiting}", headers=headers)):
+        patient = da3("image", images[0], "--export-dir", open_backend.workspace / "patient", *command)
     assert (patient.exit_code, "the queue is full" in patient.stderr) == (0, True)
 
     assert open_backend.stop() == 0
