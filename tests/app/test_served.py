@@ -172,15 +172,6 @@ def test_errors_are_sentences_and_the_app_lives_on(page: Page, pictures: list[Pa
         page("prepare_downloads", None, *CLOUD)
 
 
-def test_known_focal_length_and_high_resolution_reach_the_network(page: Page, pictures: list[Path]) -> None:
-    page.upload(pictures[0])
-    choices = ("high_res", False, "smooth", "low", "first", 150)
-    _, summary, *_ = page("reconstruct", *choices, *CLOUD)
-    assert "154 × 112 pixels" in summary  # of 112 x 84, the shorter side is resized to 112
-    k = page.downloads(*CLOUD)[4]
-    np.testing.assert_allclose(np.loadtxt(k), [[150, 0, 56], [0, 150, 42], [0, 0, 1]], rtol=1e-4)
-
-
 def test_an_example_comes_with_its_kept_result(page: Page, served: ServedApp) -> None:
     kept = served.workspace / "input_images/example_a room"
     before = {path: path.stat().st_mtime_ns for path in kept.rglob("*")}
