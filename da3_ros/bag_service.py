@@ -142,7 +142,7 @@ class BagService:
             progress = _Progress(camera.expected_frames(), tell)
             summary = process_bag(
                 camera,
-                lambda frames: _inferred(engine, frames, is_cancelled),
+                lambda frames: infer_in_turn(engine, frames, is_cancelled),
                 job.options,
                 job.output,
                 job.storage,
@@ -164,7 +164,7 @@ class BagService:
         return [str(file) for file in files]
 
 
-def _inferred(engine: Engine, frames: Sequence[Frame], is_cancelled: Callable[[], bool]) -> Prediction:
+def infer_in_turn(engine: Engine, frames: Sequence[Frame], is_cancelled: Callable[[], bool]) -> Prediction:
     """What the model says in its turn. Raises `Stopped` when the bag is to end before that."""
     aside = engine.infer_aside(frames)
     while not aside.done():
