@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,9 +61,9 @@ class ExportFolder:
                 os.replace(staging / file, self.path / file)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-            for folder in missing:
-                if not any(folder.iterdir()):
-                    folder.rmdir()
+            with suppress(OSError):
+                for folder in missing:
+                    folder.rmdir()  # which only takes empty ones
 
     def _settle(self, keep: Path | None) -> None:
         """Empty the folder, except for `keep`, if that is to be and was not yet; mark it if it is ours."""

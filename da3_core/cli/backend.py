@@ -3,6 +3,7 @@
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -102,8 +103,9 @@ def _serve(arguments: ServingArguments) -> None:
         if made_up:
             typer.echo(
                 f"callers need this token: {made_up}\n"
-                f"  da3 ... --use-backend --backend-token {made_up}, or {BACKEND_TOKEN}={made_up} in its environment;\n"
-                "  your own commands on this machine find it by themselves",
+                f"  export {BACKEND_TOKEN}={made_up}\n"
+                f"  da3 ... --use-backend --backend-url http://{socket.gethostname()}:{port}\n"
+                "your own commands on this machine find it by themselves",
                 err=True,
             )
         elif not is_loopback(listener) and not arguments.token:

@@ -102,6 +102,8 @@ class Backend:
         return BackendStatus(
             model_loaded=runner.is_loaded,
             model_dir=runner.source,
+            model=state.preset.name if state.preset else None,
+            caution=state.caution,
             device=str(runner.device),
             load_time=state.load_seconds,
             last_used=state.last_used,

@@ -41,8 +41,8 @@ class Guard:
             body_limits: bytes, by path; that of "" is for all others.
         """
         self._app = app
-        own = ("localhost", socket.gethostname(), socket.getfqdn())
-        self._names = {name.lower() for name in (*own, *names)}
+        own = socket.gethostname()
+        self._names = {name.lower() for name in ("localhost", own, f"{own}.local", *names)}
         self._token = token
         self._body_limits = body_limits
 

@@ -41,7 +41,8 @@ def dashboard(status: BackendStatus, tasks: list[TaskStatus], refresh: bool) -> 
     finished = [task for task in reversed(tasks) if task.completed_at is not None]
     model = {
         "state": "loaded" if status.model_loaded else "not loaded",
-        "model": status.model_dir,
+        "model": f"{status.model_dir} ({status.model})" if status.model else status.model_dir,
+        "caution": status.caution or "",
         "device": status.device,
         "loading took": "" if status.load_time is None else f"{status.load_time:.1f} s",
         "loaded for": f"{status.uptime:.0f} s" if status.model_loaded else "",
@@ -56,7 +57,7 @@ def dashboard(status: BackendStatus, tasks: list[TaskStatus], refresh: bool) -> 
     link = '<a href="?">stop refreshing</a>' if refresh else '<a href="?refresh=on">refresh by itself</a>'
     body = (
         f'<p><a href="?{"refresh=on" if refresh else ""}">refresh</a> · {link}</p>'
-        f"<h2>Model</h2>{_table((), model.items())}"
+        f"<h2>Model</h2>{_table((), ((name, value) for name, value in model.items() if value))}"
         f"<h2>Tasks</h2><p>{counts}</p>"
         f"<h3>Active</h3>{_tasks(active)}<h3>Last finished</h3>{_tasks(finished[:SHOWN_FINISHED])}"
     )

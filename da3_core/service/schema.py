@@ -177,10 +177,18 @@ class GpuMemoryAnswer(BaseModel):
 
 
 class BackendStatus(BaseModel):
-    """The model of this backend; times in seconds."""
+    """The model of this backend; times in seconds.
+
+    Attributes:
+        model_dir: what the backend was started with.
+        model: which one that is, once it was loaded.
+        caution: what users of its results must be told, or null.
+    """
 
     model_loaded: bool
     model_dir: str
+    model: str | None
+    caution: str | None
     device: str
     load_time: float | None
     last_used: float | None

@@ -16,7 +16,7 @@ HEAVY = {"torch", "numpy", "cv2", "PIL", "trimesh", "huggingface_hub", "tqdm", "
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom da3_core.cli import app\n"
-        "for command in ([], ['auto'], ['images'], ['video'], ['colmap'], ['gallery'], ['intrinsics']):\n"
+        "for command in ([], ['auto'], ['images'], ['video'], ['colmap'], ['backend'], ['gallery'], ['intrinsics']):\n"
         "    try: app([*command, '--help'])\n"
         "    except SystemExit as end: assert end.code == 0\n"
         f"print('heavy:', sorted({HEAVY} & set(sys.modules)))"
