@@ -149,8 +149,10 @@ class Diagnostics:
             return OK, "No map yet."
         if self._publishers.tf_is_missing:
             return WARN, f"No transform: {self._publishers.tf_state}"
-        if self._last.placement == "unposed":
+        if self._last.placement == "unposed" and len(self._last.views) == 1:
             return OK, "Single views: no poses, and every depth image has a scale of its own."
+        if self._last.placement == "unposed":
+            return WARN, "No poses: the last views share too few features, and each depth image has a scale of its own."
         if self._last.placement == "last_view":
             return WARN, "The last window could not be joined to the map; a new one has started."
         if self._last.scale_source == "none" and self._settings.scale.source == "model":
