@@ -36,7 +36,7 @@ from da3_core.service.schema import (
 from da3_core.service.tasks import QueueFullError, StoppingError, UnknownTaskError
 from da3_core.service.uploads import NoRoomError
 
-MAX_REQUEST_BYTES = 64 << 20  # of JSON; cameras of 100 000 views fit
+MAX_REQUEST_BYTES = 16 << 20  # of JSON; paths and cameras of 20 000 views fit
 _UPLOAD_OVERHEAD_BYTES = 1 << 20  # what a multipart form adds
 
 

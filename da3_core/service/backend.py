@@ -17,7 +17,7 @@ from da3_core.service.model_runner import ModelRunner
 from da3_core.service.schema import BackendStatus, GpuMemory, InferenceRequest, TaskResult
 from da3_core.service.tasks import Progress, TaskQueue
 from da3_core.service.uploads import Uploads
-from da3_core.service.work import check_request, infer
+from da3_core.service.work import check, infer
 
 HOUSEKEEPING_SECONDS = 1.0
 STOPPING_SECONDS = 10.0  # for the running task
@@ -77,10 +77,10 @@ class Backend:
         """The id of the new task.
 
         Raises:
-            InputError, NotAllowedError, QueueFullError, StoppingError: see `check_request` and `TaskQueue.submit`.
+            InputError, NotAllowedError, QueueFullError, StoppingError: see `work.check` and `TaskQueue.submit`.
         """
-        check_request(request, self.folders)
-        return self.tasks.submit(partial(infer, request, self.folders, self.runner), request)
+        job = check(request, self.folders)
+        return self.tasks.submit(partial(infer, job, self.folders, self.runner), request.about())
 
     def submit_reload(self) -> str:
         """The id of a task that loads the model anew when its turn comes."""

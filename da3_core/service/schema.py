@@ -5,17 +5,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from da3_core.errors import InputError
 from da3_core.options import InferenceOptions, PoseMethod, ProcessResMethod, RefViewStrategy
 from da3_core.processing import SceneOptions
 
-MAX_VIEWS = 100_000
-MATRICES = frozenset({"extrinsics", "intrinsics", "render_exts", "render_ixts"})
+MAX_VIEWS = 20_000
 
 Matrices = list[list[list[FiniteFloat]]]
 State = Literal["pending", "running", "completed", "failed", "cancelled"]
+
+
+def as_array(matrices: Matrices | None) -> np.ndarray | None:
+    """Raises InputError where rows differ in length."""
+    try:
+        return None if matrices is None else np.array(matrices, np.float64)
+    except ValueError:
+        raise InputError("matrices have rows of different lengths: give 3 or 4 rows of 3 or 4 numbers each") from None
 
 
 class InferenceRequest(BaseModel):
@@ -63,10 +71,23 @@ class InferenceRequest(BaseModel):
         return self
 
     def scene_options(self) -> SceneOptions:
-        """Raises InputError for a format that there is not."""
+        """Raises InputError for a format that there is not, and for matrices that are none."""
         own = {"image_paths", "export_dir", "extrinsics", "intrinsics", "auto_cleanup"}
         values = {name: getattr(self, name) for name in type(self).model_fields if name not in own}
-        return SceneOptions(**{**values, "export_feat_layers": self.export_feat_layers or None})
+        values["export_feat_layers"] = self.export_feat_layers or None
+        values |= {name: as_array(values[name]) for name in ("render_exts", "render_ixts")}
+        return SceneOptions(**values)
+
+    def about(self) -> dict[str, Any]:
+        """What `TaskStatus` tells of it."""
+        return {
+            "export_dir": self.export_dir,
+            "request": self.model_dump(exclude={"extrinsics", "intrinsics", "render_exts", "render_ixts"}),
+            "num_images": len(self.image_paths),
+            "export_format": self.export_format,
+            "process_res_method": self.process_res_method,
+            "video_path": self.image_paths[0],
+        }
 
 
 class InferenceAnswer(BaseModel):

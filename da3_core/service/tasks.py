@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from da3_core.errors import InputError
-from da3_core.service.schema import MATRICES, InferenceRequest, State, TaskResult, TaskStatus
+from da3_core.service.schema import State, TaskResult, TaskStatus
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class _Task:
 
     kind: Literal["inference", "reload"]
     work: Work | None
-    request: InferenceRequest | None = None
+    about: dict[str, Any] = field(default_factory=dict)
     task_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     state: State = "pending"
     message: str = "waiting"
@@ -107,16 +107,6 @@ class _Task:
     is_cancelled: threading.Event = field(default_factory=threading.Event)
 
     def status(self, queue_position: int | None) -> TaskStatus:
-        asked: dict[str, Any] = {}
-        if self.request:
-            asked = {
-                "export_dir": self.request.export_dir,
-                "request": self.request.model_dump(exclude=set(MATRICES)),
-                "num_images": len(self.request.image_paths),
-                "export_format": self.request.export_format,
-                "process_res_method": self.request.process_res_method,
-                "video_path": self.request.image_paths[0],
-            }
         return TaskStatus(
             task_id=self.task_id,
             kind=self.kind,
@@ -128,19 +118,14 @@ class _Task:
             started_at=self.started_at,
             completed_at=self.completed_at,
             result=self.result,
-            **asked,
+            **self.about,
         )
 
 
 class TaskQueue:
     """Runs tasks in the order in which they came; every method may be called from any thread."""
 
-    def __init__(
-        self,
-        *,
-        size: int = 100,
-        retention_seconds: float = 600.0,
-    ) -> None:
+    def __init__(self, *, size: int = 100, retention_seconds: float = 600.0) -> None:
         """
         Args:
             size: most tasks that wait.
@@ -166,9 +151,14 @@ class TaskQueue:
         self._worker.start()
 
     def submit(
-        self, work: Work, request: InferenceRequest | None = None, kind: Literal["inference", "reload"] = "inference"
+        self, work: Work, about: dict[str, Any] | None = None, kind: Literal["inference", "reload"] = "inference"
     ) -> str:
         """The id of the new task.
+
+        Args:
+            work: run when its turn comes.
+            about: further fields of its `TaskStatus`.
+            kind: of the work.
 
         Raises:
             QueueFullError: too many wait already.
@@ -180,7 +170,7 @@ class TaskQueue:
             if len(self._waiting) >= self._size:
                 usual = sum(self._durations) / len(self._durations) if self._durations else _FIRST_GUESS_SECONDS
                 raise QueueFullError(max(1, round(usual)))
-            task = _Task(kind, work, request)
+            task = _Task(kind, work, about or {})
             self._tasks[task.task_id] = task
             self._waiting.append(task)
             self._changed.notify_all()

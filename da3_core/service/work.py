@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import numpy as np
 
-from da3_core.errors import InputError
 from da3_core.export_folder import ExportFolder, choose_export_folder
 from da3_core.geometry.camera import check_extrinsics, check_intrinsics
-from da3_core.processing import export_scene
+from da3_core.processing import SceneOptions, export_scene
 from da3_core.service.allowed_folders import AllowedFolders
 from da3_core.service.model_runner import ModelRunner
-from da3_core.service.schema import InferenceRequest, TaskResult, WrittenFile
+from da3_core.service.schema import InferenceRequest, TaskResult, WrittenFile, as_array
 from da3_core.service.tasks import Progress
 from da3_core.sources import Scene
 
@@ -23,51 +23,60 @@ from da3_core.sources import Scene
 _STAGES = {"inference": (0.3, 0.8), "export": (0.8, 0.98)}
 
 
-def check_request(request: InferenceRequest, folders: AllowedFolders) -> tuple[Scene, ExportFolder | None]:
-    """The scene of a request and the folder of its results, with links followed; nothing is written.
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A request that was found good: cameras are arrays, paths are still as they came.
+
+    Attributes:
+        image_paths, export_dir, auto_cleanup: of `InferenceRequest`.
+        extrinsics, intrinsics: of `sources.Scene`.
+        options: what is computed and written.
+    """
+
+    image_paths: Sequence[str]
+    export_dir: str | None
+    auto_cleanup: bool
+    extrinsics: np.ndarray | None
+    intrinsics: np.ndarray | None
+    options: SceneOptions
+
+
+def check(request: InferenceRequest, folders: AllowedFolders) -> Job:
+    """The work that a request asks for; nothing is written.
 
     Raises:
         NotAllowedError: a path is outside the allowed folders.
         InputError: an image or a camera cannot be used, or the folder cannot.
     """
-    paths = tuple(map(folders.input_image, request.image_paths))
-    given = (request.extrinsics, request.intrinsics)
-    extrinsics, intrinsics = (None if matrices is None else _array(matrices) for matrices in given)
+    views = len(request.image_paths)
+    extrinsics, intrinsics = as_array(request.extrinsics), as_array(request.intrinsics)
     if extrinsics is not None:
-        check_extrinsics(extrinsics, len(paths))
+        check_extrinsics(extrinsics, views)
     if intrinsics is not None:
-        check_intrinsics(intrinsics, len(paths))
-    scene = Scene(paths, extrinsics, intrinsics)
-    if request.export_dir is None:
-        return scene, None
-    folder = choose_export_folder(
-        folders.output_folder(request.export_dir),
-        [*paths, *folders.roots],
-        auto_cleanup=request.auto_cleanup,
-        force_cleanup=False,
-        overwrite=not request.auto_cleanup,
-        ask=lambda path: None,
+        check_intrinsics(intrinsics, views)
+    job = Job(
+        request.image_paths, request.export_dir, request.auto_cleanup, extrinsics, intrinsics, request.scene_options()
     )
-    return scene, folder
+    _find(job, folders)
+    return job
 
 
-def infer(request: InferenceRequest, folders: AllowedFolders, runner: ModelRunner, progress: Progress) -> TaskResult:
+def infer(job: Job, folders: AllowedFolders, runner: ModelRunner, progress: Progress) -> TaskResult:
     """Do what was asked for; paths are looked at again, because time has passed.
 
     Raises:
-        InputError: as `check_request`, `ModelRunner.infer` and `export.export`.
+        InputError: as `check`, `ModelRunner.infer` and `export.export`.
     """
     start = time.perf_counter()
-    scene, folder = check_request(request, folders)
-    options = request.scene_options()
+    scene, folder = _find(job, folders)
 
     def stage(name: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], object]]:
         return progress.part(name, total, unit, *_STAGES[name])
 
     if not runner.is_loaded:
         progress.report(f"loading {runner.source}", 0.1)
-    prediction = runner.infer(scene, options, stage)
-    files = {} if folder is None else export_scene(prediction, folder, options, stage)
+    prediction = runner.infer(scene, job.options, stage)
+    files = {} if folder is None else export_scene(prediction, folder, job.options, stage)
 
     preset, caution = runner.state.preset, runner.state.caution
     assert preset is not None
@@ -90,8 +99,18 @@ def infer(request: InferenceRequest, folders: AllowedFolders, runner: ModelRunne
     )
 
 
-def _array(matrices: list[list[list[float]]]) -> np.ndarray:
-    try:
-        return np.array(matrices, np.float64)
-    except ValueError:
-        raise InputError("matrices have rows of different lengths: give 3 or 4 rows of 3 or 4 numbers each") from None
+def _find(job: Job, folders: AllowedFolders) -> tuple[Scene, ExportFolder | None]:
+    """The scene of a job and the folder of its results, with links followed."""
+    paths = tuple(map(folders.input_image, job.image_paths))
+    scene = Scene(paths, job.extrinsics, job.intrinsics)
+    if job.export_dir is None:
+        return scene, None
+    folder = choose_export_folder(
+        folders.output_folder(job.export_dir),
+        [*paths, *folders.roots],
+        auto_cleanup=job.auto_cleanup,
+        force_cleanup=False,
+        overwrite=not job.auto_cleanup,
+        ask=lambda path: None,
+    )
+    return scene, folder
