@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from da3_core.prediction import Prediction
+
+logger = logging.getLogger(__name__)
 
 MAX_UPLOAD = "4gb"
 _EXPIRY_INTERVAL_S = 60.0
@@ -144,12 +147,23 @@ def open_app(settings: AppSettings, runner: ModelRunner, preset: Preset) -> Iter
 
     threading.Thread(target=expire, name="sessions", daemon=True).start()
     mounted: Any = server.routes[-1]  # what Gradio made of the page; its open connections end with its `stop_event`
-    try:
-        yield App(server, mounted.app.stop_event.set)
-    finally:
+
+    def clean_up() -> None:
         done.set()
         sessions.close_all()
         shutil.rmtree(os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
+
+    def end_streams() -> None:
+        mounted.app.stop_event.set()
+        if sessions.in_use:  # nothing interrupts an inference, and nobody waits for its result any more
+            logger.warning("the app ends in the middle of work for a visitor")
+            clean_up()
+            os._exit(0)
+
+    try:
+        yield App(server, end_streams)
+    finally:
+        clean_up()
 
 
 def open_tunnel(listener: socket.socket) -> str:

@@ -60,6 +60,12 @@ class Sessions:
             if time.time() - folder.stat().st_mtime > idle_s:
                 shutil.rmtree(folder, ignore_errors=True)
 
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody is within a `use` block now."""
+        with self._lock:
+            return any(session._users for session in self._sessions.values())
+
     def open(self) -> str:
         """A new session; its key cannot be guessed from others."""
         folder = self.make_folder()

@@ -2,19 +2,16 @@
 """`da3 backend`: a process that keeps the model in memory and works for other commands and programs over HTTP."""
 
 import os
-import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from da3_core.cli.arguments import BACKEND_TOKEN, flatten_arguments
-from da3_core.cli.failures import FAILED, failures_reported
+from da3_core.cli.failures import FAILED, failures_reported, terminated_like_interrupted
 from da3_core.errors import InputError
 from da3_core.options import DEFAULT_MODEL, Precision, WeightsLicence
 
@@ -111,7 +108,7 @@ def _serve(arguments: ServingArguments) -> None:
         elif not is_loopback(listener) and not arguments.token:
             typer.echo("whoever can reach this machine can use the backend", err=True)
         sharing = shared_token(made_up, port) if made_up else nullcontext()
-        with sharing, suppress(KeyboardInterrupt), _terminated_like_interrupted():
+        with sharing, suppress(KeyboardInterrupt), terminated_like_interrupted():
             typer.echo(f"backend with {arguments.model_dir} on {work.runner.device}: {url} (Ctrl-C ends it)")
             serve(app, listener, names)
     typer.echo("backend ended", err=True)
@@ -139,17 +136,3 @@ def _make_backend(arguments: ServingArguments) -> "Backend":
         max_upload_bytes=arguments.max_upload_mb << 20,
     )
     return Backend(runner, options)
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Within the block, SIGTERM ends the process as Ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

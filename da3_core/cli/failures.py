@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """How commands end when something goes wrong: one sentence on stderr and an exit code."""
 
+import signal
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import typer
 
@@ -35,3 +37,17 @@ def failures_reported(debug: bool) -> Iterator[None]:
         first_line = str(error).partition("\n")[0]
         typer.echo(f"error: {type(error).__name__}: {first_line} (--debug shows where)", err=True)
         raise typer.Exit(FAILED) from None
+
+
+@contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """Within the block, SIGTERM ends the process as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

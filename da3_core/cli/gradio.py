@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import typer
 
 from da3_core.cli.arguments import ModelArguments, flatten_arguments
-from da3_core.cli.failures import FAILED, failures_reported
+from da3_core.cli.failures import FAILED, failures_reported, terminated_like_interrupted
 from da3_core.errors import InputError
 from da3_core.options import InferenceOptions, Precision, WeightsLicence
 
@@ -100,7 +100,11 @@ def _serve(arguments: AppArguments) -> None:
     with listener:
         if arguments.cache_examples:
             launch.compute_examples(settings, runner, preset, stage)
-        with suppress(KeyboardInterrupt), launch.open_app(settings, runner, preset) as app:
+        with (
+            suppress(KeyboardInterrupt),
+            terminated_like_interrupted(),
+            launch.open_app(settings, runner, preset) as app,
+        ):
             public = launch.open_tunnel(listener) if arguments.share else None
             if not is_loopback(listener):
                 typer.echo("whoever can reach this machine can use the app", err=True)

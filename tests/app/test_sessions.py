@@ -32,7 +32,9 @@ def test_no_session_is_a_sentence(tmp_path: Path) -> None:
 def test_what_nobody_uses_expires_and_what_is_in_use_does_not(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path, idle_s=0)
     used, idle = sessions.open(), sessions.open()
+    assert not sessions.in_use
     with sessions.use(used) as session:
+        assert sessions.in_use
         sessions.expire()
         assert session.folder.is_dir()
         assert not (tmp_path / idle).exists()
