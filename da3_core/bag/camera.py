@@ -242,8 +242,8 @@ class RecordedCamera:
         frames, odom_frame = self._tree.frames(), self._options.odom_frame
         if odom_frame.lstrip("/") not in frames:
             raise InputError(
-                f"--pose-source tf takes poses in the frame {odom_frame!r}, which the bag has no transform of; it has "
-                f"{', '.join(sorted(frames)) or 'none at all'}: name the one that does not move with --odom-frame"
+                f"--pose-source tf takes poses in the frame {odom_frame!r}, which no transform at the start of the bag "
+                f"is about; it has {', '.join(sorted(frames)) or 'none'}: name another --odom-frame"
             )
         self._tree = TransformTree(self._options.map_frame, self._options.max_extrapolation_s)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from backports import zstd
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinition, MessageDefinitionFormat
 from rosbags.rosbag1.reader import ChunkInfo, Header, IndexData, RecordType, read_bytes, read_uint32
 from rosbags.rosbag1.reader import Reader as Rosbag1Reader
@@ -24,6 +25,12 @@ from rosbags.rosbag2.storage_mcap import McapReader, decompress
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 
 CHUNK, DATA_END = 0x06, 0x0F
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+def _plain(data: bytes) -> bytes:
+    """A message without its compression, which metadata.yaml tells of; no message begins like that itself."""
+    return zstd.decompress(data) if data.startswith(ZSTD_MAGIC) else data
 
 
 class SalvagedMcap(McapReader):  # type: ignore[misc]
@@ -55,9 +62,9 @@ class SalvagedMcap(McapReader):  # type: ignore[misc]
     def messages(
         self, connections: Collection[Any], start: int | None = None, stop: int | None = None
     ) -> Generator[tuple[Any, int, bytes], None, None]:
-        yield from (
-            super().messages(connections, start, stop) if self.chunks else self.messages_scan(connections, start, stop)
-        )
+        read = super().messages if self.chunks else self.messages_scan
+        for connection, time_ns, data in read(connections, start, stop):
+            yield connection, time_ns, _plain(data)
 
     def _end_of_whole_records(self) -> int:
         """Where the first record begins that is cut off or cannot be decompressed."""
@@ -154,7 +161,7 @@ class SalvagedSqlite3(Sqlite3Reader):  # type: ignore[misc]
         wanted = {each.id: each for each in connections}
         for topic, time_ns, data in self._rows("data"):
             if topic in wanted and (start is None or start <= time_ns) and (stop is None or time_ns < stop):
-                yield wanted[topic], time_ns, data
+                yield wanted[topic], time_ns, _plain(data)
 
 
 class SalvagedRosbag1(Rosbag1Reader):  # type: ignore[misc]

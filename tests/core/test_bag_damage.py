@@ -77,6 +77,17 @@ def test_cut_file_is_read_up_to_the_cut(
     assert stamps(read(tmp_path / "out")) == list(range(summary.frames))
 
 
+@pytest.mark.parametrize("storage", [MCAP, SQLITE3])
+def test_compressed_messages_are_read_without_the_file_that_tells_of_it(
+    recording: Path, tmp_path: Path, storage: Any
+) -> None:
+    folder = rewritten(recording, tmp_path / "in", storage=storage, compression=rosbag2.CompressionMode.MESSAGE)
+    (folder / "metadata.yaml").write_text("{ no yaml")
+    with BagReader(folder) as bag:
+        assert bag.damage
+        assert [bag.decode(each).encoding for each in bag.messages([IMAGE])] == ["rgb8"] * FRAMES
+
+
 def test_cut_ros1_bag_is_read_up_to_the_last_whole_chunk(tmp_path: Path) -> None:
     store, path = get_typestore(Stores.ROS1_NOETIC), tmp_path / "in.bag"
     kind = "std_msgs/msg/Header"
