@@ -182,8 +182,8 @@ def caption(options: Options, recording: Recording, findings: Findings) -> Capti
     if isinstance(findings, Comparison):
         numbers += [
             ("length of the true path", f"{findings.path_length_m:.2f} m"),
-            ("error of the path (RMSE\nafter best similarity)", f"{findings.trajectory_error_m:.3f} m"),
-            ("error of the cloud\n(median, as drawn)", f"{findings.cloud_error_m:.3f} m"),
+            ("error of the path (RMSE\nafter best similarity)", _metres(findings.trajectory_error_m)),
+            ("error of the cloud\n(median, as drawn)", _metres(findings.cloud_error_m)),
             ("error of depth (median,\nafter one common scale)", f"{100 * findings.depth_error:.1f} %"),
         ]
     else:
@@ -205,6 +205,10 @@ def caption(options: Options, recording: Recording, findings: Findings) -> Capti
 
 def _number(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
+
+
+def _metres(error: float) -> str:
+    return "no poses" if np.isnan(error) else f"{error:.3f} m"
 
 
 @contextmanager

@@ -183,7 +183,8 @@ class TopView:
     def draw(self, cloud: Scene, trajectories: Sequence[tuple[Scene, tuple[int, int, int]]]) -> Image.Image:
         canvas = np.full((MAP_SIZE, MAP_SIZE, 3), 247, np.uint8)
         points, colours = cloud.points()
-        below_eyes = points[:, 2] < np.nanmedian(cloud.camera_to_world[:, 2, 3]) + 0.5
+        eyes = cloud.camera_to_world[cloud.placed, 2, 3]
+        below_eyes = points[:, 2] < (np.median(eyes) if len(eyes) else 0) + 0.5
         order = np.argsort(points[below_eyes, 2], kind="stable")
         corners, ordered = np.floor(self.pixels(points[below_eyes][order])).astype(np.int64), colours[below_eyes][order]
         for neighbour in ((1, 1), (0, 1), (1, 0), (0, 0)):  # a point fills its gaps, but never another point
