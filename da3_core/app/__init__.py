@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """The web app of `da3 gradio`: pictures or a video in, a point cloud, depth and measurements out, in a browser.
 
-Only `layout` and `launch` know Gradio; everything else works, and is tested, without it.
+Only `layout`, `handlers`, `shown` and `launch` know Gradio; everything else works, and is tested, without it.
 """

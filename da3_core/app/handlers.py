@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
+from da3_core.app import shown
 from da3_core.app.clouds import CloudOptions, write_cloud
-from da3_core.app.downloads import write_downloads
 from da3_core.app.examples import Example, ExampleCache
-from da3_core.app.measure import Pixel, draw_pixels, measure
+from da3_core.app.measure import Pixel
 from da3_core.app.pictures import MAX_FRAMES, take_frames, take_images, thumbnails
 from da3_core.app.reconstruct import Choices, reconstruct, write_result
 from da3_core.app.saving import save_scene
@@ -31,22 +31,17 @@ from da3_core.errors import InputError
 from da3_core.prediction import Prediction
 from da3_core.processing import Stage
 from da3_core.service.model_runner import ModelRunner
-from da3_core.visualise import colorize_depth
 
 logger = logging.getLogger(__name__)
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
-
-HINT = "Click two points of the picture or of the depth."
-NO_FLIGHT = "No Gaussians were asked for."
-DOWNLOADS = ("GLB", "NPZ", "PLY", "COLMAP", "K.txt", "Gaussians")
 
 
 def reported(handler: Handler) -> Handler:
     """Show what goes wrong in a handler as a message on the page."""
 
     @functools.wraps(handler)
-    def shown(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
             return handler(*args, **kwargs)
         except InputError as error:
@@ -58,7 +53,7 @@ def reported(handler: Handler) -> Handler:
             message = f"this failed on the server ({type(error).__name__}); its terminal says why"
             raise gr.Error(message, print_exception=False) from None
 
-    return shown  # type: ignore[return-value]
+    return wrapper  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,7 @@ class Handlers:
     """The events of a page.
 
     `key` is always the key of the visitor's session, or None; it never leaves the server. The five values of `cloud`
-    are those of the controls of the point cloud.
+    are those of the controls of the point cloud. What is returned is described in `shown`.
     """
 
     runner: ModelRunner
@@ -85,10 +80,10 @@ class Handlers:
         fps: float,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[Any, ...]:
-        """A new session of what is in both upload fields: key, preview, status."""
+        """A new session of what is in both upload fields: key, preview, status; then no result."""
         if video is None and not files:
             self.sessions.close(key)
-            return None, None, ""
+            return None, None, "", *shown.no_result()
         new_key = self.sessions.open()
         try:
             with self.sessions.use(new_key) as session:
@@ -101,7 +96,19 @@ class Handlers:
             self.sessions.close(new_key)
             raise
         self.sessions.close(key)
-        return new_key, preview, _count(len(images), "picture")
+        return new_key, preview, shown.count(len(images), "picture"), *shown.no_result()
+
+    @reported
+    def sample_anew(
+        self,
+        key: str | None,
+        video: str | None,
+        files: Sequence[str] | None,
+        fps: float,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
+        """As `take_uploads`, where there is a video whose frames depend on the rate."""
+        return gr.skip() if video is None else self.take_uploads(key, video, files, fps, progress)
 
     def _take_frames(self, video: Path, fps: float, session: Session, progress: gr.Progress) -> tuple[Path, ...]:
         def advance(done: int, total: int) -> None:
@@ -114,14 +121,9 @@ class Handlers:
 
     @reported
     def clear(self, key: str | None) -> tuple[Any, ...]:
-        """Key, video, files, preview and status of an empty page."""
+        """Key, video, files, preview and status of an empty page; then no result."""
         self.sessions.close(key)
-        return None, None, None, None, ""
-
-    def clear_result(self) -> tuple[Any, ...]:
-        """As `reconstruct` returns them, of a page without a result; then the empty downloads."""
-        view = gr.Dropdown(choices=[], value=None, interactive=False)
-        return None, "", view, None, None, HINT, [], None, NO_FLIGHT, *self._no_downloads()
+        return None, None, None, None, "", *shown.no_result()
 
     @reported
     def reconstruct(
@@ -135,24 +137,29 @@ class Handlers:
         focal_length_px: float | None,
         *cloud: Any,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> tuple[Any, ...]:
-        """Cloud, summary, view, picture, depth, measurement, points, video and its hint."""
+    ) -> Any:
+        """The result; nothing, if the visitor has gone on to other pictures meanwhile."""
         choices = Choices(method, infer_gs, flight, quality, ref_view_strategy, float(focal_length_px or 0))
         options = _cloud_options(*cloud)
         with self.sessions.use(key) as session:
             start = time.perf_counter()
             progress(0, desc="Waiting for the model")
             prediction = reconstruct(self.runner, session.images, self.process_res, choices, _stage(progress))
+            if session.is_closed:
+                return gr.skip()
             progress(1, desc="Flying through the Gaussians" if infer_gs else "Point cloud")
             shutil.rmtree(session.result_folder, ignore_errors=True)
             session.prediction = write_result(prediction, session.result_folder, choices)
-            model = self.runner.state.preset
-            details = (model.name if model else "", f"{time.perf_counter() - start:.1f} s")
-            return self._show_result(session, options, *details)
+            details = (self._model(), f"{time.perf_counter() - start:.1f} s")
+            return shown.result(session, session.prediction, options, *details)
+
+    def _model(self) -> str:
+        preset = self.runner.state.preset
+        return self.runner.source if preset is None or self.runner.source.startswith("untrained:") else preset.name
 
     @reported
     def load_example(self, key: str | None, event: gr.SelectData, *cloud: Any) -> tuple[Any, ...]:
-        """Key, video, files, preview and status of an example in a session of its own, then as `reconstruct`."""
+        """Key, video, files, preview and status of an example in a session of its own; then its result, if kept."""
         if not (isinstance(event.index, int) and 0 <= event.index < len(self.examples)):
             raise InputError(f"there is no example {event.index!r}: choose one of {len(self.examples)}")
         example = self.examples[event.index]
@@ -160,82 +167,42 @@ class Handlers:
         key = self.sessions.open()
         with self.sessions.use(key) as session:
             session.images = example.images
-            status = f"{_count(len(example.images), 'picture')} of {html.escape(example.name)}"
+            status = f"{shown.count(len(example.images), 'picture')} of {html.escape(example.name)}"
             inputs = (key, None, None, thumbnails(example.images), status)
-            prediction = self.cache.load(example)
-            if prediction is None:
-                return *inputs, *self.clear_result()[: -len(DOWNLOADS)]
+            session.prediction = self.cache.load(example)
+            if session.prediction is None:
+                return *inputs, *shown.no_result()
             self.cache.copy_files(example, session.result_folder)
-            session.prediction = prediction
-            return *inputs, *self._show_result(session, _cloud_options(*cloud))
-
-    def _show_result(self, session: Session, options: CloudOptions, *details: str) -> tuple[Any, ...]:
-        prediction = session.prediction
-        assert prediction is not None
-        names = [path.name for path in session.images]
-        view = gr.Dropdown(
-            choices=[(f"{number}: {name}", number - 1) for number, name in enumerate(names, 1)],
-            value=0,
-            interactive=True,
-        )
-        cloud, problem = self._cloud(session, 0, options)
-        video = next(session.result_folder.glob("gs_video/*.mp4"), None)
-        summary = _summary(prediction, *details) + (f"\n\n{problem}" if problem else "")
-        shown = self._show_view(session, 0)
-        return cloud, summary, view, *shown, video and str(video), "" if video else NO_FLIGHT
-
-    def _cloud(self, session: Session, view: int, options: CloudOptions) -> tuple[str | None, str]:
-        """The file, or why there is none."""
-        assert session.prediction is not None
-        try:
-            return str(write_cloud(session.prediction, view, session.result_folder, options)), ""
-        except InputError as error:
-            return None, html.escape(str(error), quote=False)
+            result = shown.result(session, session.prediction, _cloud_options(*cloud))
+            return *inputs, *result, *shown.no_downloads()
 
     @reported
     def redraw(self, key: str | None, view: int | None, *cloud: Any) -> Any:
         """The cloud after a change of its controls, without any inference."""
-        if key is None:
+        if not self._has_result(key):
             return gr.skip()
-        with self.sessions.use(key) as session:
-            if session.prediction is None:
-                return gr.skip()
-            path, problem = self._cloud(session, self._view(session, view), _cloud_options(*cloud))
-            if problem:
-                raise InputError(problem)
-            return path
+        with self._result(key) as (session, prediction):
+            view = _checked_view(prediction, view)
+            return str(write_cloud(prediction, view, session.result_folder, _cloud_options(*cloud)))
 
     @reported
     def redraw_of_view(self, key: str | None, view: int | None, *cloud: Any) -> Any:
         """The cloud after a change of the view, which matters only where each view has a cloud of its own."""
-        if key is None:
-            return gr.skip()
-        with self.sessions.use(key) as session:
-            prediction = session.prediction
-            if prediction is None or prediction.extrinsics is not None or prediction.intrinsics is None:
-                return gr.skip()
-            return self._cloud(session, self._view(session, view), _cloud_options(*cloud))[0]
+        with self._result(key) as (_, prediction):
+            each_has_its_own = prediction.extrinsics is None and prediction.intrinsics is not None
+        return self.redraw(key, view, *cloud) if each_has_its_own else gr.skip()
 
     @reported
     def prepare_downloads(self, key: str | None, view: int | None, *cloud: Any) -> tuple[Any, ...]:
-        """A button for each of `DOWNLOADS`."""
-        if key is None:
-            return self._no_downloads()
-        with self.sessions.use(key) as session:
-            if session.prediction is None:
-                return self._no_downloads()
-            view = self._view(session, view)
-            files = write_downloads(session.prediction, view, session.result_folder, _cloud_options(*cloud))
-            return tuple(_button(files[name]) for name in DOWNLOADS)
-
-    def _no_downloads(self) -> tuple[Any, ...]:
-        return tuple(_button(None) for _ in DOWNLOADS)
+        if not self._has_result(key):
+            return shown.no_downloads()
+        with self._result(key) as (session, prediction):
+            return shown.downloads(session, prediction, _checked_view(prediction, view), _cloud_options(*cloud))
 
     @reported
     def show_view(self, key: str | None, view: int | None) -> tuple[Any, ...]:
-        """Picture, depth, measurement and points of a view."""
-        with self._with_result(key) as (session, _):
-            return self._show_view(session, self._view(session, view))
+        with self._result(key) as (_, prediction):
+            return shown.one_view(prediction, _checked_view(prediction, view))
 
     @reported
     def previous_view(self, key: str | None, view: int | None) -> tuple[Any, ...]:
@@ -248,51 +215,48 @@ class Handlers:
         return self._step(key, view, +1)
 
     def _step(self, key: str | None, view: int | None, step: int) -> tuple[Any, ...]:
-        with self._with_result(key) as (session, prediction):
-            view = (self._view(session, view) + step) % len(prediction.depth)
-            return view, *self._show_view(session, view)
-
-    def _show_view(self, session: Session, view: int, points: Sequence[Pixel] = ()) -> tuple[Any, ...]:
-        prediction = session.prediction
-        assert prediction is not None
-        assert prediction.processed_images is not None
-        pictures = (prediction.processed_images[view], colorize_depth(prediction.depth[view]))
-        text = str(measure(prediction, view, points)) if points else HINT
-        return *(draw_pixels(picture, points) for picture in pictures), text, list(points)
+        with self._result(key) as (_, prediction):
+            view = (_checked_view(prediction, view) + step) % len(prediction.depth)
+            return view, *shown.one_view(prediction, view)
 
     @reported
     def pick_point(
         self, key: str | None, view: int | None, points: Sequence[Pixel], event: gr.SelectData
     ) -> tuple[Any, ...]:
         """As `show_view`, with one more point; a third begins anew."""
-        with self._with_result(key) as (session, prediction):
+        with self._result(key) as (_, prediction):
             height, width = prediction.depth.shape[1:]
             column, row = (int(value) for value in event.index)
             if not (0 <= column < width and 0 <= row < height):
                 raise InputError(f"the point {column}, {row} is outside the picture of {width} x {height} pixels")
             before = [(int(u), int(v)) for u, v in points] if len(points) == 1 else []
-            return self._show_view(session, self._view(session, view), [*before, (column, row)])
+            return shown.one_view(prediction, _checked_view(prediction, view), [*before, (column, row)])
 
     @reported
     def save(self, key: str | None, group: str, scene: str) -> str:
         """What became of it."""
-        with self._with_result(key) as (session, _):
+        with self._result(key) as (session, _):
             saved = save_scene(session.result_folder, self.gallery, group, scene)
             return f"Saved as {html.escape(saved.name)} in the group {html.escape(saved.parent.name)}."
 
+    def _has_result(self, key: str | None) -> bool:
+        if key is None:
+            return False
+        with self.sessions.use(key) as session:
+            return session.prediction is not None
+
     @contextmanager
-    def _with_result(self, key: str | None) -> Iterator[tuple[Session, Prediction]]:
+    def _result(self, key: str | None) -> Iterator[tuple[Session, Prediction]]:
         with self.sessions.use(key) as session:
             if session.prediction is None:
                 raise InputError("there is no result yet: press Reconstruct first")
             yield session, session.prediction
 
-    def _view(self, session: Session, view: int | None) -> int:
-        assert session.prediction is not None
-        views = len(session.prediction.depth)
-        if not (isinstance(view, int) and 0 <= view < views):
-            raise InputError(f"there is no view {view!r}: choose one of {views}")
-        return view
+
+def _checked_view(prediction: Prediction, view: int | None) -> int:
+    if not (isinstance(view, int) and 0 <= view < len(prediction.depth)):
+        raise InputError(f"there is no view {view!r}: choose one of {len(prediction.depth)}")
+    return view
 
 
 def _cloud_options(
@@ -317,20 +281,3 @@ def _stage(progress: gr.Progress) -> Stage:
         yield advance
 
     return stage
-
-
-def _summary(prediction: Prediction, *details: str) -> str:
-    views, height, width = prediction.depth.shape
-    unit = "metres" if prediction.is_metric else "the model's unit"
-    text = " · ".join([_count(views, "view"), f"{width} × {height} pixels", f"depth in {unit}", *details])
-    if prediction.extrinsics is None and prediction.intrinsics is not None and views > 1:
-        text += "\n\nThe cameras could not be placed in one world: the cloud is that of the selected view."
-    return text
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s' * (number != 1)}"
-
-
-def _button(path: Path | None) -> Any:
-    return gr.DownloadButton(value=None if path is None else str(path), interactive=path is not None)

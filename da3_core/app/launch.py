@@ -150,7 +150,7 @@ def open_app(settings: AppSettings, runner: ModelRunner, preset: Preset) -> Iter
 
     def clean_up() -> None:
         done.set()
-        sessions.close_all()
+        sessions.delete_all()
         shutil.rmtree(os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 
     def end_streams() -> None:

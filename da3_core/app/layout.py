@@ -9,9 +9,10 @@ from typing import Any, get_args
 import gradio as gr
 
 from da3_core.app.clouds import CloudOptions
-from da3_core.app.handlers import DOWNLOADS, HINT, NO_FLIGHT, Handlers
+from da3_core.app.handlers import Handlers
 from da3_core.app.pictures import HEIC_EXTENSIONS, thumbnails
 from da3_core.app.reconstruct import Choices, Flight, Method
+from da3_core.app.shown import DOWNLOADS, HINT, NO_FLIGHT
 from da3_core.export.video import Quality
 from da3_core.options import RefViewStrategy
 from da3_core.presets import Preset
@@ -36,7 +37,7 @@ class _Inputs:
     @property
     def changes(self) -> list[Any]:
         files = (self.files.upload, self.files.delete, self.files.clear)
-        return [self.video.upload, self.video.clear, *files, self.fps.release]
+        return [self.video.upload, self.video.clear, *files]
 
     @property
     def shown(self) -> list[Any]:
@@ -103,17 +104,21 @@ def build_page(handlers: Handlers, preset: Preset, idle_s: float) -> gr.Blocks:
                 saved = gr.Markdown()
         examples = _examples(handlers)
 
-        loads = gr.on(
+        uploads = [key, inputs.video, inputs.files, inputs.fps]
+        loaded = [key, inputs.preview, inputs.status, *result.shown, *downloads]
+        gr.on(
             inputs.changes,
             handlers.take_uploads,
-            [key, inputs.video, inputs.files, inputs.fps],
-            [key, inputs.preview, inputs.status],
+            uploads,
+            loaded,
             api_name="take_uploads",
             trigger_mode="always_last",
+            show_progress_on=inputs.preview,
         )
-        clears = clear.click(handlers.clear, key, [key, *inputs.shown])
-        for event in (loads, clears):
-            event.success(handlers.clear_result, None, [*result.shown, *downloads], api_visibility="private")
+        inputs.fps.release(
+            handlers.sample_anew, uploads, loaded, trigger_mode="always_last", show_progress_on=inputs.preview
+        )
+        clear.click(handlers.clear, key, [key, *inputs.shown, *result.shown, *downloads])
 
         runs = run.click(
             handlers.reconstruct,
@@ -126,7 +131,8 @@ def build_page(handlers: Handlers, preset: Preset, idle_s: float) -> gr.Blocks:
         _wire_views(handlers, key, result, cloud)
         save.click(handlers.save, [key, group, scene], saved)
         if examples is not None:
-            picks = examples.select(handlers.load_example, [key, *cloud], [key, *inputs.shown, *result.shown])
+            loaded_example = [key, *inputs.shown, *result.shown, *downloads]
+            picks = examples.select(handlers.load_example, [key, *cloud], loaded_example)
             picks.then(handlers.prepare_downloads, [key, result.view, *cloud], downloads, api_visibility="private")
     page.queue(max_size=QUEUE_SIZE, default_concurrency_limit=_AT_ONCE)
     return page

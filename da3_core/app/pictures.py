@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
 from da3_core.errors import InputError
-from da3_core.preprocessing import decode
+from da3_core.preprocessing import DECODING_THREADS, decode
 from da3_core.sources.images import IMAGE_EXTENSIONS, natural_order
 from da3_core.sources.video import Sampling, open_video
 
@@ -71,7 +72,8 @@ def thumbnails(images: Sequence[Path]) -> list[tuple[Image.Image, str]]:
     Raises:
         InputError: a file is damaged behind its header.
     """
-    return [(_thumbnail(path), path.name) for path in images]
+    with ThreadPoolExecutor(DECODING_THREADS) as pool:
+        return [(picture, path.name) for picture, path in zip(pool.map(_thumbnail, images), images, strict=True)]
 
 
 def _thumbnail(path: Path) -> Image.Image:

@@ -29,11 +29,13 @@ class Session:
         folder: everything on disk; it goes with the session.
         images: the views, in order.
         prediction: the latest one, without its Gaussians.
+        is_closed: nobody can open it any more; who works in it may stop, and the last one's leaving deletes it.
     """
 
     folder: Path
     images: tuple[Path, ...] = ()
     prediction: Prediction | None = None
+    is_closed: bool = False
     _users: int = field(default=0, repr=False)
     _last_used: float = field(default_factory=time.monotonic, repr=False)
 
@@ -90,7 +92,7 @@ class Sessions:
             raise InputError("there are no pictures yet: upload some, or a video")
         with self._lock:
             session = self._sessions.get(key)
-            if session is None:
+            if session is None or session.is_closed:
                 raise InputError(
                     f"this session is gone, as after {self._idle_s / 3600:g} hours without use: upload again"
                 )
@@ -101,13 +103,20 @@ class Sessions:
             with self._lock:
                 session._users -= 1
                 session._last_used = time.monotonic()
+            if session.is_closed:
+                self.close(key)
 
     def close(self, key: str | None) -> None:
-        """Delete a session and its files, if it is still there."""
+        """Delete a session and its files, if it is still there, once nobody is within a `use` block."""
         with self._lock:
-            session = self._sessions.pop(key, None) if key else None
-        if session is not None:
-            shutil.rmtree(session.folder, ignore_errors=True)
+            session = self._sessions.get(key) if key else None
+            if session is None:
+                return
+            session.is_closed = True
+            if session._users:
+                return
+            del self._sessions[session.folder.name]
+        shutil.rmtree(session.folder, ignore_errors=True)
 
     def expire(self) -> None:
         """Close what nobody has used for too long."""
@@ -117,6 +126,7 @@ class Sessions:
         for key in idle:
             self.close(key)
 
-    def close_all(self) -> None:
-        for key in list(self._sessions):
-            self.close(key)
+    def delete_all(self) -> None:
+        """At the end of the process, whoever may still be at work."""
+        for session in list(self._sessions.values()):
+            shutil.rmtree(session.folder, ignore_errors=True)

@@ -39,7 +39,7 @@ class Page:
 
     def upload(self, *files: Path, video: Path | None = None, fps: float = 10) -> Any:
         given = [gradio_client.handle_file(file) for file in files] or None
-        clip = None if video is None else {"video": gradio_client.handle_file(video)}["video"]
+        clip = None if video is None else gradio_client.handle_file(video)
         return self("take_uploads", clip, given, fps)
 
     def downloads(self, *cloud: Any) -> list[str | None]:
@@ -77,12 +77,12 @@ def points(glb: str) -> int:
 def test_pictures_become_a_cloud_that_can_be_filtered_taken_and_saved(
     page: Page, pictures: list[Path], served: ServedApp
 ) -> None:
-    preview, status = page.upload(*pictures)
+    preview, status, *_ = page.upload(*pictures)
     assert status == "3 pictures"
     assert [one["caption"] for one in preview] == ["0.png", "6.png", "12.png"]
 
     glb, summary, view, picture, depth, hint, video, _ = page("reconstruct", *CHOICES, *CLOUD)
-    assert summary.startswith("3 views · 112 × 84 pixels · depth in the model's unit · da3-small · ")
+    assert summary.startswith("3 views · 112 × 84 pixels · depth in the model's unit · untrained:da3-small · ")
     assert [label for label, _ in view["choices"]] == ["1: 0.png", "2: 6.png", "3: 12.png"]
     assert video is None
     assert "two points" in hint
@@ -149,10 +149,10 @@ def test_a_video_is_sampled_and_sampled_anew(page: Page, tmp_path: Path) -> None
     for i in range(20):
         writer.write(np.full((48, 64, 3), 10 * i, np.uint8))
     writer.release()
-    preview, status = page.upload(video=clip, fps=2)
+    preview, status, *_ = page.upload(video=clip, fps=2)
     assert status == "4 pictures"
     assert cv2.imread(preview[0]["image"]).mean() < 4  # the first frame is black
-    assert page.upload(video=clip, fps=5)[1] == "10 pictures"
+    assert page("sample_anew", gradio_client.handle_file(clip), None, 5)[1] == "10 pictures"
 
 
 def test_errors_are_sentences_and_the_app_lives_on(page: Page, pictures: list[Path], tmp_path: Path) -> None:

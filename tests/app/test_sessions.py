@@ -42,6 +42,20 @@ def test_what_nobody_uses_expires_and_what_is_in_use_does_not(tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
+def test_a_session_that_is_closed_while_in_use_goes_when_the_last_user_leaves(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path, idle_s=3600)
+    key = sessions.open()
+    with sessions.use(key) as session:
+        with sessions.use(key):
+            sessions.close(key)
+            assert session.is_closed
+        assert session.folder.is_dir()
+        with pytest.raises(InputError, match="upload again"):
+            sessions.use(key).__enter__()
+    assert not list(tmp_path.iterdir())
+    assert not sessions.in_use
+
+
 def test_use_keeps_a_session(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path, idle_s=3600)
     key = sessions.open()
