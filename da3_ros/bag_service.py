@@ -31,7 +31,7 @@ from da3_ros.engine import Engine
 from da3_ros.settings import Settings
 from da3_ros.srv import ProcessBag
 
-OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)")  # of `da3 bag`
+OPTION = re.compile(r"(?<!\S)--([a-z]+(?:-[a-z]+)*)")  # of `da3 bag`, in the sentences that it shares with us
 POLL_S = 0.1  # how soon a bag that waits for the model notices that it is to end
 
 Feedback = ProcessBagAction.Feedback
@@ -209,9 +209,12 @@ class _Progress:
 def _report(summary: BagSummary) -> str:
     """One sentence on what the new bag holds."""
     done = f"{summary.frames} images in {summary.maps} map{'s' * (summary.maps != 1)}"
-    refused = "".join(f", {count} refused for their {kind}" for kind, count in summary.refused.items())
+    notes = [f"{count} refused for their {kind}" for kind, count in summary.refused.items()]
+    if summary.without_pose:
+        notes.append(f"{summary.without_pose} used without a pose")
+    rest = "".join(f", {note}" for note in notes)
     if summary.stopped:
-        return f"Ended early; the bag holds the {done} until then{refused}."
+        return f"Ended early; the bag holds the {done} until then{rest}."
     if summary.damage:
-        return as_sentence(f"{summary.damage}; the bag holds the {done} before that{refused}")
-    return f"Inferred {done}{refused}."
+        return as_sentence(f"{summary.damage}; the bag holds the {done} before that{rest}")
+    return f"Inferred {done}{rest}."

@@ -91,6 +91,7 @@ def node(graph: Graph, footage: Footage) -> Node:
     write_bag(walk, node.bags / "walk")
     laps = {name: np.concatenate([getattr(walk, name)] * LAPS) for name in ("images", "depth_m", "camera_to_world")}
     write_bag(replace(walk, **laps), node.bags / "long")
+    graph.wait_for("an active node", lambda: "Active: windows of" in node.process.log)
     return node
 
 
