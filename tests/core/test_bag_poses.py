@@ -226,13 +226,23 @@ def test_images_without_a_pose_are_placed_by_their_neighbours_or_left_out(walk: 
     assert (summary.frames, summary.refused, summary.without_pose) == (INSTANTS - 1, {"pose": 1}, 0)
 
 
+def test_a_part_has_the_transforms_before_and_after_it(walk: Walk, tmp_path: Path) -> None:
+    folder = record(walk, tmp_path / "in", without_pose=[3, 4, 5])
+    choices = {"image_topics": TOPICS[:1], "pose_source": "tf", "odom_frame": "world", "max_extrapolation_s": 0.15}
+    summary = bags.process(folder, tmp_path / "out", ExactModel(walk), start_s=0.29, pose_required=True, **choices)
+    assert (summary.frames, summary.refused) == (1, {"pose": 2})
+    bags.process(folder, tmp_path / "start", ExactModel(walk), duration_s=0.23, **choices)
+    pose = read(tmp_path / "start")["/da3/pose"][2][1]
+    np.testing.assert_allclose(pose_matrix(pose), walk.camera_to_world[4], atol=1e-6)
+
+
 def test_choices_that_cannot_be_met_are_refused_at_once(walk: Walk, recording: Path, tmp_path: Path) -> None:
     for choices, reason in (
         ({}, "several topics with pictures, /rig/left/image_raw, /rig/right/image_raw: name one with --image-topic"),
         ({"pose_source": "tf", "image_topics": TOPICS}, "it has body, left_optical, right_optical, world"),
         ({"pose_source": "tf", "scale": "model"}, "choose one of the two"),
         ({"pose_source": "tf", "metres_per_unit": 2.0}, "choose one of the two"),
-        ({"pose_source": "rig", "image_topics": TOPICS[:1]}, "needs several --image-topic"),
+        ({"pose_source": "rig", "image_topics": TOPICS[:1]}, "give --image-topic more than once"),
         ({"pose_required": True}, "it needs tf"),
         ({"image_topics": TOPICS[:1] * 2}, "twice"),
         ({"image_topics": TOPICS, "camera_info_topics": ("/info",)}, "1 --camera-info-topic for 2 --image-topic"),

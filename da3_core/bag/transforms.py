@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What /tf and /tf_static of a bag say about its cameras: the tree they are in, their poses, how a rig is mounted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+import numpy as np
+
+from da3_core.bag.options import BagOptions
+from da3_core.bag.read import BagMessage, BagReader
+from da3_core.errors import InputError
+from da3_core.frame import RigPlace
+from da3_core.image_messages import RefusedMessage
+from da3_core.ros_conventions import world_to_camera_in_map
+from da3_core.transform_tree import TransformTree, TransformUnknown
+
+SEARCHED = 1000  # transforms, for the frame that poses are wanted in, before any image is inferred
+BEFORE_NS = 2_000_000_000  # how long before the start of the part that is processed transforms are read
+
+
+class RecordedTransforms:
+    """The transforms of a bag as far as it has been read.
+
+    Attributes:
+        patience_ns: how long after an image, in recorded time, those about it may come.
+        without_pose: how many images had no pose though poses were asked for.
+
+    Args:
+        tell: given a kind and a text, logs the first of every kind.
+    """
+
+    def __init__(self, bag: BagReader, options: BagOptions, tell: Callable[[str, str], None]) -> None:
+        """Raises InputError where poses are asked for in a frame that the bag does not know."""
+        self._bag, self._options, self._tell = bag, options, tell
+        self.patience_ns = round(options.tf_timeout_s * 1e9) if "/tf" in bag.types else 0
+        self.without_pose = 0
+        self._tree = self._new_tree()
+        if options.pose_source == "tf":
+            self._check_odom_frame()
+
+    def add(self, message: BagMessage) -> None:
+        """Take in a message of /tf or /tf_static."""
+        try:
+            self._tree.add(self._bag.decode(message).transforms, message.topic == "/tf_static")
+        except InputError as error:
+            self._tell("transforms", str(error))
+
+    def add_before(self, start_ns: int) -> None:
+        """Take in those of /tf that lie just before a time in the bag."""
+        self._add_from(start_ns - BEFORE_NS, start_ns)
+
+    def add_after(self, stop_ns: int) -> None:
+        """Take in those of /tf that an image just before a time in the bag may wait for."""
+        self._add_from(stop_ns, stop_ns + self.patience_ns)
+
+    def world_to_camera(self, camera_frame: str, stamp_ns: int) -> np.ndarray | None:
+        """In the map; None where poses are not asked for or not known.
+
+        Raises:
+            RefusedMessage: it is not known and required.
+        """
+        if self._options.pose_source != "tf":
+            return None
+        try:
+            camera_to_odom = self._tree.pose_in(camera_frame, self._options.odom_frame, stamp_ns)
+        except TransformUnknown as reason:
+            if self._options.pose_required:
+                raise RefusedMessage("pose", str(reason)) from reason
+            self.without_pose += 1
+            self._tell("pose", f"images are used without a pose, the first because: {reason}")
+            return None
+        return world_to_camera_in_map(camera_to_odom)
+
+    def rig_places(self, camera_frames: Sequence[str], instant_ns: int) -> list[RigPlace | None]:
+        """By /tf_static, where it ties all cameras to one body.
+
+        Raises:
+            InputError: it does not, and places in a rig are asked for.
+        """
+        nowhere: list[RigPlace | None] = [None] * len(camera_frames)
+        if len(camera_frames) == 1 or self._options.pose_source not in ("auto", "rig"):
+            return nowhere
+        bodies = [self._tree.body(frame) for frame in camera_frames]
+        if len({body for body, _ in bodies}) == 1:
+            return [RigPlace(camera_to_body, instant_ns) for _, camera_to_body in bodies]
+        names = ", ".join(camera_frames)
+        if self._options.pose_source == "rig":
+            raise InputError(
+                f"/tf_static of the bag does not tie the cameras {names} together: leave --pose-source out"
+            )
+        self._tell("rig", f"/tf_static does not tie {names} together: the model says how the cameras stand")
+        return nowhere
+
+    def root(self, camera_frame: str, stamp_ns: int) -> tuple[str | None, np.ndarray | None]:
+        """The root of the tree that the camera is in, and the camera's pose in it; None twice where it is unknown."""
+        try:
+            if not camera_frame:
+                raise TransformUnknown("The images have an empty frame_id.")
+            root, camera_to_root = self._tree.frame_to_root(camera_frame, stamp_ns)
+            if root == self._options.map_frame:
+                raise TransformUnknown(f"{camera_frame} is below {root} in /tf_static: choose another --map-frame.")
+        except TransformUnknown as reason:
+            self._tell("transform", f"images without a transform in /tf, the first because: {reason}")
+            return None, None
+        return root, camera_to_root
+
+    def _add_from(self, start_ns: int, stop_ns: int) -> None:
+        for message in self._bag.messages(["/tf"], start_ns, stop_ns):
+            self.add(message)
+
+    def _new_tree(self) -> TransformTree:
+        return TransformTree(self._options.map_frame, self._options.max_extrapolation_s)
+
+    def _check_odom_frame(self) -> None:
+        """Refuse, before hours of work, a frame that the transforms do not know."""
+        for message in [*self._bag.messages(["/tf_static"]), *islice(self._bag.messages(["/tf"]), SEARCHED)]:
+            self.add(message)
+        frames, odom_frame = self._tree.frames(), self._options.odom_frame
+        if odom_frame.lstrip("/") not in frames:
+            raise InputError(
+                f"--pose-source tf takes poses in the frame {odom_frame!r}, which no transform at the start of the bag "
+                f"is about; it has {', '.join(sorted(frames)) or 'none'}: name another --odom-frame"
+            )
+        self._tree = self._new_tree()
