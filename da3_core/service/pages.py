@@ -22,7 +22,8 @@ _STYLE = """
 body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8884; vertical-align: top;
-         overflow-wrap: anywhere }
+         overflow-wrap: anywhere; min-width: 5.5rem }
+th { white-space: nowrap }
 """
 
 
