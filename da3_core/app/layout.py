@@ -81,9 +81,9 @@ def build_page(handlers: Handlers, preset: Preset, idle_s: float) -> gr.Blocks:
         key = gr.State(None)
         gr.Markdown("# Depth Anything 3\nPictures or a video of one scene in; a point cloud, cameras and depth out.")
         with gr.Row():
-            with gr.Column(scale=1, min_width=320):
+            with gr.Column(scale=2, min_width=400):
                 inputs = _inputs()
-            with gr.Column(scale=3):
+            with gr.Column(scale=5):
                 result = _result(preset)
                 with gr.Row():
                     run = gr.Button("Reconstruct", variant="primary")
@@ -93,11 +93,15 @@ def build_page(handlers: Handlers, preset: Preset, idle_s: float) -> gr.Blocks:
                 with gr.Row():
                     downloads = [
                         gr.DownloadButton(
-                            name, interactive=False, size="sm", visible=name != "Gaussians" or preset.has_gaussians
+                            name,
+                            interactive=False,
+                            size="sm",
+                            min_width=80,
+                            visible=name != "Gaussians" or preset.has_gaussians,
                         )
                         for name in DOWNLOADS
                     ]
-                with gr.Row(equal_height=True):
+                with gr.Row():
                     group = gr.Textbox("app", label="Gallery group", max_lines=1)
                     scene = gr.Textbox(label="Scene name", max_lines=1)
                     save = gr.Button("Save to gallery")
@@ -154,7 +158,7 @@ def _result(preset: Preset) -> _Result:
         with gr.Tab("Point Cloud & Cameras"):
             cloud = gr.Model3D(label="Point cloud", height=520, clear_color=(1, 1, 1, 1), interactive=False)
         with gr.Tab("Metric Depth"):
-            with gr.Row(equal_height=True):
+            with gr.Row():
                 previous = gr.Button("◀ Previous", size="sm")
                 view = gr.Dropdown([], label="Select View", interactive=False)
                 following = gr.Button("Next ▶", size="sm")
@@ -193,8 +197,8 @@ def _choices(preset: Preset) -> list[Any]:
             minimum=0,
             visible=not preset.has_poses,
         )
-    with gr.Row(visible=preset.has_gaussians):
-        infer_gs = gr.Checkbox(default.infer_gs, label="Infer 3D Gaussian Splatting")
+    with gr.Row():
+        infer_gs = gr.Checkbox(default.infer_gs, label="Infer 3D Gaussian Splatting", visible=preset.has_gaussians)
         flight = gr.Radio(list(get_args(Flight)), value=default.flight, label="Trajectory", visible=False)
         quality = gr.Radio(list(get_args(Quality)), value=default.quality, label="Quality", visible=False)
     infer_gs.change(

@@ -103,6 +103,7 @@ def test_pictures_become_a_cloud_that_can_be_filtered_taken_and_saved(
     assert "sparse/0/cameras.bin" in zipfile.ZipFile(colmap).namelist()
     assert np.loadtxt(k).shape == (9, 3)
 
+    page("sample_anew", None, None, 30)  # which concerns videos alone
     assert page("save", "../my rooms", "one") == "Saved as one in the group my rooms."
     (saved,) = Gallery(served.gallery).scenes("my rooms")
     assert points(str(served.gallery / saved.model)) == points(fewer)
