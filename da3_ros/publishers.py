@@ -39,6 +39,7 @@ SCALE_SOURCES = {
     "none": DepthWindow.SCALE_NONE,
     "model": DepthWindow.SCALE_MODEL,
     "fixed": DepthWindow.SCALE_FIXED,
+    "poses": DepthWindow.SCALE_POSES,
 }
 TF_DEPTH = 100
 

@@ -88,11 +88,8 @@ class BagOptions:
     def __post_init__(self) -> None:
         """Raises InputError for choices that contradict each other."""
         if self.pose_source in ("tf", "rig") and (self.scale not in ("auto", "poses") or self.metres_per_unit):
-            raise InputError(
-                f"--pose-source {self.pose_source} gives metres, and so does "
-                f"{f'--metres-per-unit {self.metres_per_unit:g}' if self.metres_per_unit else f'--scale {self.scale}'} "
-                "or it forbids them: choose one of the two"
-            )
+            other = f"--metres-per-unit {self.metres_per_unit:g}" if self.metres_per_unit else f"--scale {self.scale}"
+            raise InputError(f"--pose-source {self.pose_source} gives metres, which {other} contradicts: leave one out")
         if self.pose_required and self.pose_source != "tf":
             raise InputError(f"--pose-required came with --pose-source {self.pose_source}: it needs tf")
         if len(set(self.image_topics)) < len(self.image_topics):

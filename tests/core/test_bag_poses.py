@@ -240,8 +240,8 @@ def test_choices_that_cannot_be_met_are_refused_at_once(walk: Walk, recording: P
     for choices, reason in (
         ({}, "several topics with pictures, /rig/left/image_raw, /rig/right/image_raw: name one with --image-topic"),
         ({"pose_source": "tf", "image_topics": TOPICS}, "it has body, left_optical, right_optical, world"),
-        ({"pose_source": "tf", "scale": "model"}, "choose one of the two"),
-        ({"pose_source": "tf", "metres_per_unit": 2.0}, "choose one of the two"),
+        ({"pose_source": "tf", "scale": "model"}, "which --scale model contradicts"),
+        ({"pose_source": "tf", "metres_per_unit": 2.0}, "which --metres-per-unit 2 contradicts"),
         ({"pose_source": "rig", "image_topics": TOPICS[:1]}, "give --image-topic more than once"),
         ({"pose_required": True}, "it needs tf"),
         ({"image_topics": TOPICS[:1] * 2}, "twice"),
