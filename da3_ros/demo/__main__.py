@@ -11,7 +11,7 @@ from pathlib import Path
 
 from da3_core.errors import InputError
 
-MODEL = "untrained:embedded"
+MODEL = "embedded"
 SMALLEST_RUN = 8  # frames: two windows that share no view
 
 
