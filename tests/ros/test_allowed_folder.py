@@ -97,6 +97,13 @@ def test_a_folder_of_another_user_is_refused(root: Path):
     for directory in ("alice", "alice/x/y"):
         with pytest.raises(InputError, match="another user"):
             allowed(root).folder(directory)
+    (root / "trip").mkdir()
+    for name in ("alice/walk.mcap", "trip/trip_0.mcap", "walk.mcap"):
+        (root / name).write_text("")
+        os.chown(root / name, 12345, 12345)
+    for name in ("alice", "alice/walk.mcap", "trip", "walk.mcap"):
+        with pytest.raises(InputError, match="another user"):
+            allowed(root).recording(name)
 
 
 def test_files_are_moved_over_those_of_the_same_name_and_others_stay(root: Path):
