@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress on stderr: a bar per stage at a terminal, a log line per stage elsewhere."""
+"""Progress on stderr: a bar per stage at a terminal; elsewhere a log line now and then, and one per stage."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 logger = logging.getLogger(__name__)
+
+LOG_PERIOD_S = 30.0
 
 
 class StderrHandler(logging.Handler):
@@ -30,8 +32,42 @@ def stage(name: str, total: int, unit: str) -> Iterator[Callable[[int], object]]
     """
     from tqdm import tqdm
 
-    start = time.perf_counter()
     with tqdm(total=total, desc=name, unit=unit, file=sys.stderr, disable=None) as bar:
-        yield bar.update
-        if bar.disable:
-            logger.info("%s: %d %s in %.1f s", name, total, unit, time.perf_counter() - start)
+        if not bar.disable:
+            yield bar.update
+            return
+        log = _ProgressLog(name, total, unit)
+        yield log.advance
+        logger.info("%s: %d %s in %.1f s", name, log.done, unit, log.elapsed_s)
+
+
+class _ProgressLog:
+    """Tells rate and remaining time in log lines."""
+
+    def __init__(self, name: str, total: int, unit: str) -> None:
+        self._name, self._total, self._unit = name, total, unit
+        self._start_s = time.perf_counter()
+        self._told_s = 0.0
+        self.done = 0
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.perf_counter() - self._start_s
+
+    def advance(self, count: int) -> None:
+        self.done += count
+        elapsed_s = self.elapsed_s
+        if 0 < self.done < self._total and elapsed_s - self._told_s >= LOG_PERIOD_S:
+            self._told_s = elapsed_s
+            rate = self.done / elapsed_s
+            minutes, seconds = divmod(round((self._total - self.done) / rate), 60)
+            logger.info(
+                "%s: %d of %d %s, %.2f per second, %d:%02d left",
+                self._name,
+                self.done,
+                self._total,
+                self._unit,
+                rate,
+                minutes,
+                seconds,
+            )

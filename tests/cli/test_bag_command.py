@@ -2,6 +2,7 @@
 """`da3 bag` as a user runs it: results, exports, exit codes and Ctrl-C."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,3 +119,19 @@ def test_interrupt_leaves_a_valid_shorter_bag(recording: Path, tmp_path: Path) -
     assert child.returncode == 130, errors
     assert len(depths(tmp_path / "walk_da3")) < 24
     assert not list(tmp_path.glob(".walk_da3*"))
+
+
+def test_progress_off_a_terminal_tells_rate_and_remaining_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from da3_core.cli import progress
+
+    monkeypatch.setattr(progress, "LOG_PERIOD_S", 0.0)
+    caplog.set_level("INFO", "da3_core")
+    with progress.stage("frames", 4, "frames") as advance:
+        for _ in range(3):
+            time.sleep(0.01)
+            advance(1)
+    assert re.fullmatch(r"frames: 1 of 4 frames, \d+\.\d\d per second, 0:0\d left", caplog.messages[0])
+    assert len(caplog.messages) == 4
+    assert caplog.messages[-1].startswith("frames: 3 frames in 0.")
