@@ -28,7 +28,7 @@ from torch import Tensor
 from da3_core.network.any_view import AnyViewNetwork
 from training.losses import WEIGHTS, Targets, losses
 from training.network import new_network, predict, trained
-from training.plan import CURVE_SCENES, CURVE_SIZE, VIEWS, Plan
+from training.plan import CURVE_SCENES, CURVE_SIZE, LARGE, SMALL, VIEWS, Plan, Size
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ VIEW_SHARES = {1: 0.35, 2: 0.25, 3: 0.1, 4: 0.3}
 PEAK_RATE, BACKBONE_SHARE, WARM_UP_STEPS = 6e-4, 0.25, 200
 EMA = 0.998
 HEADS_FIRST = 0.15  # share of the run in which the blocks of DINOv2 stay as they are: faster, and nothing spoils them
+SMALL_AGAIN = 0.3  # share of the batches that stay small when large ones have begun
 FULL_STEPS = 6  # every sixth step decodes all pixels, and rays, which cost as much again; the others every second pixel
 SAVE_S, MEASURE_IMAGES = 240.0, 7_500
 
@@ -50,22 +51,25 @@ class Shards:
 
     def batch(self, rng: np.random.Generator, seen: int, scenes: int, views: int) -> tuple[Tensor, Targets]:
         """Scenes at random, all of one size: that of a shard drawn first."""
-        while not (paths := self._shards(seen)):
+        sizes = self.plan.sizes(seen)
+        if sizes == LARGE and rng.random() < SMALL_AGAIN:
+            sizes = SMALL
+        while not (paths := self._shards(sizes)):
             time.sleep(5)
         folder = paths[rng.integers(len(paths))].parent
         paths = [path for path in paths if path.parent == folder]
         return collate([self._scene(rng, paths[rng.integers(len(paths))], views) for _ in range(scenes)])
 
-    def _shards(self, seen: int) -> list[Path]:
-        """All shards of the sizes that are due, opened; they come and go while this runs."""
-        folders = [self.plan.shards(size) for size in sorted(set(self.plan.sizes(seen)))]
+    def _shards(self, sizes: tuple[Size, ...]) -> list[Path]:
+        """All shards of these sizes, opened; they come and go while this runs."""
+        folders = [self.plan.shards(size) for size in sorted(set(sizes))]
         there = [path for folder in folders for path in sorted(folder.glob("0*"))]
-        self.opened = {path: shard for path, shard in self.opened.items() if path in there}
+        self.opened = {path: shard for path, shard in self.opened.items() if path.exists()}
         for path in there:
             if path not in self.opened:
                 with contextlib.suppress(FileNotFoundError):  # deleted just now
                     self.opened[path] = open_shard(path)
-        return list(self.opened)
+        return [path for path in there if path in self.opened]
 
     def _scene(self, rng: np.random.Generator, path: Path, views: int) -> tuple[np.ndarray, ...]:
         shard = self.opened[path]
