@@ -72,7 +72,11 @@ class Da3Node(LifecycleNode):
         self._diagnostics: Diagnostics | None = None
         self._trouble = ""  # what the last transition failed of, or why the node deactivated itself
 
-        self._settings = parameters.declare(self)
+        try:
+            self._settings = parameters.declare(self)
+        except InputError:
+            self.destroy_node()  # left to the end of the interpreter, its threads may never end
+            raise
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -269,10 +273,12 @@ class Da3Node(LifecycleNode):
 def main(args: Sequence[str] | None = None, load_model: Callable[[Settings], Any] = engine.load_model) -> None:
     """Run the node until it is interrupted."""
     rclpy.init(args=args)
+    node = None
     try:
         node = Da3Node(load_model)
     except InputError as refusal:
         get_logger("da3").fatal(str(refusal))
+    if node is None:  # no longer within the exception, which holds what it was raised in
         rclpy.try_shutdown()
         sys.exit(1)
     logging.getLogger("da3_core").addHandler(RosLogHandler(node.get_logger()))

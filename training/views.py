@@ -94,7 +94,7 @@ class _Camera:
         else:
             return []
         poses, drift, gaze = [], rng.normal(size=3), np.zeros(3)
-        step = stage.step_m * rng.uniform(0.1, 1.2)
+        step, last = stage.step_m * rng.uniform(0.1, 1.2), eye
         for _ in range(6 * views):
             pose = look_at(eye, aim + gaze, roll + rng.normal() * 0.02)
             if self._sees(pose):
