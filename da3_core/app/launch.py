@@ -107,9 +107,11 @@ class App:
 def open_app(settings: AppSettings, runner: ModelRunner, preset: Preset) -> Iterator[App]:
     """The app, ready to be served; when the block ends, all that visitors left is deleted."""
     sessions = Sessions(settings.sessions_folder.resolve(), settings.idle_s)
-    # Gradio reads both when it is imported: where files are on their way in and out, and that it reports to nobody.
+    # Gradio reads these when it is imported: where files are on their way in and out; it reports to nobody, and no page
+    # offers to keep a history elsewhere.
     os.environ["GRADIO_TEMP_DIR"] = str(sessions.make_folder())
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_RUN_HISTORY"] = "False"
     import gradio as gr
     from fastapi import FastAPI
 
@@ -135,7 +137,6 @@ def open_app(settings: AppSettings, runner: ModelRunner, preset: Preset) -> Iter
         max_file_size=MAX_UPLOAD,
         ssr_mode=False,
         enable_monitoring=False,
-        run_history=False,
         footer_links=["api", "settings"],
         theme=THEME,
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def page(browser: "Browser", served: ServedApp) -> "Iterator[Page]":
     """The app; at the end nothing must have been asked of anybody else, and no script must have failed."""
-    page = browser.new_page(viewport={"width": 1000, "height": 800})
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
     page.set_default_timeout(60_000)
     asked: list[str] = []
     failures: list[Any] = []
