@@ -84,7 +84,7 @@ def build_page(handlers: Handlers, preset: Preset, idle_s: float) -> gr.Blocks:
             with gr.Column(scale=2, min_width=400):
                 inputs = _inputs()
             with gr.Column(scale=5):
-                result = _result(preset)
+                result = _result()
                 with gr.Row():
                     run = gr.Button("Reconstruct", variant="primary")
                     clear = gr.Button("Clear")
@@ -153,7 +153,7 @@ def _inputs() -> _Inputs:
     )
 
 
-def _result(preset: Preset) -> _Result:
+def _result() -> _Result:
     with gr.Tabs():
         with gr.Tab("Point Cloud & Cameras"):
             cloud = gr.Model3D(label="Point cloud", height=520, clear_color=(1, 1, 1, 1), interactive=False)
@@ -170,8 +170,7 @@ def _result(preset: Preset) -> _Result:
             measurement = gr.Markdown(HINT)
         with gr.Tab("3DGS Rendered Novel Views"):
             video = gr.Video(label="Flight", interactive=False, autoplay=True, loop=True)
-            hint = NO_FLIGHT if preset.has_gaussians else f"{preset.name} predicts no Gaussians: giant models do."
-            video_hint = gr.Markdown(hint)
+            video_hint = gr.Markdown(NO_FLIGHT)
     summary = gr.Markdown()
     points = gr.State([])
     return _Result(cloud, summary, view, previous, following, picture, depth, measurement, points, video, video_hint)

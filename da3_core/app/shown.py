@@ -19,7 +19,7 @@ from da3_core.prediction import Prediction
 from da3_core.visualise import colorize_depth
 
 HINT = "Click two points of the picture or of the depth."
-NO_FLIGHT = "No Gaussians were asked for."
+NO_FLIGHT = "There is no flight: it takes Gaussians, which giant models predict when they are asked to."
 DOWNLOADS = ("GLB", "NPZ", "PLY", "COLMAP", "K.txt", "Gaussians")
 
 
