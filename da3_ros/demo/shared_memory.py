@@ -3,23 +3,27 @@
 
 import fcntl
 import re
+import time
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
 SEGMENT = re.compile(r"fast(?:dds|rtps)_[0-9a-f]{16}")  # of Kilted and of Jazzy
 
 
-def remove_abandoned_segments() -> int:
+def remove_abandoned_segments(older_than_s: float = 10.0) -> int:
     """Give back the segments whose owner is gone; how many there were.
 
-    A living owner holds the lock of its segment, as in Fast DDS's own `fastdds shm clean`.
+    A living owner holds the lock of its segment, as in Fast DDS's own `fastdds shm clean`; but it takes the lock a
+    moment after it made the file, so young ones are left alone.
     """
-    removed = 0
+    removed, latest = 0, time.time() - older_than_s
     for lock in SHARED_MEMORY.glob("fast*_el"):
         segment = lock.with_name(lock.name.removesuffix("_el"))
         if not SEGMENT.fullmatch(segment.name):
             continue
         try:
+            if lock.stat().st_mtime > latest:
+                continue
             with lock.open("rb") as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 segment.unlink(missing_ok=True)

@@ -42,6 +42,8 @@ def test_only_the_memory_of_the_dead_is_removed() -> None:
         killed.kill()
         killed.wait()
         assert all(path.exists() for path in left)
-        assert remove_abandoned_segments() >= len(left)
+        assert remove_abandoned_segments(older_than_s=3600) == 0
+        assert all(path.exists() for path in left)
+        assert remove_abandoned_segments(older_than_s=0) >= len(left)
         assert not any(path.exists() for path in left)
         assert all(path.exists() for path in kept)
