@@ -18,7 +18,7 @@ from training.cache import normalise
 from training.evaluate import load_average
 from training.plan import CURVE_SCENES, CURVE_SIZE, HELD_OUT_SIZE, Plan, Size
 
-_PHOTOGRAPHS = ("coffee.png", "chelsea.png", "camera.png", "astronaut.png", "rocket.jpg", "motorcycle_left.png")
+_PHOTOGRAPHS = ("coffee.png", "chelsea.png", "camera.png", "astronaut.png", "rocket.jpg", "clock_motion.png")
 _SCENES = 12
 
 
@@ -65,7 +65,7 @@ def held_out_sheet(network: AnyViewNetwork, folder: Path) -> np.ndarray:
 
 
 def photograph_sheet(network: AnyViewNetwork, size: Size) -> np.ndarray:
-    """Photographs of the scikit-image wheel, none of which trained anything, each with its predicted depth."""
+    """Free photographs of the scikit-image wheel, none of which trained anything, each with its predicted depth."""
     import skimage
 
     cells = []
