@@ -68,14 +68,14 @@ def _for_names(app: ASGIApp, names: Iterable[str]) -> ASGIApp:
 
     async def checked(scope: Scope, receive: Receive, send: Send) -> None:
         answer = app
-        if scope["type"] != "lifespan" and _host_name(Headers(scope=scope).get("host", "")) not in allowed:
+        if scope["type"] != "lifespan" and host_name(Headers(scope=scope).get("host", "")) not in allowed:
             answer = PlainTextResponse("this is no name of this machine: ask by its address", 400)
         await answer(scope, receive, send)
 
     return checked
 
 
-def _host_name(host: str) -> str | None:
+def host_name(host: str) -> str | None:
     """`LOCALHOST:8007` -> `localhost`, `[::1]:8007` -> `::1`; None where it is neither."""
     try:
         return urlsplit(f"//{host}").hostname

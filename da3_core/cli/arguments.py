@@ -34,8 +34,8 @@ BACKEND_TOKEN = "DA3_BACKEND_TOKEN"
 
 
 @dataclass(frozen=True)
-class ModelArguments:
-    """Which network, where it runs, and how it sees an image."""
+class WeightsArguments:
+    """Which network, and where it runs."""
 
     model_dir: Annotated[
         str,
@@ -53,6 +53,22 @@ class ModelArguments:
     weights_licence: Annotated[
         WeightsLicence, typer.Option(help="permissive: refuse weights whose licence forbids commercial use.")
     ] = "any"
+
+
+@dataclass(frozen=True)
+class ServedModelArguments(WeightsArguments):
+    """Which network a service lends, where it runs, and how long it stays."""
+
+    unload_after: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds without use after which the model is unloaded.", show_default="never"),
+    ] = None
+
+
+@dataclass(frozen=True)
+class ModelArguments(WeightsArguments):
+    """Which network, where it runs, and how it sees an image."""
+
     process_res: Annotated[
         int | None,
         typer.Option(

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from da3_core.cli.arguments import BACKEND_TOKEN, flatten_arguments
+from da3_core.cli.arguments import BACKEND_TOKEN, ServedModelArguments, flatten_arguments
 from da3_core.cli.failures import FAILED, failures_reported, terminated_like_interrupted
+from da3_core.cli.serve import served_model
 from da3_core.errors import InputError
-from da3_core.options import DEFAULT_MODEL, Precision, WeightsLicence
 
 if TYPE_CHECKING:
     from da3_core.service.backend import Backend
@@ -21,16 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ServingArguments:
-    """Which model is served, to whom, and how much is kept."""
+    """Who is served, and how much is kept."""
 
-    model_dir: Annotated[
-        str, typer.Option("--model-dir", "--model", help="As for the other commands; loaded with the first task.")
-    ] = DEFAULT_MODEL
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto: CUDA, else MPS, else CPU.")] = "auto"
-    precision: Annotated[Precision, typer.Option(help="Arithmetic of the backbone.")] = "auto"
-    weights_licence: Annotated[
-        WeightsLicence, typer.Option(help="permissive: refuse weights whose licence forbids commercial use.")
-    ] = "any"
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 serves the network.")] = "127.0.0.1"
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8008
     gallery_dir: Annotated[
@@ -59,20 +51,16 @@ class ServingArguments:
     retention: Annotated[
         float, typer.Option(min=10, help="Seconds for which finished tasks and their uploads are kept.")
     ] = 600.0
-    unload_after: Annotated[
-        float | None,
-        typer.Option(min=0, help="Seconds without a task after which the model is unloaded.", show_default="never"),
-    ] = None
     max_upload_mb: Annotated[int, typer.Option(min=1, help="Most that uploaded images take, all together.")] = 1024
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False
 
 
 @flatten_arguments
-def backend(arguments: ServingArguments) -> None:
+def backend(model: ServedModelArguments, arguments: ServingArguments) -> None:
     """Keep the model in memory and process what other commands send (--use-backend)."""
     with failures_reported(arguments.debug):
         try:
-            _serve(arguments)
+            _serve(model, arguments)
         except (InputError, OSError) as error:
             if arguments.debug:
                 raise
@@ -80,14 +68,14 @@ def backend(arguments: ServingArguments) -> None:
             raise typer.Exit(FAILED) from None
 
 
-def _serve(arguments: ServingArguments) -> None:
+def _serve(model: ServedModelArguments, arguments: ServingArguments) -> None:
     from da3_core.serving import is_loopback, listen, require_service_packages, serve, url_of
 
     require_service_packages("da3 backend")
     from da3_core.service.app import guarded_app
     from da3_core.service.token import make_token, shared_token
 
-    work = _make_backend(arguments)
+    work = _make_backend(model, arguments)
     gallery = arguments.gallery_dir if arguments.gallery_dir.is_dir() else None
     with listen(arguments.host, arguments.port) as listener:
         url, port = url_of(listener), listener.getsockname()[1]
@@ -109,26 +97,17 @@ def _serve(arguments: ServingArguments) -> None:
             typer.echo("whoever can reach this machine can use the backend", err=True)
         sharing = shared_token(made_up, port) if made_up else nullcontext()
         with sharing, suppress(KeyboardInterrupt), terminated_like_interrupted():
-            typer.echo(f"backend with {arguments.model_dir} on {work.runner.device}: {url} (Ctrl-C ends it)")
+            typer.echo(f"backend with {model.model_dir} on {work.runner.device}: {url} (Ctrl-C ends it)")
             serve(app, listener, names)
     typer.echo("backend ended", err=True)
     if not work.has_ended:
         os._exit(0)  # a thread is still in the network, and would crash when the interpreter ends under it
 
 
-def _make_backend(arguments: ServingArguments) -> "Backend":
+def _make_backend(model: ServedModelArguments, arguments: ServingArguments) -> "Backend":
     from da3_core.service.backend import Backend, BackendOptions
-    from da3_core.service.model_runner import ModelRunner
-    from da3_core.weights import identify
 
-    identify(arguments.model_dir, weights_licence=arguments.weights_licence)  # refuses what could never be loaded
-    runner = ModelRunner(
-        arguments.model_dir,
-        device=arguments.device,
-        precision=arguments.precision,
-        weights_licence=arguments.weights_licence,
-        idle_seconds=arguments.unload_after,
-    )
+    _, runner = served_model(model)
     options = BackendOptions(
         allow_root=arguments.allow_root or [Path.cwd()],
         queue_size=arguments.queue_size,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from da3_core.cli.failures import FAILED, failures_reported
+from da3_core.cli.failures import failures_reported
+from da3_core.cli.serve import open_port
 
 
 def gallery(
@@ -31,15 +32,10 @@ def gallery(
 
 def _serve(gallery_dir: Path, host: str, port: int, open_browser: bool) -> None:
     from da3_core.gallery import gallery_app
-    from da3_core.serving import is_loopback, listen, require_service_packages, serve, url_of
+    from da3_core.serving import is_loopback, require_service_packages, serve, url_of
 
     require_service_packages("da3 gallery")
-    try:
-        listener = listen(host, port)
-    except OSError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(FAILED) from None
-    with listener:
+    with open_port(host, port) as listener:
         url = url_of(listener)
         typer.echo(f"gallery of {gallery_dir}: {url} (Ctrl-C ends it)")
         if not is_loopback(listener):

@@ -10,19 +10,17 @@ from urllib.parse import urlsplit
 
 import typer
 
-from da3_core.cli.arguments import ModelArguments, flatten_arguments
-from da3_core.cli.failures import FAILED, failures_reported, terminated_like_interrupted
+from da3_core.cli.arguments import ServedModelArguments, flatten_arguments
+from da3_core.cli.failures import failures_reported, terminated_like_interrupted
+from da3_core.cli.serve import open_port, served_model
 from da3_core.errors import InputError
-from da3_core.options import InferenceOptions, Precision, WeightsLicence
+from da3_core.options import InferenceOptions
 
 
 @dataclass(frozen=True)
 class AppArguments:
-    """Which model, which folders, and who can reach the app."""
+    """Which folders, how large, and who can reach the app."""
 
-    model_dir: Annotated[
-        str, typer.Option("--model-dir", "--model", help="As of `da3 auto`; loaded at the first reconstruction.")
-    ] = ModelArguments.model_dir
     workspace_dir: Annotated[Path, typer.Option(help="Of uploads, results and, in examples/, example scenes.")] = Path(
         "workspace/gradio"
     )
@@ -44,35 +42,26 @@ class AppArguments:
     session_hours: Annotated[
         float, typer.Option(min=0.01, help="A visitor's files are deleted after so long without use.")
     ] = 6.0
-    unload_after: Annotated[
-        float | None,
-        typer.Option(min=0, help="Seconds without use after which the model is unloaded.", show_default="never"),
-    ] = None
-    device: Annotated[str, typer.Option(help="As of `da3 auto`.")] = "auto"
-    precision: Annotated[Precision, typer.Option(help="As of `da3 auto`.")] = "auto"
-    weights_licence: Annotated[WeightsLicence, typer.Option(help="As of `da3 auto`.")] = "any"
     process_res: Annotated[int | None, typer.Option(min=14, help="As of `da3 auto`.", show_default="the model's")] = (
         InferenceOptions.process_res
     )
 
 
 @flatten_arguments
-def gradio(arguments: AppArguments) -> None:
+def gradio(model: ServedModelArguments, arguments: AppArguments) -> None:
     """Serve a page that turns pictures or a video into a point cloud, depth and measurements."""
     with failures_reported(arguments.debug):
         if find_spec("gradio") is None:
             raise InputError(
                 "da3 gradio needs the package 'gradio', which is not installed: pip install \"da3_ros[app]\""
             )
-        _serve(arguments)
+        _serve(model, arguments)
 
 
-def _serve(arguments: AppArguments) -> None:
+def _serve(model: ServedModelArguments, arguments: AppArguments) -> None:
     from da3_core.app import launch
     from da3_core.cli.progress import stage
-    from da3_core.service.model_runner import ModelRunner
-    from da3_core.serving import is_loopback, listen, serve, url_of
-    from da3_core.weights import identify
+    from da3_core.serving import is_loopback, serve, url_of
 
     if arguments.cache_gs_tag and not arguments.cache_examples:
         raise InputError("--cache-gs-tag says which examples are computed with Gaussians: add --cache-examples")
@@ -83,21 +72,9 @@ def _serve(arguments: AppArguments) -> None:
         arguments.session_hours * 3600,
         arguments.cache_gs_tag,
     )
-    preset = identify(arguments.model_dir, weights_licence=arguments.weights_licence)
-    runner = ModelRunner(
-        arguments.model_dir,
-        device=arguments.device,
-        precision=arguments.precision,
-        weights_licence=arguments.weights_licence,
-        idle_seconds=arguments.unload_after,
-    )
+    preset, runner = served_model(model)
     settings.make_folders()
-    try:
-        listener = listen(arguments.host, arguments.port)
-    except OSError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(FAILED) from None
-    with listener:
+    with open_port(arguments.host, arguments.port) as listener:
         if arguments.cache_examples:
             launch.compute_examples(settings, runner, preset, stage)
         with (

@@ -16,6 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from da3_core.serving import host_name
+
 OPEN_PATHS = ("/healthz",)  # tell nothing, so they need no token
 _READING = ("GET", "HEAD", "OPTIONS")
 
@@ -79,10 +81,7 @@ class Guard:
         return self._body_limits.get(scope["path"], self._body_limits[""])
 
     def _is_ours(self, host: str) -> bool:
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
+        name = host_name(host) or ""
         try:
             ipaddress.ip_address(name)
         except ValueError:

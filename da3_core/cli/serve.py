@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What commands that serve have in common: the model that they lend, and the port that they listen on."""
+
+import socket
+from typing import TYPE_CHECKING
+
+import typer
+
+from da3_core.cli.arguments import ServedModelArguments
+from da3_core.cli.failures import FAILED
+
+if TYPE_CHECKING:
+    from da3_core.presets import Preset
+    from da3_core.service.model_runner import ModelRunner
+
+
+def served_model(arguments: ServedModelArguments) -> "tuple[Preset, ModelRunner]":
+    """Which model it is, and what loads it with the first use.
+
+    Raises:
+        InputError: it could never be loaded.
+    """
+    from da3_core.service.model_runner import ModelRunner
+    from da3_core.weights import identify
+
+    preset = identify(arguments.model_dir, weights_licence=arguments.weights_licence)
+    runner = ModelRunner(
+        arguments.model_dir,
+        device=arguments.device,
+        precision=arguments.precision,
+        weights_licence=arguments.weights_licence,
+        idle_seconds=arguments.unload_after,
+    )
+    return preset, runner
+
+
+def open_port(host: str, port: int) -> socket.socket:
+    """A listening socket, or the end of the command with code 1."""
+    from da3_core.serving import listen
+
+    try:
+        return listen(host, port)
+    except OSError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(FAILED) from None
