@@ -129,7 +129,7 @@ def test_overwriting_keeps_files_and_does_not_claim_a_foreign_folder(place: Path
 @pytest.mark.parametrize("target", [".", "..", "/", "~", "../../data", "../../data/photos", "../../photos-link"])
 def test_emptying_what_holds_the_input_the_home_or_the_current_folder_is_refused(place: Path, target: str) -> None:
     (place / "photos-link").symlink_to(place / "data/photos")
-    filled(place / "home/work/inner", ours=True)  # so that the current folder is not empty
+    filled(place / "home/project/inner", ours=True)  # so that the current folder is not empty
     for folder in (place / "home", place / "home/work", place / "data", place / "data/photos"):
         (folder / MARKER).touch()
     with pytest.raises(InputError, match="would delete"):
