@@ -15,11 +15,11 @@ from da3_core.export_folder import MARKER, ExportFolder, choose_export_folder
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An own world: a home folder, a working folder below it and an input beside that."""
-    for name in ("home/work", "data/photos"):
+    for name in ("home/project", "data/photos"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "data/photos/1.png").touch()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path / "home/work")
+    monkeypatch.chdir(tmp_path / "home/project")
     return tmp_path
 
 
@@ -130,7 +130,7 @@ def test_overwriting_keeps_files_and_does_not_claim_a_foreign_folder(place: Path
 def test_emptying_what_holds_the_input_the_home_or_the_current_folder_is_refused(place: Path, target: str) -> None:
     (place / "photos-link").symlink_to(place / "data/photos")
     filled(place / "home/project/inner", ours=True)  # so that the current folder is not empty
-    for folder in (place / "home", place / "home/work", place / "data", place / "data/photos"):
+    for folder in (place / "home", place / "home/project", place / "data", place / "data/photos"):
         (folder / MARKER).touch()
     with pytest.raises(InputError, match="would delete"):
         choose(Path(target).expanduser(), place, force=True)
