@@ -19,8 +19,8 @@ from da3_core.bag.camera import RecordedCamera
 from da3_core.bag.options import BagOptions
 from da3_core.bag.process import process_bag
 from da3_core.bag.read import BagReader
-from da3_core.frame import Frame
-from da3_core.session import WindowResult
+from da3_core.stream.frame import Frame
+from da3_core.stream.session import WindowResult
 from da3_core.synthetic import room_walk
 from da3_core.synthetic.bag import write_bag
 from da3_ros.background import in_background

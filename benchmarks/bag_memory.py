@@ -16,7 +16,7 @@ from pathlib import Path
 import report
 
 ROOT = Path(__file__).parents[1]
-MEASURED = ROOT / "tests/core/bag_memory.py"
+MEASURED = ROOT / "tests/bag/bag_memory.py"
 LENGTHS = (200, 800)
 
 

@@ -18,7 +18,7 @@ import torch
 
 from da3_core.export import EXPORTERS, export
 from da3_core.geometry.backprojection import backproject
-from da3_core.geometry.camera import invert_rigid
+from da3_core.geometry.cameras import invert_rigid
 from da3_core.prediction import Gaussians, Prediction
 from da3_core.render import render
 from da3_core.synthetic import room_walk

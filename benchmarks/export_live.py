@@ -17,9 +17,9 @@ import report
 import torch
 
 from da3_core.export import export
-from da3_core.frame import Frame
-from da3_core.session import Session, SessionOptions
-from da3_core.session_record import SessionRecord
+from da3_core.stream.frame import Frame
+from da3_core.stream.record import SessionRecord
+from da3_core.stream.session import Session, SessionOptions
 from da3_ros.allowed_folder import AllowedFolder
 from da3_ros.background import in_background
 from da3_ros.engine import bind_inference, load_model

@@ -16,7 +16,7 @@ from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
-from da3_ros import frames, messages
+from da3_ros import messages, poses
 from da3_ros.clouds import depth_cloud
 from da3_ros.settings import Points
 
@@ -54,11 +54,11 @@ def steps() -> tuple[dict[str, Callable[[], object]], dict[str, Callable[[], obj
     def cloud(depth: np.ndarray, keep: Points) -> object:
         return depth_cloud(header, depth, INTRINSICS, rgb=colour, confidence=confidence, keep=keep)
 
-    def poses() -> PoseStamped:
-        camera_to_map = frames.camera_pose_in_map(camera)
-        frames.transform_message(header.stamp, "da3_map", "camera", camera_to_map)
-        frames.odometry(header.stamp, "da3_map", "camera", camera_to_map, 0.1, 0.1)
-        return frames.pose_stamped(header.stamp, "da3_map", camera_to_map)
+    def pose_messages() -> PoseStamped:
+        camera_to_map = poses.camera_pose_in_map(camera)
+        poses.transform_message(header.stamp, "da3_map", "camera", camera_to_map)
+        poses.odometry(header.stamp, "da3_map", "camera", camera_to_map, 0.1, 0.1)
+        return poses.pose_stamped(header.stamp, "da3_map", camera_to_map)
 
     counted = {
         "rgb8 message to array": lambda: messages.image_to_rgb(rgb),
@@ -67,7 +67,7 @@ def steps() -> tuple[dict[str, Callable[[], object]], dict[str, Callable[[], obj
         "depth to 32FC1": lambda: messages.depth_message(header, depth),
         "confidence to 32FC1": lambda: messages.confidence_message(header, confidence),
         "camera_info": lambda: messages.camera_info_message(header, INTRINSICS, (HEIGHT, WIDTH)),
-        "pose, odometry, transform": poses,
+        "pose, odometry, transform": pose_messages,
         "cloud of 307200 points, colour and confidence": lambda: cloud(plane, every),
     }
     others = {

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from da3_core import weights
-from da3_core.device import choose_device
 from da3_core.errors import InputError
 from da3_core.export import check_request, export
-from da3_core.geometry.camera import check_extrinsics, check_intrinsics, normalise_trajectory
+from da3_core.geometry.cameras import check_extrinsics, check_intrinsics, normalise_trajectory
+from da3_core.model import weights
+from da3_core.model.device import choose_device
+from da3_core.model.precision import autocast_dtype, check_precision
+from da3_core.model.presets import Preset, find_preset
 from da3_core.network import build_network
 from da3_core.network.attention import use_attention
 from da3_core.network.config import AttentionKernel
@@ -37,10 +39,8 @@ from da3_core.postprocessing import (
     with_feature_poses,
     with_known_intrinsics,
 )
-from da3_core.precision import autocast_dtype, check_precision
 from da3_core.prediction import Prediction
 from da3_core.preprocessing import Batch, ImageInput, check_resize, image_names, list_images, preprocess
-from da3_core.presets import Preset, find_preset
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class DepthAnything3(nn.Module):
         self.source = model_name
         self.caution: str | None = None
         self.precision: Precision = precision
-        self.model = build_network(self.preset)
+        self.model = build_network(self.preset.network)
         use_attention(self.model, attention)
         self._has_weights = False
         self._warned: set[str] = set()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from da3_core.errors import InputError
-from da3_core.geometry.camera import camera_centres, invert_rigid, normalise_trajectory, to_homogeneous
+from da3_core.geometry.cameras import camera_centres, invert_rigid, normalise_trajectory, to_homogeneous
 from da3_core.geometry.feature_poses import default_intrinsics, poses_from_features
 from da3_core.geometry.similarity import Similarity, align_trajectories
 from da3_core.prediction import Gaussians, Prediction

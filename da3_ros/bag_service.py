@@ -21,8 +21,8 @@ from da3_core.bag.process import BagSummary, Stopped, process_bag
 from da3_core.bag.read import BagReader
 from da3_core.errors import InputError
 from da3_core.export import export
-from da3_core.frame import Frame
 from da3_core.prediction import Prediction
+from da3_core.stream.frame import Frame
 from da3_ros.action import ProcessBag as ProcessBagAction
 from da3_ros.allowed_folder import AllowedFolder
 from da3_ros.background import BackgroundWork, as_sentence

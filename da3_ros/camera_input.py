@@ -13,7 +13,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from da3_core.frame import Frame
+from da3_core.stream.frame import Frame
 from da3_ros.messages import (
     RefusedMessage,
     check_image,

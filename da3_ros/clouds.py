@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth images to PointCloud2 and back; which pixels become points is in `da3_core.point_cloud`."""
+"""Depth images to PointCloud2 and back; which pixels become points is in `da3_core.ros_data.point_cloud`."""
 
 import sys
 from functools import partial
@@ -8,7 +8,7 @@ import numpy as np
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
-from da3_core.point_cloud import FIELD_TYPES, fill_cloud, packed_rgb
+from da3_core.ros_data.point_cloud import FIELD_TYPES, fill_cloud, packed_rgb
 from da3_ros.settings import Points
 
 POINT_FIELD_DTYPES = {

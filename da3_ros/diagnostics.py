@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from da3_core.session import WindowResult
+from da3_core.stream.session import WindowResult
 from da3_ros.camera_input import CameraInput
 from da3_ros.engine import Engine
 from da3_ros.publishers import Publishers

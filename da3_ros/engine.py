@@ -12,17 +12,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from da3_core.bag import inference
 from da3_core.errors import InputError
 from da3_core.export import check_request
-from da3_core.frame import Frame
-from da3_core.memory import release_memory as release_memory
+from da3_core.model.memory import release_memory as release_memory
 from da3_core.options import InferenceOptions
 from da3_core.prediction import Prediction
-from da3_core.session import Session, SessionOptions, WindowResult
+from da3_core.stream import inference
+from da3_core.stream.frame import Frame
+from da3_core.stream.session import Session, SessionOptions, WindowResult
 from da3_ros.messages import RefusedMessage
 from da3_ros.settings import Settings
-from da3_ros.window_buffer import Window, WindowBuffer
+from da3_ros.window_buffer import LiveWindow, WindowBuffer
 
 POLL_S = 0.1  # how soon the worker notices the end of a pause
 ASIDE_SHARE = 0.1  # of the model's time, for inferences aside while windows of the stream have to wait for them
@@ -207,7 +207,7 @@ class Engine:
         if not self._stopping.is_set():
             self._on_give_up()
 
-    def _next_window(self) -> Window | None:
+    def _next_window(self) -> LiveWindow | None:
         wait_s = self._next_start_s - time.monotonic()
         return self._buffer.take(min(wait_s, POLL_S) if wait_s > 0 else POLL_S, self._wants_windows, self._is_called)
 
@@ -235,7 +235,7 @@ class Engine:
         if self._wants_windows() and self._buffer.has_window():
             self._next_aside_s = start_s + (end_s - start_s) / ASIDE_SHARE
 
-    def _process(self, window: Window) -> WindowResult | None:
+    def _process(self, window: LiveWindow) -> WindowResult | None:
         """One inference, published; None when a frame cannot be decoded, or nobody wants the result any more."""
         if self._settings.max_rate_hz > 0:
             self._next_start_s = time.monotonic() + 1 / self._settings.max_rate_hz
@@ -252,7 +252,7 @@ class Engine:
             self._on_result(result, window.session)
         return result
 
-    def _decoded(self, window: Window) -> list[Frame]:
+    def _decoded(self, window: LiveWindow) -> list[Frame]:
         """The frames of a window without those that cannot be decoded, which the buffer forgets."""
         frames = []
         for arrival in window.arrivals:
@@ -264,7 +264,7 @@ class Engine:
         return frames
 
 
-def _answer(request: "Future[str]", window: Window | None, result: WindowResult | None) -> None:
+def _answer(request: "Future[str]", window: LiveWindow | None, result: WindowResult | None) -> None:
     if window is None:
         request.set_exception(InputError("No image has arrived yet; publish images, then ask again."))
     elif result is None:

@@ -9,7 +9,7 @@ from rclpy.node import Node
 
 from da3_core.errors import InputError
 from da3_core.export import EXPORTERS, export, parse_formats
-from da3_core.session_record import Scope, SessionRecord
+from da3_core.stream.record import Scope, SessionRecord
 from da3_ros.allowed_folder import AllowedFolder
 from da3_ros.background import BackgroundWork
 from da3_ros.srv import Export

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""numpy to sensor_msgs: images, camera calibration and stamps. The way back is in `da3_core.image_messages`.
+"""numpy to sensor_msgs: images, camera calibration and stamps. The way back is in `da3_core.ros_data.images`.
 
 Pixels are copied as whole buffers, never element by element. Clouds are in `clouds`.
 """
@@ -11,15 +11,15 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from da3_core.image_messages import RefusedMessage as RefusedMessage
-from da3_core.image_messages import check_image as check_image
-from da3_core.image_messages import compressed_size as compressed_size
-from da3_core.image_messages import compressed_to_rgb as compressed_to_rgb
-from da3_core.image_messages import image_to_rgb as image_to_rgb
-from da3_core.image_messages import intrinsics_from_camera_info as intrinsics_from_camera_info
-from da3_core.ros_conventions import camera_matrices, depth_in_millimetres
-from da3_core.ros_conventions import publishable_depth as publishable_depth
-from da3_core.ros_conventions import stamp_ns as stamp_ns
+from da3_core.ros_data.camera_info import intrinsics_from_camera_info as intrinsics_from_camera_info
+from da3_core.ros_data.conventions import camera_matrices, depth_in_millimetres
+from da3_core.ros_data.conventions import publishable_depth as publishable_depth
+from da3_core.ros_data.conventions import stamp_ns as stamp_ns
+from da3_core.ros_data.images import RefusedMessage as RefusedMessage
+from da3_core.ros_data.images import check_image as check_image
+from da3_core.ros_data.images import compressed_size as compressed_size
+from da3_core.ros_data.images import compressed_to_rgb as compressed_to_rgb
+from da3_core.ros_data.images import image_to_rgb as image_to_rgb
 
 
 def to_stamp(nanoseconds: int) -> Time:

@@ -26,9 +26,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from tf2_msgs.msg import TFMessage
 
 from da3_core.errors import InputError
-from da3_core.session import WindowResult
-from da3_core.session_record import SessionRecord
-from da3_core.transform_tree import TransformTree
+from da3_core.ros_data.transform_tree import TransformTree
+from da3_core.stream.record import SessionRecord
+from da3_core.stream.session import WindowResult
 from da3_ros import engine, parameters
 from da3_ros.bag_service import BagService
 from da3_ros.camera_input import CameraInput

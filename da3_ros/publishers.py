@@ -16,11 +16,11 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
-from da3_core.ros_conventions import pose_sigmas
-from da3_core.session import View, WindowResult
-from da3_core.transform_tree import TransformTree, TransformUnknown
+from da3_core.ros_data.conventions import pose_sigmas
+from da3_core.ros_data.transform_tree import TransformTree, TransformUnknown
+from da3_core.stream.session import View, WindowResult
 from da3_core.visualise import colorize_depth
-from da3_ros import frames
+from da3_ros import poses
 from da3_ros.clouds import depth_cloud
 from da3_ros.messages import (
     camera_info_message,
@@ -64,7 +64,7 @@ class ViewOutputs:
     @cached_property
     def camera_to_map(self) -> np.ndarray | None:
         world_to_camera = self._view.world_to_camera
-        return None if world_to_camera is None else frames.camera_pose_in_map(world_to_camera)
+        return None if world_to_camera is None else poses.camera_pose_in_map(world_to_camera)
 
     def depth(self) -> Image:
         return depth_message(self.header, self._depth)
@@ -104,14 +104,14 @@ class ViewOutputs:
     def pose(self) -> PoseStamped | None:
         camera_to_map = self.camera_to_map
         return (
-            None if camera_to_map is None else frames.pose_stamped(self.stamp, self._settings.map_frame, camera_to_map)
+            None if camera_to_map is None else poses.pose_stamped(self.stamp, self._settings.map_frame, camera_to_map)
         )
 
     def odometry(self) -> Odometry | None:
         if self.camera_to_map is None:
             return None
         sigmas = pose_sigmas(self._result.alignment_residual, self._depth)
-        return frames.odometry(self.stamp, self._settings.map_frame, self.camera, self.camera_to_map, *sigmas)
+        return poses.odometry(self.stamp, self._settings.map_frame, self.camera, self.camera_to_map, *sigmas)
 
     def depth_view(self) -> DepthView:
         message = DepthView(header=self.header, depth=self.depth())
@@ -120,7 +120,7 @@ class ViewOutputs:
         if self.camera_to_map is None:
             message.camera_in_map.orientation.w = 0.0
         else:
-            message.camera_in_map = frames.pose_message(self.camera_to_map)
+            message.camera_in_map = poses.pose_message(self.camera_to_map)
         return message
 
 
@@ -203,7 +203,7 @@ class Publishers:
         self._path.extend(pose for each in new if (pose := each.pose()))
         newest = outputs[-1]
         if self._path:
-            self._publish(self._path_publisher, frames.path, newest.stamp, self._settings.map_frame, self._path)
+            self._publish(self._path_publisher, poses.path, newest.stamp, self._settings.map_frame, self._path)
         self._publish(self._window_publisher, self._window_message, result, outputs)
 
     def _publish(self, publisher: LifecyclePublisher, make: Callable[..., Any], *of: Any) -> None:
@@ -233,7 +233,7 @@ class Publishers:
             self._node.get_logger().warning(self.tf_state, throttle_duration_sec=10.0)
             return
         self.tf_state = f"{self._settings.map_frame} -> {child}"
-        transform = frames.transform_message(view.stamp, self._settings.map_frame, child, child_to_map)
+        transform = poses.transform_message(view.stamp, self._settings.map_frame, child, child_to_map)
         self._send(self._tf_publisher, TFMessage(transforms=[transform]))
 
     def _window_message(self, result: WindowResult, outputs: list[ViewOutputs]) -> DepthWindow:

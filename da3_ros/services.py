@@ -10,7 +10,7 @@ from rclpy.node import Node
 from std_srvs.srv import SetBool, Trigger
 
 from da3_core.errors import InputError
-from da3_core.session_record import SessionRecord
+from da3_core.stream.record import SessionRecord
 from da3_ros.bag_service import BagService
 from da3_ros.engine import Engine
 from da3_ros.publishers import Publishers

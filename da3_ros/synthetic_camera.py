@@ -30,10 +30,10 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from da3_core.errors import InputError
-from da3_core.geometry.camera import invert_rigid
+from da3_core.geometry.cameras import invert_rigid
 from da3_core.synthetic import Walk, room_walk
 from da3_core.synthetic.bag import CAMERA_FRAME, OPTICAL_FRAME, WORLD_FRAME
-from da3_ros import frames
+from da3_ros import poses
 from da3_ros.logs import RosLogHandler
 from da3_ros.messages import camera_info_message, depth_message, rgb_message
 from da3_ros.parameters import OF_EVERY_NODE, table_of
@@ -112,7 +112,7 @@ class SyntheticCamera(Node):
         self._tf = self.create_publisher(TFMessage, "/tf", QoSProfile(depth=100)) if settings.publish_tf else None
         self._tf_static = self.create_publisher(TFMessage, "/tf_static", LATCHED)
         stamp = self.get_clock().now().to_msg()
-        mounting = frames.transform_message(stamp, CAMERA_FRAME, OPTICAL_FRAME, frames.OPTICAL_TO_MAP)
+        mounting = poses.transform_message(stamp, CAMERA_FRAME, OPTICAL_FRAME, poses.OPTICAL_TO_MAP)
         self._tf_static.publish(TFMessage(transforms=[mounting]))
         self.create_timer(1 / settings.rate_hz, self._tick)
         size, topic = f"{settings.width}x{settings.height}", self._image.topic_name
@@ -120,14 +120,14 @@ class SyntheticCamera(Node):
 
     def _pack(self, walk: Walk, frame: int, compressed: bool) -> Shot:
         camera_to_world = walk.camera_to_world[frame]
-        link_to_world = camera_to_world @ invert_rigid(frames.OPTICAL_TO_MAP)
-        transform = frames.transform_message(self._world_header.stamp, WORLD_FRAME, CAMERA_FRAME, link_to_world)
+        link_to_world = camera_to_world @ invert_rigid(poses.OPTICAL_TO_MAP)
+        transform = poses.transform_message(self._world_header.stamp, WORLD_FRAME, CAMERA_FRAME, link_to_world)
         transform.header = self._world_header
         return Shot(
             image=rgb_message(self._header, walk.images[frame]),
             compressed=_jpeg_message(self._header, walk.images[frame]) if compressed else None,
             depth=depth_message(self._header, walk.depth_m[frame]),
-            pose=PoseStamped(header=self._world_header, pose=frames.pose_message(camera_to_world)),
+            pose=PoseStamped(header=self._world_header, pose=poses.pose_message(camera_to_world)),
             transform=transform,
         )
 

@@ -15,7 +15,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from da3_core.frame import Frame
+from da3_core.stream.frame import Frame
 from da3_ros.messages import RefusedMessage
 from da3_ros.settings import Settings
 
@@ -38,7 +38,7 @@ class Arrival:
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
+class LiveWindow:
     """What one inference takes, oldest first. Windows of another session have nothing to do with each other."""
 
     arrivals: tuple[Arrival, ...]
@@ -117,7 +117,7 @@ class WindowBuffer:
         timeout_s: float,
         wanted: Callable[[], bool] = lambda: True,
         interrupted: Callable[[], bool] = lambda: False,
-    ) -> Window | None:
+    ) -> LiveWindow | None:
         """The next window as soon as its frames are there and it is `wanted`; None when that is not within the timeout,
         or when the wait is `interrupted`, which is looked at after every `wake`."""
 
@@ -139,11 +139,11 @@ class WindowBuffer:
         with self._changed:
             return self._complete() > 0
 
-    def take_now(self) -> Window | None:
+    def take_now(self) -> LiveWindow | None:
         """A window of what is there, the last one again when nothing new is, or None when there is nothing at all."""
         with self._changed:
             if not self._waiting:
-                return Window(tuple(self._used), self._used_session) if self._used else None
+                return LiveWindow(tuple(self._used), self._used_session) if self._used else None
             session = self._waiting[0][0]
             return self._cut(min(self._count(session), self._missing(session)))
 
@@ -243,14 +243,14 @@ class WindowBuffer:
         count = self._count(session)
         return count if count == self._missing(session) or session != self._session else 0
 
-    def _cut(self, count: int) -> Window:
+    def _cut(self, count: int) -> LiveWindow:
         session = self._waiting[0][0]
         before = self._used if self._used_session == session else []
         new = [self._waiting.popleft()[1] for _ in range(count)]
         self._used = [*before, *new][-self._settings.window.size :]
         self._used_session = session
         self._used_count += count
-        return Window(tuple(self._used), session)
+        return LiveWindow(tuple(self._used), session)
 
 
 def _thumbnail(image: np.ndarray) -> np.ndarray:

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from da3_core.dinov2 import find_wheel_model, read_wheel_model
-from da3_core.embedded import is_frozen, unused_levels
 from da3_core.errors import InputError
+from da3_core.model.dinov2 import find_wheel_model, read_wheel_model
+from da3_core.model.embedded import is_frozen, unused_levels
+from da3_core.model.presets import PRESETS
 from da3_core.network.any_view import AnyViewNetwork
 from da3_core.network.config import AnyViewConfig, Size
 from da3_core.network.dpt import add_uv
 from da3_core.network.vit import ViewTokens
-from da3_core.presets import PRESETS
 from training.plan import CACHED_BLOCKS, PRESET
 
 

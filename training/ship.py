@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from da3_core.embedded import TRAINED
-from da3_core.files import write_atomically
+from da3_core.model.embedded import TRAINED
+from da3_core.storage.files import write_atomically
 from training.plan import Plan
 
 

@@ -21,9 +21,10 @@ from da3_core.bag.topics import COMPRESSED, camera_names, image_topics, info_top
 from da3_core.bag.transforms import RecordedTransforms
 from da3_core.bag.windows import Instant, RecordedFrame
 from da3_core.errors import InputError
-from da3_core.frame import Frame, RigPlace
-from da3_core.image_messages import RefusedMessage, compressed_to_rgb, image_to_rgb, intrinsics_from_camera_info
-from da3_core.ros_conventions import stamp_ns
+from da3_core.ros_data.camera_info import intrinsics_from_camera_info
+from da3_core.ros_data.conventions import stamp_ns
+from da3_core.ros_data.images import RefusedMessage, compressed_to_rgb, image_to_rgb
+from da3_core.stream.frame import Frame, RigPlace
 
 logger = logging.getLogger(__name__)
 

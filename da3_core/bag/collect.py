@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from da3_core.prediction import Prediction
-from da3_core.session import View, WindowResult
+from da3_core.stream.session import View, WindowResult
 
 MOST_VIEWS = 200
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a session says about recorded images, as the messages of the live node, in the classes of `rosbags`.
 
-The numbers are those of `da3_core.ros_conventions`, which the node takes them from too.
+The numbers are those of `da3_core.ros_data.conventions`, which the node takes them from too.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from da3_core.bag.options import BagOptions, PointOptions
-from da3_core.bag.windows import RecordedFrame, Window
+from da3_core.bag.windows import RecordedFrame, RecordedWindow
 from da3_core.errors import InputError
-from da3_core.files import package_file
-from da3_core.geometry.camera import invert_rigid, quaternion_from_rotation
-from da3_core.point_cloud import FIELD_TYPES, fill_cloud
-from da3_core.ros_conventions import (
+from da3_core.geometry.cameras import invert_rigid
+from da3_core.geometry.quaternions import quaternion_from_rotation
+from da3_core.ros_data.conventions import (
     camera_matrices,
     camera_pose_in_map,
     depth_in_millimetres,
@@ -28,7 +27,9 @@ from da3_core.ros_conventions import (
     publishable_depth,
     unknown_covariance,
 )
-from da3_core.session import View, WindowResult
+from da3_core.ros_data.point_cloud import FIELD_TYPES, fill_cloud
+from da3_core.storage.files import package_file
+from da3_core.stream.session import View, WindowResult
 from da3_core.visualise import colorize_depth
 
 NODE = "/da3"
@@ -90,7 +91,7 @@ class MessageMaker:
         self._paths: dict[str, deque[Any]] = {}
         self._map = (0, 0)
 
-    def of(self, result: WindowResult, window: Window) -> Iterator[tuple[str, RecordedFrame, Any]]:
+    def of(self, result: WindowResult, window: RecordedWindow) -> Iterator[tuple[str, RecordedFrame, Any]]:
         """Every topic of every new view, then the paths and the window."""
         if (window.session, result.segment) != self._map:
             self._map = window.session, result.segment

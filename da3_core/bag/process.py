@@ -15,9 +15,9 @@ from da3_core.bag.topics import topics_to_copy
 from da3_core.bag.windows import cut_windows
 from da3_core.bag.write import BagWriter
 from da3_core.errors import InputError
-from da3_core.frame import Frame
 from da3_core.prediction import Prediction
-from da3_core.session import Session, SessionOptions, WindowResult
+from da3_core.stream.frame import Frame
+from da3_core.stream.session import Session, SessionOptions, WindowResult
 
 
 class Stopped(Exception):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from da3_core.bag.read import BagReader
 from da3_core.errors import InputError
-from da3_core.image_messages import ENCODINGS, compressed_size
+from da3_core.ros_data.images import ENCODINGS, compressed_size
 
 IMAGE, COMPRESSED, CAMERA_INFO = (
     "sensor_msgs/msg/Image",

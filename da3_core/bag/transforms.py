@@ -11,10 +11,10 @@ import numpy as np
 from da3_core.bag.options import BagOptions
 from da3_core.bag.read import BagMessage, BagReader
 from da3_core.errors import InputError
-from da3_core.frame import RigPlace
-from da3_core.image_messages import RefusedMessage
-from da3_core.ros_conventions import world_to_camera_in_map
-from da3_core.transform_tree import TransformTree, TransformUnknown
+from da3_core.ros_data.conventions import world_to_camera_in_map
+from da3_core.ros_data.images import RefusedMessage
+from da3_core.ros_data.transform_tree import TransformTree, TransformUnknown
+from da3_core.stream.frame import RigPlace
 
 SEARCHED = 1000  # transforms, for the frame that poses are wanted in, before any image is inferred
 BEFORE_NS = 2_000_000_000  # how long before the start of the part that is processed transforms are read

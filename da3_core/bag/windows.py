@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from da3_core.frame import Frame
+from da3_core.stream.frame import Frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ Instant = tuple[RecordedFrame, ...]  # the images of all cameras that were taken
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
+class RecordedWindow:
     """What one inference takes, oldest first. Windows of another session have nothing to do with each other."""
 
     instants: tuple[Instant, ...]
@@ -47,7 +47,7 @@ class Window:
         return tuple(each.frame for each in self.recorded)
 
 
-def cut_windows(instants: Iterable[Instant], size: int, stride: int, max_gap_s: float) -> Iterator[Window]:
+def cut_windows(instants: Iterable[Instant], size: int, stride: int, max_gap_s: float) -> Iterator[RecordedWindow]:
     """Windows of `size` instants, each but the first with `stride` new ones.
 
     A gap in time, time going backwards, another size or another camera starts a new session. The last instants of a
@@ -59,15 +59,15 @@ def cut_windows(instants: Iterable[Instant], size: int, stride: int, max_gap_s: 
     for instant in instants:
         if newest is not None and _starts_session(newest, instant, max_gap_s):
             if waiting:
-                yield Window((*used, *waiting)[-size:], session)
+                yield RecordedWindow((*used, *waiting)[-size:], session)
             used, waiting, session = [], [], session + 1
         newest = instant
         waiting.append(instant)
         if len(waiting) == (stride if used else size):
             used, waiting = [*used, *waiting][-size:], []
-            yield Window(tuple(used), session)
+            yield RecordedWindow(tuple(used), session)
     if waiting:
-        yield Window((*used, *waiting)[-size:], session)
+        yield RecordedWindow((*used, *waiting)[-size:], session)
 
 
 def _starts_session(before: Sequence[RecordedFrame], after: Sequence[RecordedFrame], max_gap_s: float) -> bool:

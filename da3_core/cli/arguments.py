@@ -25,7 +25,7 @@ from da3_core.options import (
 from da3_core.sources.video import FrameFormat, Sampling
 
 if TYPE_CHECKING:
-    from da3_core.processing import SceneOptions
+    from da3_core.pipeline import SceneOptions
 
 Result = TypeVar("Result")
 
@@ -206,7 +206,7 @@ def scene_options(model: ModelArguments, output: ExportArguments, align_to_input
         InputError: an export format that there is not.
         typer.BadParameter: a list that is not written as its option wants it.
     """
-    from da3_core.processing import SceneOptions  # only now, because it imports NumPy
+    from da3_core.pipeline import SceneOptions  # only now, because it imports NumPy
 
     return SceneOptions(
         process_res=model.process_res,

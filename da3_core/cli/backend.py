@@ -16,7 +16,7 @@ from da3_core.cli.serve import served_model
 from da3_core.errors import InputError
 
 if TYPE_CHECKING:
-    from da3_core.service.backend import Backend
+    from da3_core.web.backend.backend import Backend
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ def backend(model: ServedModelArguments, arguments: ServingArguments) -> None:
 
 
 def _serve(model: ServedModelArguments, arguments: ServingArguments) -> None:
-    from da3_core.serving import is_loopback, listen, require_service_packages, serve, url_of
+    from da3_core.web.server import is_loopback, listen, require_service_packages, serve, url_of
 
     require_service_packages("da3 backend")
-    from da3_core.service.app import guarded_app
-    from da3_core.service.token import make_token, shared_token
+    from da3_core.web.backend.app import guarded_app
+    from da3_core.web.backend.token import make_token, shared_token
 
     work = _make_backend(model, arguments)
     gallery = arguments.gallery_dir if arguments.gallery_dir.is_dir() else None
@@ -105,7 +105,7 @@ def _serve(model: ServedModelArguments, arguments: ServingArguments) -> None:
 
 
 def _make_backend(model: ServedModelArguments, arguments: ServingArguments) -> "Backend":
-    from da3_core.service.backend import Backend, BackendOptions
+    from da3_core.web.backend.backend import Backend, BackendOptions
 
     _, runner = served_model(model)
     options = BackendOptions(

@@ -31,8 +31,8 @@ def gallery(
 
 
 def _serve(gallery_dir: Path, host: str, port: int, open_browser: bool) -> None:
-    from da3_core.gallery import gallery_app
-    from da3_core.serving import is_loopback, require_service_packages, serve, url_of
+    from da3_core.web.gallery import gallery_app
+    from da3_core.web.server import is_loopback, require_service_packages, serve, url_of
 
     require_service_packages("da3 gallery")
     with open_port(host, port) as listener:

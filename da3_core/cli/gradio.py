@@ -59,9 +59,9 @@ def gradio(model: ServedModelArguments, arguments: AppArguments) -> None:
 
 
 def _serve(model: ServedModelArguments, arguments: AppArguments) -> None:
-    from da3_core.app import launch
     from da3_core.cli.progress import stage
-    from da3_core.serving import is_loopback, serve, url_of
+    from da3_core.web.app import launch
+    from da3_core.web.server import is_loopback, serve, url_of
 
     if arguments.cache_gs_tag and not arguments.cache_examples:
         raise InputError("--cache-gs-tag says which examples are computed with Gaussians: add --cache-examples")

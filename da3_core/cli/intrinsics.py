@@ -9,8 +9,8 @@ import typer
 from da3_core.cli.arguments import ModelArguments, flatten_arguments
 from da3_core.cli.failures import failures_reported
 from da3_core.errors import InputError
-from da3_core.files import write_atomically
 from da3_core.sources.images import open_image
+from da3_core.storage.files import write_atomically
 
 
 @flatten_arguments
@@ -32,7 +32,7 @@ def intrinsics(
 
 def _estimate(image: Path, arguments: ModelArguments, output: Path, at_process_res: bool) -> None:
     from da3_core.cli.model import load_model
-    from da3_core.geometry.camera import format_matrix
+    from da3_core.geometry.cameras import format_matrix
 
     model = load_model(arguments)
     if not model.preset.has_poses:

@@ -10,8 +10,8 @@ import typer
 from da3_core.api import DepthAnything3
 from da3_core.cli.arguments import ModelArguments
 from da3_core.cli.failures import FAILED
-from da3_core.device import choose_device
 from da3_core.errors import InputError
+from da3_core.model.device import choose_device
 
 logger = logging.getLogger(__name__)
 

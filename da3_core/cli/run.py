@@ -15,10 +15,10 @@ from da3_core.cli.arguments import ExportArguments, ModelArguments, scene_option
 from da3_core.cli.ask import ask_to_empty
 from da3_core.cli.model import load_model
 from da3_core.cli.progress import stage
-from da3_core.export_folder import choose_export_folder
 from da3_core.options import InferenceOptions
-from da3_core.processing import check_scene, export_scene, infer_scene
+from da3_core.pipeline import check_scene, export_scene, infer_scene
 from da3_core.sources import Source
+from da3_core.storage.export_folder import choose_export_folder
 
 if TYPE_CHECKING:
     from da3_core.api import DepthAnything3

@@ -16,7 +16,6 @@ import typer
 
 from da3_core.bag.camera import RecordedCamera
 from da3_core.bag.collect import ViewCollector
-from da3_core.bag.inference import bind_inference
 from da3_core.bag.process import BagSummary, process_bag
 from da3_core.bag.read import BagReader
 from da3_core.bag.write import OutputError
@@ -27,6 +26,7 @@ from da3_core.cli.progress import stage
 from da3_core.errors import InputError
 from da3_core.export import check_request, export
 from da3_core.options import InferenceOptions
+from da3_core.stream.inference import bind_inference
 
 if TYPE_CHECKING:
     from da3_core.cli.bag import BagArguments

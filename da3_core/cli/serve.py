@@ -10,8 +10,8 @@ from da3_core.cli.arguments import ServedModelArguments
 from da3_core.cli.failures import FAILED
 
 if TYPE_CHECKING:
-    from da3_core.presets import Preset
-    from da3_core.service.model_runner import ModelRunner
+    from da3_core.model.presets import Preset
+    from da3_core.web.model_runner import ModelRunner
 
 
 def served_model(arguments: ServedModelArguments) -> "tuple[Preset, ModelRunner]":
@@ -20,8 +20,8 @@ def served_model(arguments: ServedModelArguments) -> "tuple[Preset, ModelRunner]
     Raises:
         InputError: it could never be loaded.
     """
-    from da3_core.service.model_runner import ModelRunner
-    from da3_core.weights import identify
+    from da3_core.model.weights import identify
+    from da3_core.web.model_runner import ModelRunner
 
     preset = identify(arguments.model_dir, weights_licence=arguments.weights_licence)
     runner = ModelRunner(
@@ -36,7 +36,7 @@ def served_model(arguments: ServedModelArguments) -> "tuple[Preset, ModelRunner]
 
 def open_port(host: str, port: int) -> socket.socket:
     """A listening socket, or the end of the command with code 1."""
-    from da3_core.serving import listen
+    from da3_core.web.server import listen
 
     try:
         return listen(host, port)

@@ -19,10 +19,10 @@ from da3_core.cli.ask import ask_to_empty
 from da3_core.cli.failures import FAILED
 from da3_core.cli.progress import stage
 from da3_core.errors import InputError
-from da3_core.export_folder import MARKER, choose_export_folder
-from da3_core.processing import SceneOptions
-from da3_core.service.client import BackendClient, TaskFailedError
-from da3_core.sources import Scene, Source
+from da3_core.pipeline import SceneOptions
+from da3_core.sources import SceneImages, Source
+from da3_core.storage.export_folder import MARKER, choose_export_folder
+from da3_core.web.backend.client import BackendClient, TaskFailedError
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def _plain(model: str) -> str:
     return model.lower().removeprefix("depth-anything/")
 
 
-def _request(scene: Scene, options: SceneOptions) -> dict[str, Any]:
+def _request(scene: SceneImages, options: SceneOptions) -> dict[str, Any]:
     """What goes to `/inference`: values that were not given are left out."""
     values = {field.name: getattr(options, field.name) for field in fields(options)}
     cameras = {"extrinsics": scene.extrinsics, "intrinsics": scene.intrinsics}

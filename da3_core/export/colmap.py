@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from da3_core.colmap_model import Camera, Image, Points, write_binary, write_text
 from da3_core.errors import InputError
 from da3_core.export.options import number
 from da3_core.export.points import PointCloud, confident_pixels, extract_points
-from da3_core.geometry.camera import to_homogeneous
+from da3_core.formats.colmap_model import Camera, Image, Points, write_binary, write_text
+from da3_core.geometry.cameras import to_homogeneous
 from da3_core.prediction import Prediction
 
 

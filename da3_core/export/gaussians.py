@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from da3_core.geometry.camera import quaternion_from_rotation
+from da3_core.geometry.quaternions import quaternion_from_rotation
 from da3_core.geometry.similarity import Similarity
 from da3_core.prediction import Prediction
 

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from da3_core.export import depth_vis
-from da3_core.export.gltf import LINES, POINTS, Mesh, write_glb
 from da3_core.export.options import number
 from da3_core.export.points import background_pixels, extract_points, has_depth
-from da3_core.geometry.camera import invert_rigid, to_homogeneous
+from da3_core.formats.gltf import LINES, POINTS, Mesh, write_glb
+from da3_core.geometry.cameras import invert_rigid, to_homogeneous
 from da3_core.prediction import Prediction
 
 _OPENCV_TO_GLTF = np.diag([1.0, -1.0, -1.0, 1.0])  # y down, z forward to y up, z backward

@@ -8,7 +8,7 @@ import numpy as np
 
 from da3_core.export.gaussians import GaussianArrays, gaussian_arrays
 from da3_core.export.options import number
-from da3_core.export.ply import write_vertices
+from da3_core.formats.ply import write_vertices
 from da3_core.geometry.similarity import Similarity
 from da3_core.prediction import Prediction
 

@@ -14,7 +14,7 @@ from da3_core.export.gaussians import world_from_network
 from da3_core.export.options import number
 from da3_core.export.points import has_depth
 from da3_core.export.video import Quality, write_video
-from da3_core.geometry.camera import check_extrinsics, check_intrinsics, invert_rigid, to_homogeneous
+from da3_core.geometry.cameras import check_extrinsics, check_intrinsics, invert_rigid, to_homogeneous
 from da3_core.geometry.trajectories import Mode, Trajectory, make_trajectory
 from da3_core.prediction import Prediction
 from da3_core.render import Rendering, has_fast_rasterizer, render

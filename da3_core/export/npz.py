@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from da3_core.geometry.camera import to_homogeneous
+from da3_core.geometry.cameras import to_homogeneous
 from da3_core.prediction import Prediction
 
 # Depth hardly compresses: the highest level is five times slower and wins a few percent.

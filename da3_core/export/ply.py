@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ply`: the coloured point cloud in world coordinates, `points.ply`; and how any PLY file is written."""
+"""`ply`: the coloured point cloud in world coordinates, `points.ply`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 
 from da3_core.export.options import number
 from da3_core.export.points import confident_pixels, extract_points
+from da3_core.formats.ply import write_vertices
 from da3_core.prediction import Prediction
 
 
@@ -31,15 +32,3 @@ def write(prediction: Prediction, folder: Path, options: Options) -> None:
     for axis, (coordinate, channel) in enumerate(zip(("x", "y", "z"), ("red", "green", "blue"), strict=True)):
         vertices[coordinate], vertices[channel] = cloud.positions[:, axis], cloud.colors[:, axis]
     write_vertices(folder / "points.ply", vertices)
-
-
-def write_vertices(path: Path, vertices: np.ndarray) -> None:
-    """Writes a structured array as the element `vertex` of a binary little-endian PLY file (Stanford, G. Turk)."""
-    assert vertices.dtype.names is not None
-    types = {"<f4": "float", "|u1": "uchar"}
-    properties = [f"property {types[vertices.dtype[name].str]} {name}" for name in vertices.dtype.names]
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertices)}", *properties, "end_header"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(("\n".join(header) + "\n").encode("ascii"))
-        file.write(vertices.tobytes())

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from da3_core.geometry.camera import invert_rigid, quaternion_from_rotation
+from da3_core.geometry.cameras import invert_rigid
+from da3_core.geometry.quaternions import quaternion_from_rotation
 from da3_core.prediction import Prediction
 
 

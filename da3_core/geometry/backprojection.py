@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from da3_core.geometry.camera import invert_rigid
+from da3_core.geometry.cameras import invert_rigid
 
 
 def backproject(depth: np.ndarray, intrinsics: np.ndarray, extrinsics: np.ndarray | None = None) -> np.ndarray:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from da3_core.geometry.camera import invert_rigid
+from da3_core.geometry.cameras import invert_rigid
 from da3_core.geometry.matching import Features, choose_pairs, detect_features, match_features
 from da3_core.geometry.pose_refinement import (
     DEPTH_NOISE_RANGE,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from da3_core.geometry.camera import rotation_from_quaternion
+from da3_core.geometry.quaternions import rotation_from_quaternion
 
 PIXEL_NOISE = 1.0  # standard deviation of a feature's place, pixels
 DEPTH_WITNESSES = 2  # depth errs in patches, so more matches than this testify to pixels, but not to depth, any better

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from da3_core.geometry.camera import quaternion_from_rotation, rotation_from_quaternion
+from da3_core.geometry.quaternions import quaternion_from_rotation, rotation_from_quaternion, slerp
 from da3_core.geometry.similarity import mean_rotation
 
 Mode = Literal[
@@ -91,21 +91,9 @@ def between(base: Trajectory, first: int, last: int, shares: np.ndarray) -> Traj
     cameras = np.tile(np.eye(4), (len(shares), 1, 1))
     cameras[:, :3, 3] = start[:3, 3] + shares[:, None] * (end[:3, 3] - start[:3, 3])
     quaternions = quaternion_from_rotation(np.stack([start[:3, :3], end[:3, :3]]))
-    cameras[:, :3, :3] = rotation_from_quaternion(_slerp(quaternions[0], quaternions[1], shares))
+    cameras[:, :3, :3] = rotation_from_quaternion(slerp(quaternions[0], quaternions[1], shares))
     k = base.intrinsics
     return Trajectory(cameras, k[first] + shares[:, None, None] * (k[last] - k[first]))
-
-
-def _slerp(start: np.ndarray, end: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """K. Shoemake, Animating Rotation with Quaternion Curves, 1985."""
-    cosine = float(start @ end)
-    if cosine < 0:
-        end, cosine = -end, -cosine
-    angle = np.arccos(min(cosine, 1.0))
-    if angle < 1e-6:
-        return np.tile(start, (len(shares), 1))
-    shares = shares[:, None]
-    return np.asarray((np.sin((1 - shares) * angle) * start + np.sin(shares * angle) * end) / np.sin(angle))
 
 
 def smooth(path: Trajectory) -> Trajectory:

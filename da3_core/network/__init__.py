@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
-    from da3_core.presets import Preset
+    from da3_core.network.config import NetworkConfig
 
 
-def build_network(preset: Preset) -> nn.Module:
-    """The network of a preset, with random weights, in evaluation mode.
+def build_network(config: NetworkConfig) -> nn.Module:
+    """A network, with random weights, in evaluation mode.
 
     `network(images, extrinsics=None, intrinsics=None, *, export_feat_layers=(), infer_gs=False, use_ray_pose=False,
     ref_view_strategy="saddle_balanced")` takes normalised images (B, N, 3, H, W) and returns a dict of tensors.
@@ -27,7 +27,6 @@ def build_network(preset: Preset) -> nn.Module:
     from da3_core.network.monocular import MonocularNetwork
     from da3_core.network.nested import NestedNetwork
 
-    config = preset.network
     network: nn.Module
     if isinstance(config, AnyViewConfig):
         network = AnyViewNetwork(config)

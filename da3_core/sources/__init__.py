@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class SceneImages:
     """Image files of one scene, and their cameras where known.
 
     Attributes:
@@ -42,7 +42,7 @@ class Source(Protocol):
     def has_cameras(self) -> bool:
         """Whether the scene will come with extrinsics and intrinsics."""
 
-    def read(self, make_folder: Callable[[], Path], advance: Callable[[int], object]) -> Scene:
+    def read(self, make_folder: Callable[[], Path], advance: Callable[[int], object]) -> SceneImages:
         """The scene. Images that are no files yet are written below the folder that `make_folder` provides.
 
         `advance(n)` is told when `n` more views are ready.

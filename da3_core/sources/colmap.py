@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from da3_core.colmap_model import Camera, Image, read_model
 from da3_core.errors import InputError
-from da3_core.files import write_atomically
-from da3_core.sources import Scene
+from da3_core.formats.colmap_model import Camera, Image, read_model
+from da3_core.sources import SceneImages
 from da3_core.sources.images import check_headers, natural_order
+from da3_core.storage.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class ColmapReconstruction:
     def views(self) -> int:
         return len(self.images)
 
-    def read(self, make_folder: Callable[[], Path], advance: Callable[[int], object]) -> Scene:
+    def read(self, make_folder: Callable[[], Path], advance: Callable[[int], object]) -> SceneImages:
         """Files and cameras; rectified images become `input_images/<name>.png`.
 
         Intrinsics are those of the files, also where a file has another size than its camera says.
@@ -59,7 +59,9 @@ class ColmapReconstruction:
             paths.append(path)
             intrinsics.append(matrix)
             advance(1)
-        return Scene(tuple(paths), np.stack([image.world_to_camera for image in self.images]), np.stack(intrinsics))
+        return SceneImages(
+            tuple(paths), np.stack([image.world_to_camera for image in self.images]), np.stack(intrinsics)
+        )
 
 
 def open_colmap(folder: Path, sparse_subdir: str = "", *, undistort: bool) -> ColmapReconstruction:

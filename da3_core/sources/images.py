@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from da3_core.errors import InputError
-from da3_core.sources import Scene
+from da3_core.sources import SceneImages
 
 IMAGE_EXTENSIONS = ("png", "jpg", "jpeg", "webp", "bmp", "tiff", "tif")
 
@@ -70,9 +70,9 @@ class ImageFiles:
     def views(self) -> int:
         return len(self.files)
 
-    def read(self, make_folder: Callable[[], Path], advance: Callable[[int], object]) -> Scene:
+    def read(self, make_folder: Callable[[], Path], advance: Callable[[int], object]) -> SceneImages:
         advance(len(self.files))
-        return Scene(self.files)
+        return SceneImages(self.files)
 
 
 def open_image(path: Path) -> ImageFiles:

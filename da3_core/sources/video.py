@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from da3_core.errors import InputError
-from da3_core.files import write_atomically
-from da3_core.sources import Scene
+from da3_core.sources import SceneImages
+from da3_core.storage.files import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +67,7 @@ class VideoFrames:
     def views(self) -> int:
         return len(self.numbers)
 
-    def read(self, make_folder: Callable[[], Path], advance: Callable[[int], object]) -> Scene:
+    def read(self, make_folder: Callable[[], Path], advance: Callable[[int], object]) -> SceneImages:
         """Write the frames as `input_images/000000.png` and so on, and their times as `input_images/frames.json`."""
         folder = make_folder() / "input_images"
         folder.mkdir(exist_ok=True)
@@ -82,7 +82,7 @@ class VideoFrames:
         ]
         text = json.dumps({"video": str(self.path), "frames": frames}, indent=1)
         write_atomically(folder / "frames.json", text.encode())
-        return Scene(tuple(files))
+        return SceneImages(tuple(files))
 
     def _decode(self) -> Iterator[np.ndarray]:
         wanted = set(self.numbers)

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from da3_core.errors import InputError
-from da3_core.geometry.camera import invert_rigid, quaternion_from_rotation
+from da3_core.geometry.cameras import invert_rigid
+from da3_core.geometry.quaternions import quaternion_from_rotation
 from da3_core.synthetic.walk import Walk
 
 WORLD_FRAME, CAMERA_FRAME, OPTICAL_FRAME = "world", "camera_link", "camera_optical_frame"

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from da3_core.errors import InputError
-from da3_core.geometry.camera import check_extrinsics, check_intrinsics, invert_rigid, rotation_from_quaternion
+from da3_core.geometry.cameras import check_extrinsics, check_intrinsics, invert_rigid
+from da3_core.geometry.quaternions import rotation_from_quaternion
 from da3_core.geometry.similarity import Similarity
 from da3_core.options import PROCESS_RES, InferenceOptions, PoseMethod, ProcessResMethod, RefViewStrategy
 from da3_core.postprocessing import aligned_to_given_poses, with_known_intrinsics

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from da3_core.errors import InputError
-from da3_core.geometry.camera import check_intrinsics
+from da3_core.geometry.cameras import check_intrinsics
 from da3_core.synthetic.path import orbit
 from da3_core.synthetic.render import Camera, LitScene, render_depth
 from da3_core.synthetic.room import furnished_room

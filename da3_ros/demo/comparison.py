@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from da3_core.geometry.backprojection import backproject
-from da3_core.geometry.camera import invert_rigid
+from da3_core.geometry.cameras import invert_rigid
 from da3_core.geometry.similarity import align_trajectories
 
 POINTS_PER_FRAME = 20_000
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class PosedFrames:
     """Frames with depth and cameras.
 
     Attributes:
@@ -65,10 +65,10 @@ class Findings:
         truth: the same frames, or None.
     """
 
-    estimate: Scene
+    estimate: PosedFrames
     confidence: np.ndarray
     seconds: np.ndarray
-    truth: Scene | None = None
+    truth: PosedFrames | None = None
 
     @property
     def unit(self) -> str:
@@ -88,7 +88,7 @@ class Comparison(Findings):
     scale_m_per_unit: float = 1.0
 
     @classmethod
-    def of(cls, truth: Scene, estimate: Scene, confidence: np.ndarray, seconds: np.ndarray) -> "Comparison":
+    def of(cls, truth: PosedFrames, estimate: PosedFrames, confidence: np.ndarray, seconds: np.ndarray) -> "Comparison":
         """Compare frames of the same size; `estimate` is in its own map and unit."""
         placed = estimate.placed
         scales = np.array([_median_ratio(truth.depth[i], estimate.depth[i]) for i in range(len(placed))])

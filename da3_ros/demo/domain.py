@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from da3_core.errors import InputError
-from da3_core.files import package_file as package_file
+from da3_core.storage.files import package_file as package_file
 
 DOMAINS = 102  # as many as every operating system has ports for
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # from Kilted on, before

@@ -12,9 +12,9 @@ from rosbags.highlevel import AnyReader
 
 from da3_core.prediction import Prediction
 from da3_ros.demo.children import DemoError
-from da3_ros.demo.comparison import Comparison, Findings, Scene
-from da3_ros.frames import compose
+from da3_ros.demo.comparison import Comparison, Findings, PosedFrames
 from da3_ros.messages import intrinsics_from_camera_info, stamp_ns
+from da3_ros.poses import compose
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ class Recording:
             complete = complete & self.true_depth.keys() & self.true_pose.keys()
         return [view for stamp, view in sorted(chosen.items()) if stamp in complete]
 
-    def estimate(self) -> Scene:
+    def estimate(self) -> PosedFrames:
         """The frames as the node saw them, in its map and unit."""
         views = self.views()
-        return Scene(
+        return PosedFrames(
             colour=np.stack([pixels(self.colour[stamp_ns(view.header.stamp)]) for view in views]),
             depth=np.stack([pixels(view.depth) for view in views]),
             intrinsics=np.stack([intrinsics(view) for view in views]),
@@ -99,7 +99,7 @@ class Recording:
             for stamp in stamps
         ]
         poses = np.stack([pose_matrix(self.true_pose[stamp].pose) for stamp in stamps])
-        truth = Scene(estimate.colour, np.stack(true_depth), estimate.intrinsics, poses)
+        truth = PosedFrames(estimate.colour, np.stack(true_depth), estimate.intrinsics, poses)
         return Comparison.of(truth, estimate, confidence, seconds)
 
     def prediction(self) -> Prediction | None:

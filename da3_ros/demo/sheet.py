@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from da3_core.visualise import colorize_depth, depth_range
-from da3_ros.demo.comparison import Findings, Scene
+from da3_ros.demo.comparison import Findings, PosedFrames
 
 LEFT_WIDTH, ROWS_HEIGHT = 1030, 990
 GAP, MARGIN = 10, 32
@@ -167,7 +167,7 @@ class TopView:
     unit: str
 
     @classmethod
-    def around(cls, scene: Scene, unit: str) -> "TopView":
+    def around(cls, scene: PosedFrames, unit: str) -> "TopView":
         """The window that holds the cloud of `scene`, walls and all, and its path."""
         points, _ = scene.points()
         centres = scene.camera_to_world[scene.placed, :2, 3]
@@ -180,7 +180,7 @@ class TopView:
         offset = (points[:, :2] - self.centre) * self.pixels_per_unit
         return offset * (1, -1) + MAP_SIZE / 2
 
-    def draw(self, cloud: Scene, trajectories: Sequence[tuple[Scene, tuple[int, int, int]]]) -> Image.Image:
+    def draw(self, cloud: PosedFrames, trajectories: Sequence[tuple[PosedFrames, tuple[int, int, int]]]) -> Image.Image:
         canvas = np.full((MAP_SIZE, MAP_SIZE, 3), 247, np.uint8)
         points, colours = cloud.points()
         eyes = cloud.camera_to_world[cloud.placed, 2, 3]
@@ -205,7 +205,7 @@ class TopView:
         draw.line((36, y, 36 + length, y), INK, 5)
         draw.text((48 + length, y), f"1 {self.unit}", INK, font(30), anchor="lm")
 
-    def _path(self, draw: ImageDraw.ImageDraw, scene: Scene, colour: tuple[int, int, int]) -> None:
+    def _path(self, draw: ImageDraw.ImageDraw, scene: PosedFrames, colour: tuple[int, int, int]) -> None:
         """The camera centres of the placed frames, and the first and last field of view."""
         placed = np.flatnonzero(scene.placed)
         if len(placed) == 0:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from da3_core.colmap_model import read_model
+from da3_core.formats.colmap_model import read_model
 
 Command = Callable[..., Result]
 MakeVideo = Callable[..., Path]

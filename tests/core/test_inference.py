@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from da3_core import DepthAnything3, InputError, Prediction
 from da3_core.export import NAMED_OPTIONS, options_of
-from da3_core.geometry.camera import invert_rigid, normalise_trajectory
+from da3_core.geometry.cameras import invert_rigid, normalise_trajectory
 from da3_core.geometry.similarity import Similarity
 from da3_core.options import Precision
 from da3_core.postprocessing import aligned_to_given_poses, in_metres, with_known_intrinsics

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from da3_core import DepthAnything3, InputError
-from da3_core.geometry.camera import camera_centres, invert_rigid
+from da3_core.geometry.cameras import camera_centres, invert_rigid
 from da3_core.geometry.feature_poses import default_intrinsics
+from da3_core.model.presets import find_preset
 from da3_core.network.any_view import AnyViewNetwork
 from da3_core.network.config import AnyViewConfig, BackboneConfig, HeadConfig, MonocularConfig, NestedConfig
 from da3_core.network.monocular import MonocularNetwork
 from da3_core.network.nested import NestedNetwork
 from da3_core.network.untrained import initialise_untrained
 from da3_core.preprocessing import preprocess
-from da3_core.presets import find_preset
 from da3_core.synthetic import Walk
 
 HEIGHT, WIDTH = 70, 98

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from da3_core.colmap_model import CAMERA_MODELS, Camera, read_model
 from da3_core.errors import InputError
 from da3_core.export import check_request, export
+from da3_core.formats.colmap_model import CAMERA_MODELS, Camera, read_model
+from da3_core.model.presets import PRESETS
 from da3_core.prediction import Prediction
-from da3_core.presets import PRESETS
 from da3_core.sources.colmap import distort, open_colmap
 
 pycolmap = pytest.importorskip("pycolmap")

@@ -13,8 +13,8 @@ import trimesh
 
 from da3_core.errors import InputError
 from da3_core.export import EXPORTERS, check_request, export, parse_formats
+from da3_core.model.presets import PRESETS
 from da3_core.prediction import Prediction
-from da3_core.presets import PRESETS
 
 # Formats whose files no other format writes; glb and depth_vis share some and have their own test.
 DISJOINT = [name for name in EXPORTERS if name != "depth_vis"]

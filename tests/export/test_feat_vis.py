@@ -12,8 +12,8 @@ from da3_core.errors import InputError
 from da3_core.export import check_request, export
 from da3_core.export.feat_vis import feature_colors
 from da3_core.export.video import write_video
+from da3_core.model.presets import PRESETS
 from da3_core.prediction import Prediction
-from da3_core.presets import PRESETS
 
 
 def test_colours_are_the_three_widest_directions_on_one_scale_for_all_views() -> None:

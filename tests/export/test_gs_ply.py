@@ -13,12 +13,12 @@ from scipy.spatial.transform import Rotation
 from da3_core.errors import InputError
 from da3_core.export import check_request, export
 from da3_core.export.gaussians import gaussian_arrays
-from da3_core.geometry.camera import invert_rigid, normalise_trajectory
+from da3_core.geometry.cameras import invert_rigid, normalise_trajectory
 from da3_core.geometry.similarity import Similarity
+from da3_core.model.presets import PRESETS
 from da3_core.network.gaussian import place_gaussians
 from da3_core.postprocessing import aligned_to_given_poses
 from da3_core.prediction import Gaussians, Prediction
-from da3_core.presets import PRESETS
 
 plyfile = pytest.importorskip("plyfile")
 

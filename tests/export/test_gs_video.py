@@ -13,8 +13,8 @@ import torch
 from da3_core.errors import InputError
 from da3_core.export import check_request, export
 from da3_core.geometry.similarity import Similarity
+from da3_core.model.presets import PRESETS
 from da3_core.prediction import Gaussians, Prediction
-from da3_core.presets import PRESETS
 
 HEIGHT, WIDTH = 28, 42
 

@@ -10,8 +10,8 @@ import pytest
 
 from da3_core.errors import InputError
 from da3_core.export import EXPORTERS, check_request, export
+from da3_core.model.presets import PRESETS
 from da3_core.prediction import Prediction
-from da3_core.presets import PRESETS
 
 ALWAYS = {"mini_npz", "npz", "depth_vis", "depth_png"}
 WITH_CAMERAS = ALWAYS | {"glb", "ply"}
@@ -81,7 +81,7 @@ def test_kind_times_format(
 
 def test_checking_a_request_loads_no_heavy_package() -> None:
     code = (
-        "import sys; from da3_core.export import EXPORTERS, check_request; from da3_core.presets import PRESETS;"
+        "import sys; from da3_core.export import EXPORTERS, check_request; from da3_core.model.presets import PRESETS;"
         "check_request('-'.join(EXPORTERS), PRESETS['da3-giant'], views=2, infer_gs=True, export_feat_layers=[1]);"
         "print(*sys.modules)"
     )

@@ -22,7 +22,7 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
-from da3_core.colmap_model import read_model
+from da3_core.formats.colmap_model import read_model
 from da3_core.geometry.backprojection import backproject
 from da3_core.synthetic import Walk
 

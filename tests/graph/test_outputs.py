@@ -38,7 +38,7 @@ PER_FRAME = [topic for topic in TOPICS if topic not in ("/da3/window", "/da3/pat
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Session:
+class ObservedSession:
     """What came out of one session over the whole walk, and what went in."""
 
     inbox: Inbox
@@ -81,7 +81,7 @@ def pixels(image: Image, dtype: type, channels: int = 1) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def session(graph: Graph, footage: Footage, walk: Walk) -> Iterator[Session]:
+def session(graph: Graph, footage: Footage, walk: Walk) -> Iterator[ObservedSession]:
     """The whole walk through one node: 24 frames, 21 windows of 4."""
     parameters = {
         "every_frame": "true",
@@ -108,10 +108,10 @@ def session(graph: Graph, footage: Footage, walk: Walk) -> Iterator[Session]:
             ),
         )
         qos = {topic: graph.node.get_publishers_info_by_topic(topic)[0] for topic in TOPICS}
-        yield Session(inbox, footage, walk, qos)
+        yield ObservedSession(inbox, footage, walk, qos)
 
 
-def test_endpoints_are_reliable_and_of_the_documented_types(session: Session) -> None:
+def test_endpoints_are_reliable_and_of_the_documented_types(session: ObservedSession) -> None:
     for topic, kind in TOPICS.items():
         info = session.qos[topic]
         assert info.topic_type == f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
@@ -120,7 +120,7 @@ def test_endpoints_are_reliable_and_of_the_documented_types(session: Session) ->
         assert info.qos_profile.history in (HistoryPolicy.KEEP_LAST, HistoryPolicy.UNKNOWN), topic
 
 
-def test_every_output_carries_the_stamp_and_frame_of_its_image(session: Session) -> None:
+def test_every_output_carries_the_stamp_and_frame_of_its_image(session: ObservedSession) -> None:
     sent = sorted(session.footage.frame_at)
     for topic in PER_FRAME:
         assert session.inbox.stamps(topic) == sent, topic
@@ -128,20 +128,20 @@ def test_every_output_carries_the_stamp_and_frame_of_its_image(session: Session)
         assert {message.header.frame_id for message in session.inbox[topic]} == {frame_id}, topic
 
 
-def test_depth_is_the_true_depth_of_that_frame(session: Session) -> None:
+def test_depth_is_the_true_depth_of_that_frame(session: ObservedSession) -> None:
     for message in session.inbox["/da3/depth/image"]:
         assert message.encoding == "32FC1"
         depth_m = pixels(message, np.float32) / session.unit
         np.testing.assert_allclose(depth_m, session.walk.depth_m[session.frame(message)], atol=MILLIMETRE)
 
 
-def test_depth_in_millimetres_is_the_same_depth(session: Session) -> None:
+def test_depth_in_millimetres_is_the_same_depth(session: ObservedSession) -> None:
     for depth, depth_mm in zip(session.inbox["/da3/depth/image"], session.inbox["/da3/depth/image_raw"], strict=True):
         assert depth_mm.encoding == "16UC1"
         np.testing.assert_allclose(pixels(depth_mm, np.uint16), pixels(depth, np.float32) * 1000, atol=0.5001)
 
 
-def test_camera_info_is_that_of_the_camera(session: Session) -> None:
+def test_camera_info_is_that_of_the_camera(session: ObservedSession) -> None:
     height, width = session.walk.depth_m.shape[1:]
     expected = session.walk.intrinsics - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
     for info in session.inbox["/da3/depth/camera_info"]:
@@ -150,7 +150,7 @@ def test_camera_info_is_that_of_the_camera(session: Session) -> None:
         np.testing.assert_allclose(np.reshape(info.p, (3, 4))[:, :3], expected, rtol=1e-6)
 
 
-def test_colour_confidence_and_preview_are_aligned_with_depth(session: Session) -> None:
+def test_colour_confidence_and_preview_are_aligned_with_depth(session: ObservedSession) -> None:
     for rect, confidence, preview in zip(
         *(session.inbox[f"/da3/{name}"] for name in ("image_rect", "confidence/image", "depth/preview")), strict=True
     ):
@@ -161,7 +161,7 @@ def test_colour_confidence_and_preview_are_aligned_with_depth(session: Session) 
         assert len(np.unique(pixels(preview, np.uint8, 3).reshape(-1, 3), axis=0)) > 20
 
 
-def test_tf_takes_the_camera_into_the_map(session: Session) -> None:
+def test_tf_takes_the_camera_into_the_map(session: ObservedSession) -> None:
     """A point two metres ahead of the lens lands where it truly is; an inverted transform puts it elsewhere."""
     transforms = session.transforms()
     assert len(transforms) == len(session.walk.images)
@@ -172,7 +172,7 @@ def test_tf_takes_the_camera_into_the_map(session: Session) -> None:
         np.testing.assert_allclose(camera_to_map[:3, :3], expected[:3, :3], atol=1e-3)
 
 
-def test_the_trajectory_over_all_windows_is_true(session: Session) -> None:
+def test_the_trajectory_over_all_windows_is_true(session: ObservedSession) -> None:
     travelled = 0.0
     for message in session.inbox["/da3/pose"]:
         frame = session.frame(message)
@@ -182,7 +182,7 @@ def test_the_trajectory_over_all_windows_is_true(session: Session) -> None:
     assert travelled > 0.5
 
 
-def test_pose_odometry_path_and_tf_agree(session: Session) -> None:
+def test_pose_odometry_path_and_tf_agree(session: ObservedSession) -> None:
     transforms = session.transforms()
     path = session.inbox["/da3/path"][-1]
     assert path.header.frame_id == "da3_map"
@@ -200,7 +200,7 @@ def test_pose_odometry_path_and_tf_agree(session: Session) -> None:
         assert (np.diag(covariance) >= 0).all()
 
 
-def test_cloud_lies_on_the_surfaces_of_the_room(session: Session) -> None:
+def test_cloud_lies_on_the_surfaces_of_the_room(session: ObservedSession) -> None:
     """Optical frame, through /tf, into the map, into the world: every point on a wall or an object, in its colour."""
     transforms = session.transforms()
     map_to_world = session.walk.camera_to_world[0] @ np.linalg.inv(session.camera_to_map(0))
@@ -222,7 +222,7 @@ def test_cloud_lies_on_the_surfaces_of_the_room(session: Session) -> None:
         assert points["confidence"].min() >= 1
 
 
-def test_window_holds_its_views_with_everything_about_them(session: Session) -> None:
+def test_window_holds_its_views_with_everything_about_them(session: ObservedSession) -> None:
     windows = session.inbox["/da3/window"]
     depths = {stamp_ns(message): message for message in session.inbox["/da3/depth/image"]}
     sent = sorted(session.footage.frame_at)

@@ -17,8 +17,8 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
-from da3_core.dinov2 import find_wheel_model
-from da3_core.geometry.camera import invert_rigid
+from da3_core.geometry.cameras import invert_rigid
+from da3_core.model.dinov2 import find_wheel_model
 from da3_ros.demo.recording import has_pose, pixels, pose_matrix
 from da3_ros.demo.run import CAMERA_SIZE, WALK_FRAMES
 from da3_ros.messages import rgb_message

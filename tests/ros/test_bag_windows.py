@@ -10,7 +10,7 @@ pytest.importorskip("sensor_msgs", reason="needs ROS 2 messages")
 
 from da3_core.bag.options import BagOptions, PointOptions
 from da3_core.bag.windows import RecordedFrame, cut_windows
-from da3_core.frame import Frame
+from da3_core.stream.frame import Frame
 from da3_ros import settings
 from da3_ros.settings import Settings
 from da3_ros.window_buffer import Arrival, WindowBuffer

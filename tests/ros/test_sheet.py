@@ -10,23 +10,23 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from da3_core.synthetic import Walk
-from da3_ros.demo.comparison import Comparison, Findings, Scene
+from da3_ros.demo.comparison import Comparison, Findings, PosedFrames
 from da3_ros.demo.sheet import Caption, draw_sheet
 
 
 @pytest.fixture
-def truth(walk: Walk) -> Scene:
+def truth(walk: Walk) -> PosedFrames:
     frames = [0, 2, 4]
     small = walk.depth_m[frames, ::2, ::2]
     colour = np.stack([cv2.resize(image, (160, 120)) for image in walk.images[frames]])
     half = np.diag([0.5, 0.5, 1]) @ walk.intrinsics
-    return Scene(colour, small, np.tile(half, (3, 1, 1)), walk.camera_to_world[frames])
+    return PosedFrames(colour, small, np.tile(half, (3, 1, 1)), walk.camera_to_world[frames])
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("placed", [0, 1, 2, 3])
 @pytest.mark.parametrize("truth_is_known", [True, False])
-def test_frames_without_a_place_are_left_out_of_the_map(truth: Scene, placed: int, truth_is_known: bool) -> None:
+def test_frames_without_a_place_are_left_out_of_the_map(truth: PosedFrames, placed: int, truth_is_known: bool) -> None:
     cameras = truth.camera_to_world.copy()
     cameras[placed:] = np.nan
     scales = np.array([2, 2, 2]) if placed == 3 else np.where(np.arange(3) < placed, 2.0, 5.0)

@@ -11,10 +11,10 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
-from da3_core.frame import Frame
+from da3_core.stream.frame import Frame
 from da3_ros.messages import RefusedMessage
 from da3_ros.parameters import settings_from
-from da3_ros.window_buffer import Arrival, Window, WindowBuffer
+from da3_ros.window_buffer import Arrival, LiveWindow, WindowBuffer
 
 SECOND = 1_000_000_000
 
@@ -33,7 +33,7 @@ def put(to: WindowBuffer, *stamps_s: float) -> None:
         to.put(arrival(stamp_s))
 
 
-def stamps(window: Window | None) -> list[float]:
+def stamps(window: LiveWindow | None) -> list[float]:
     assert window is not None
     return [each.stamp_ns / SECOND for each in window.arrivals]
 

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many views a model can take at once: what it needs, what the device has."""
+
+from __future__ import annotations
+
+import gc
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from da3_core.errors import InputError
+from da3_core.network.config import PATCH_SIZE, NestedConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from da3_core.model.presets import Preset
+
+# Measured peaks of the networks in float32, rounded up.
+TOKEN_COPIES = 24  # activations of a token that are alive at once, in the backbone and kept for the heads
+PIXEL_BYTES = 64  # images, depth, confidence and their copies
+HEAD_BYTES = 8  # of a dense head, by pixel and feature channel
+HEAD_VIEWS = 8  # decoded at once
+USABLE_SHARE = 0.6  # of the free memory; the rest is for what is written afterwards, and for other programs
+
+_CGROUP = "/sys/fs/cgroup"  # of a container
+_UNKNOWN_BYTES = 8 * 2**30  # taken to be free where the system does not tell
+
+
+def views_that_fit(preset: Preset, pixels: float, free: int) -> int:
+    """How many views one pass can hold, at least 1.
+
+    Args:
+        preset: the model.
+        pixels: of a processed image.
+        free: bytes, from `free_bytes`.
+    """
+    view_bytes, head_bytes = _needs(preset, pixels)
+    return max(1, int((free * USABLE_SHARE - head_bytes) / view_bytes))
+
+
+def check_memory(preset: Preset, pixels: float, views: int, free: int) -> None:
+    """Refuse a pass that is sure to run out of memory.
+
+    Args:
+        preset, pixels, free: as `views_that_fit`.
+        views: of one pass.
+
+    Raises:
+        InputError: in gigabytes, with the remedies.
+    """
+    view_bytes, head_bytes = _needs(preset, pixels, value_bytes=2)  # of bfloat16, at least
+    needed = views * view_bytes + min(1, views / HEAD_VIEWS) * head_bytes
+    if needed > free:
+        raise InputError(
+            f"{views} views of {pixels / 1e6:.1f} megapixels need about {needed / 1e9:.1f} GB, "
+            f"and {free / 1e9:.1f} GB are free on the GPU: give fewer views or a smaller process_res, "
+            "or end other programs that use it"
+        )
+
+
+def _needs(preset: Preset, pixels: float, value_bytes: int = 4) -> tuple[float, float]:
+    """Bytes per view, and bytes of a dense head while it decodes; `value_bytes` of a number in the backbone."""
+    network = preset.network
+    parts = (network.any_view, network.metric) if isinstance(network, NestedConfig) else (network,)
+    tokens = pixels / PATCH_SIZE**2
+    view_bytes = sum(tokens * part.backbone.width * value_bytes * TOKEN_COPIES + pixels * PIXEL_BYTES for part in parts)
+    head_bytes = max(pixels * part.head.features * HEAD_BYTES * HEAD_VIEWS for part in parts)
+    return view_bytes, head_bytes
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that a model on that device can still take."""
+    if device.type == "cuda":
+        import torch
+
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reserved
+    amounts = []
+    meminfo, limit, used = map(Path, ("/proc/meminfo", f"{_CGROUP}/memory.max", f"{_CGROUP}/memory.current"))
+    if meminfo.exists() and (available := re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())):
+        amounts.append(int(available[1]) * 1024)
+    if limit.exists() and limit.read_text().strip() != "max":
+        amounts.append(int(limit.read_text()) - int(used.read_text()))
+    return min(amounts, default=_UNKNOWN_BYTES)
+
+
+def release_memory() -> None:
+    """Give back what an unreferenced model held, on a GPU too."""
+    gc.collect()
+    torch = sys.modules.get("torch")  # not loaded for a model without it
+    if torch and torch.cuda.is_available():
+        torch.cuda.empty_cache()

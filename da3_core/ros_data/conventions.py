@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ROS wants otherwise than the library, as numbers: axes of poses, centres of pixels, invalid depth.
+
+Everything that writes ROS messages, live or into a bag, takes these numbers from here. The library speaks
+world-to-camera matrices; its world has the optical axes of the first camera (x right, y down, z forward). ROS speaks
+the pose of a frame in another: the map has x forward, y left, z up (REP 103). Here a matrix is inverted and its axes
+are changed, and nowhere else. A matrix named `a_to_b` takes coordinates in a to those in b, so `camera_to_map` is the
+pose of the camera's optical frame in the map.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from da3_core.geometry.cameras import invert_rigid
+from da3_core.geometry.quaternions import rotation_from_quaternion
+
+HALF_PIXEL = 0.5  # ROS counts from the centre of the first pixel, da3_core from its edge
+SMALLEST_RELATIVE_SIGMA = 0.01  # of a pose, against the depth of the scene: no network is better than that
+UNKNOWN_VARIANCE = 1e6
+# Forward is the optical z, left is minus the optical x, up is minus the optical y.
+OPTICAL_TO_MAP = np.array(
+    [
+        [0.0, 0.0, 1.0, 0.0],
+        [-1.0, 0.0, 0.0, 0.0],
+        [0.0, -1.0, 0.0, 0.0],
+        [0.0, 0.0, 0.0, 1.0],
+    ]
+)
+
+
+def camera_pose_in_map(world_to_camera: np.ndarray) -> np.ndarray:
+    """`(..., 4, 4)` float64 pose of cameras in the map, from world-to-camera matrices in metres."""
+    return in_map_axes(invert_rigid(np.asarray(world_to_camera, np.float64)))
+
+
+def in_map_axes(camera_to_world: np.ndarray) -> np.ndarray:
+    """`(..., 4, 4)` float64 the same where the library has inverted already: only the axes of the world change."""
+    return np.asarray(OPTICAL_TO_MAP @ np.asarray(camera_to_world, np.float64))
+
+
+def world_to_camera_in_map(camera_to_map: np.ndarray) -> np.ndarray:
+    """`(..., 4, 4)` float64 world-to-camera matrices of cameras whose pose in the map is known: `camera_pose_in_map`
+    turned round."""
+    return invert_rigid(OPTICAL_TO_MAP.T @ np.asarray(camera_to_map, np.float64))
+
+
+def points_to_map(points_world: np.ndarray) -> np.ndarray:
+    """`(..., 3)` points of the world in the map, in the type they come in."""
+    x, y, z = (points_world[..., axis] for axis in range(3))
+    return np.stack([z, -x, -y], axis=-1)
+
+
+def compose(translation: np.ndarray, quaternion: np.ndarray) -> np.ndarray:
+    """`(4, 4)` rigid matrix of a translation `(3,)` and a quaternion x, y, z, w."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation_from_quaternion(quaternion)
+    matrix[:3, 3] = translation
+    return matrix
+
+
+def stamp_ns(stamp: Any) -> int:
+    """Integer nanoseconds of a stamp."""
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def publishable_depth(
+    depth: np.ndarray,
+    confidence: np.ndarray | None = None,
+    sky: np.ndarray | None = None,
+    confidence_floor: float = 0.0,
+) -> np.ndarray:
+    """`(H, W)` float32 depth as REP 117 and 118 want it: sky +Inf; not positive, not finite or not trusted NaN."""
+    invalid = ~(depth > 0) | ~np.isfinite(depth)
+    if confidence is not None and confidence_floor > 0:
+        invalid |= ~(confidence >= confidence_floor)
+    result = depth.astype(np.float32, copy=True)
+    result[invalid] = np.nan
+    if sky is not None:
+        result[sky] = np.inf
+    return result
+
+
+def depth_in_millimetres(depth_m: np.ndarray) -> np.ndarray:
+    """`(H, W)` uint16 (REP 118): 0 where depth is not finite, not positive or beyond 65.535 m."""
+    millimetres = np.rint(depth_m.astype(np.float32, copy=False) * np.float32(1000))
+    representable = (millimetres > 0) & (millimetres <= np.iinfo(np.uint16).max)
+    return np.where(representable, millimetres, np.float32(0)).astype(np.uint16)
+
+
+def camera_matrices(intrinsics: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """K `(3, 3)`, R `(3, 3)` and P `(3, 4)` float64 of a CameraInfo without distortion, from `(3, 3)` intrinsics with
+    pixel edges at integers."""
+    k = np.array(intrinsics, np.float64)
+    k[:2, 2] -= HALF_PIXEL
+    return k, np.eye(3), np.c_[k, np.zeros(3)]
+
+
+def pose_sigmas(alignment_residual: float, depth: np.ndarray) -> tuple[float, float]:
+    """Standard deviations of a pose: of its position, in the unit of `depth`, and of its angles in rad.
+
+    The residual of the window's alignment is that of angles; for positions it is relative to the median depth.
+    """
+    sigma = float(np.fmax(alignment_residual, SMALLEST_RELATIVE_SIGMA))
+    finite = depth[np.isfinite(depth)]
+    return sigma * (float(np.median(finite)) if finite.size else 1.0), sigma
+
+
+def pose_covariance(position_sigma: float, rotation_sigma_rad: float) -> np.ndarray:
+    """`(36,)` row-major diagonal covariance of x, y, z and the rotations about them."""
+    return np.diag([position_sigma**2] * 3 + [rotation_sigma_rad**2] * 3).ravel()
+
+
+def unknown_covariance() -> np.ndarray:
+    """`(36,)` of a velocity that is not estimated."""
+    return np.diag([UNKNOWN_VARIANCE] * 6).ravel()

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small buffer of /tf and /tf_static, for one question: through which edge does the map join the camera's tree?"""
+
+import bisect
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from da3_core.errors import InputError
+from da3_core.geometry.cameras import invert_rigid
+from da3_core.geometry.quaternions import slerp
+from da3_core.ros_data.conventions import compose, stamp_ns
+
+MAX_DEPTH = 1000  # of a tree; deeper means that frames are their own ancestors
+HISTORY_NS = 10_000_000_000
+
+
+class TransformUnknown(InputError):
+    """No transform at that time: none ever, not yet, or no longer."""
+
+
+@dataclass
+class _Edge:
+    """The pose of a frame in its parent over time: stamps ascending, a translation and a quaternion each."""
+
+    parent: str
+    static: bool
+    stamps_ns: list[int] = field(default_factory=list)
+    poses: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+
+
+class TransformTree:
+    """What /tf and /tf_static said in the last ten seconds, without tf2. Thread-safe.
+
+    Every frame has one parent at most and the root has none (REP 105). Transforms whose parent is the map are our own,
+    coming back, and are ignored unless they are static. A transform that is older than the history starts a new one,
+    since a bag began again.
+
+    Args:
+        map_frame: the frame that this node adds above the root.
+        max_extrapolation_s: how far from the nearest known transform a stamp may lie; the nearest one is then held.
+    """
+
+    def __init__(self, map_frame: str, max_extrapolation_s: float) -> None:
+        self._map_frame = map_frame
+        self._max_extrapolation_ns = round(max_extrapolation_s * 1e9)
+        self._edges: dict[str, _Edge] = {}
+        self._lock = threading.Lock()
+
+    def add(self, transforms: Iterable[Any], static: bool) -> None:
+        """Take in `TransformStamped` of /tf, or of /tf_static when `static`. Those that are not finite are ignored."""
+        for transform in transforms:
+            parent, child = (name.lstrip("/") for name in (transform.header.frame_id, transform.child_frame_id))
+            t, q = transform.transform.translation, transform.transform.rotation
+            translation, quaternion = np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w])
+            length = float(np.linalg.norm(quaternion))
+            possible = np.isfinite(translation).all() and 0 < length < np.inf
+            if possible and (static or parent != self._map_frame):
+                with self._lock:
+                    pose = (translation, quaternion / length)
+                    self._insert(parent, child, stamp_ns(transform.header.stamp), pose, static)
+
+    def _insert(self, parent: str, child: str, stamp: int, pose: tuple[np.ndarray, np.ndarray], static: bool) -> None:
+        edge = self._edges.get(child)
+        if edge is None or edge.parent != parent or static or edge.static:
+            self._edges[child] = _Edge(parent, static, [stamp], [pose])
+            return
+        if stamp < edge.stamps_ns[-1] - HISTORY_NS:
+            edge.stamps_ns.clear()
+            edge.poses.clear()
+        place = bisect.bisect_left(edge.stamps_ns, stamp)
+        replaced = place < len(edge.stamps_ns) and edge.stamps_ns[place] == stamp
+        edge.stamps_ns[place : place + replaced] = [stamp]
+        edge.poses[place : place + replaced] = [pose]
+        outdated = bisect.bisect_left(edge.stamps_ns, edge.stamps_ns[-1] - HISTORY_NS)
+        del edge.stamps_ns[:outdated], edge.poses[:outdated]
+
+    def root(self, frame: str) -> str:
+        """The frame at the top of the tree that `frame` is in: itself when nothing is known about it."""
+        with self._lock:
+            return self._chain(frame)[-1]
+
+    def frame_to_root(self, frame: str, stamp: int) -> tuple[str, np.ndarray]:
+        """The root above `frame` and the `(4, 4)` pose of the frame in it at a stamp in nanoseconds.
+
+        Raises:
+            TransformUnknown: an edge on the way has no transform near enough to the stamp.
+        """
+        with self._lock:
+            chain = self._chain(frame)
+            to_root = np.eye(4)
+            for child in chain[:-1]:
+                to_root = self._at(child, stamp) @ to_root
+            return chain[-1], to_root
+
+    def pose_in(self, frame: str, ancestor: str, stamp: int) -> np.ndarray:
+        """The `(4, 4)` pose of a frame in one above it, at a stamp in nanoseconds.
+
+        Raises:
+            TransformUnknown: `ancestor` is not above it, or an edge on the way has no transform near enough to the
+                stamp.
+        """
+        with self._lock:
+            chain = self._chain(frame)
+            if ancestor.lstrip("/") not in chain:
+                raise TransformUnknown(f"The frame {frame} is not below {ancestor}, but in {' in '.join(chain)}.")
+            to_ancestor = np.eye(4)
+            for child in chain[: chain.index(ancestor.lstrip("/"))]:
+                to_ancestor = self._at(child, stamp) @ to_ancestor
+            return to_ancestor
+
+    def body(self, frame: str) -> tuple[str, np.ndarray]:
+        """The topmost frame that static transforms tie `frame` to, and the `(4, 4)` pose of the frame in it."""
+        with self._lock:
+            body, to_body = self._chain(frame)[0], np.eye(4)
+            while body in self._edges and self._edges[body].static:
+                to_body = self._at(body, 0) @ to_body
+                body = self._edges[body].parent
+            return body, to_body
+
+    def frames(self) -> set[str]:
+        """Every frame that a transform has named so far."""
+        with self._lock:
+            return set(self._edges) | {edge.parent for edge in self._edges.values()}
+
+    def map_to_tree(self, camera_frame: str, camera_to_map: np.ndarray, stamp: int) -> tuple[str, np.ndarray]:
+        """The edge to publish: the child of the map, and the `(4, 4)` pose of that child in the map.
+
+        The child is the camera itself while it has no parent, else the root of its tree, so that no frame is ever
+        given a second parent (REP 105).
+
+        Raises:
+            TransformUnknown: the chain is not known at the stamp, or somebody else already joins it to the map.
+        """
+        root, camera_to_root = self.frame_to_root(camera_frame, stamp)
+        if root == self._map_frame:
+            raise TransformUnknown(
+                f"The frame {camera_frame} is below {root} already, in /tf_static; set tf.mode to none or choose "
+                "another map_frame."
+            )
+        return root, camera_to_map @ invert_rigid(camera_to_root)
+
+    def _chain(self, frame: str) -> list[str]:
+        chain = [frame.lstrip("/")]
+        while chain[-1] in self._edges:
+            chain.append(self._edges[chain[-1]].parent)
+            if len(chain) > MAX_DEPTH:
+                raise TransformUnknown(f"The transforms above {frame} run in a circle; correct who publishes them.")
+        return chain
+
+    def _at(self, child: str, stamp: int) -> np.ndarray:
+        edge = self._edges[child]
+        if edge.static:
+            return compose(*edge.poses[0])
+        stamps = edge.stamps_ns
+        after = bisect.bisect_left(stamps, stamp)
+        if 0 < after < len(stamps):
+            (t0, q0), (t1, q1) = edge.poses[after - 1], edge.poses[after]
+            share = (stamp - stamps[after - 1]) / (stamps[after] - stamps[after - 1])
+            return compose(t0 + share * (t1 - t0), slerp(q0, q1, share))
+        nearest = min(after, len(stamps) - 1)
+        distance = abs(stamp - stamps[nearest])
+        if distance > self._max_extrapolation_ns:
+            raise TransformUnknown(
+                f"The transform {edge.parent} -> {child} is known from {stamps[0]} to {stamps[-1]} ns and the image is "
+                f"of {stamp} ns; at most {self._max_extrapolation_ns} ns beyond are bridged."
+            )
+        return compose(*edge.poses[nearest])

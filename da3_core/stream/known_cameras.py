@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cameras of a window that are known from elsewhere (odometry, a calibrated rig): their places stand, their unit, the
+metre, becomes that of depth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from da3_core.geometry.cameras import invert_rigid
+from da3_core.geometry.similarity import align_trajectories, mean_rotation
+from da3_core.prediction import Prediction
+from da3_core.stream.frame import Frame
+
+SMALLEST_BASELINE = 0.01  # of the median depth: cameras that are closer together say little about scale
+
+
+@dataclass(frozen=True, eq=False)
+class KnownCameras:
+    """A prediction whose cameras are known.
+
+    Attributes:
+        prediction: with the known cameras, in float64; depth is in metres where `metres_per_unit` is known.
+        metres_per_unit: of the prediction as it came; None where the cameras are too close together to say.
+        in_map: the cameras are placed in the map; otherwise they are only fixed to each other.
+    """
+
+    prediction: Prediction
+    metres_per_unit: float | None
+    in_map: bool
+
+
+def poses_to_condition_on(frames: Sequence[Frame]) -> np.ndarray | None:
+    """`(N, 4, 4)` float64 world-to-camera in metres relative to the first frame, for `DepthAnything3.inference`.
+
+    None where a pose or intrinsics are unknown, or all cameras are in one place, which no network learns from.
+    """
+    if any(frame.intrinsics is None for frame in frames):
+        return None
+    world_to_camera = _in_map(frames)
+    if world_to_camera is None:
+        world_to_camera = _in_one_rig(frames)
+    if world_to_camera is None:
+        return None
+    relative = world_to_camera @ invert_rigid(world_to_camera[0])
+    is_apart = np.linalg.norm(invert_rigid(relative)[:, :3, 3], axis=1).max() > 1e-3
+    return np.asarray(relative) if is_apart else None
+
+
+def known_cameras(frames: Sequence[Frame], prediction: Prediction) -> KnownCameras | None:
+    """What is known about the cameras of a prediction; None where that is nothing for one of the frames."""
+    world_to_camera = _in_map(frames)
+    if world_to_camera is not None:
+        return _placed(world_to_camera, prediction)
+    if prediction.extrinsics is not None and all(frame.rig is not None for frame in frames):
+        return _rigid(frames, prediction)
+    return None
+
+
+def _in_map(frames: Sequence[Frame]) -> np.ndarray | None:
+    poses = [frame.world_to_camera for frame in frames if frame.world_to_camera is not None]
+    return np.stack(poses) if len(poses) == len(frames) else None
+
+
+def _in_one_rig(frames: Sequence[Frame]) -> np.ndarray | None:
+    places = [frame.rig for frame in frames if frame.rig is not None]
+    if len(places) < len(frames) or len({place.instant_ns for place in places}) > 1:
+        return None
+    return invert_rigid(np.stack([place.camera_to_rig for place in places]))
+
+
+def _placed(world_to_camera: np.ndarray, prediction: Prediction) -> KnownCameras:
+    """By poses of all cameras. A prediction that was conditioned on them has been aligned to them already."""
+    alignment, depth = prediction.aux.get("pose_alignment"), prediction.depth
+    # Relative to the first camera, since the origin may be far away.
+    camera_to_first = world_to_camera[0] @ invert_rigid(world_to_camera)
+    if alignment is None and prediction.extrinsics is not None:
+        predicted = invert_rigid(prediction.extrinsics.astype(np.float64))
+        alignment = align_trajectories(camera_to_first, predicted, float(np.finfo(np.float32).eps))
+        depth = depth / np.float32(alignment.scale)
+    prediction = replace(prediction, extrinsics=world_to_camera)
+    baseline_m = float(np.linalg.norm(camera_to_first[:, :3, 3], axis=1).max())
+    if alignment is None or alignment.method == "rotation_only" or baseline_m < SMALLEST_BASELINE * _median(depth):
+        return KnownCameras(prediction, None, in_map=True)
+    return KnownCameras(replace(prediction, depth=depth), 1 / alignment.scale, in_map=True)
+
+
+def _rigid(frames: Sequence[Frame], prediction: Prediction) -> KnownCameras:
+    """By their places in a rig: the set is moved to where the prediction has it on average, at every instant."""
+    assert prediction.extrinsics is not None
+    camera_to_window = invert_rigid(prediction.extrinsics.astype(np.float64))
+    camera_to_rig = np.stack([frame.rig.camera_to_rig for frame in frames if frame.rig is not None])
+    instants = np.array([frame.rig.instant_ns for frame in frames if frame.rig is not None])
+    sets = [np.flatnonzero(instants == instant) for instant in np.unique(instants)]
+
+    predicted = np.concatenate([_distances(camera_to_window[members]) for members in sets])
+    known = np.concatenate([_distances(camera_to_rig[members]) for members in sets])
+    apart = (predicted > 0) & (known > SMALLEST_BASELINE * known.max(initial=0.0))
+    scale = float(np.median(known[apart] / predicted[apart])) if apart.any() else 0.0
+    if scale == 0 or known.max() < SMALLEST_BASELINE * scale * _median(prediction.depth):
+        return KnownCameras(prediction, None, in_map=False)
+
+    camera_to_window[:, :3, 3] *= scale
+    for members in sets:
+        camera_to_window[members] = _fitted(camera_to_rig[members], camera_to_window[members])
+    moved = replace(prediction, extrinsics=invert_rigid(camera_to_window), depth=prediction.depth * np.float32(scale))
+    return KnownCameras(moved, scale, in_map=False)
+
+
+def _distances(camera_to_world: np.ndarray) -> np.ndarray:
+    """Between all pairs of cameras."""
+    first, second = np.triu_indices(len(camera_to_world), 1)
+    centres = camera_to_world[:, :3, 3]
+    return np.asarray(np.linalg.norm(centres[first] - centres[second], axis=1))
+
+
+def _fitted(camera_to_rig: np.ndarray, camera_to_window: np.ndarray) -> np.ndarray:
+    """The cameras of a rig that was moved as one to where `camera_to_window`, in the same unit, has them on average."""
+    rotation = mean_rotation(camera_to_window[:, :3, :3] @ camera_to_rig[:, :3, :3].transpose(0, 2, 1))
+    rig_to_window = np.eye(4)
+    rig_to_window[:3, :3] = rotation
+    rig_to_window[:3, 3] = np.mean(camera_to_window[:, :3, 3] - camera_to_rig[:, :3, 3] @ rotation.T, axis=0)
+    return np.asarray(rig_to_window @ camera_to_rig)
+
+
+def _median(depth: np.ndarray) -> float:
+    valid = depth[np.isfinite(depth) & (depth > 0)]
+    return float(np.median(valid)) if valid.size else 0.0

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stream of windows of frames becomes depth and camera poses in one map.
+
+Every inference over a window has a world frame and a scale of its own. Consecutive windows share frames; what was
+said about a shared frame stands, and the new window is moved, turned and scaled until it agrees. Where poses of the
+cameras are known, they are the map.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from da3_core.errors import InputError
+from da3_core.geometry.alignment import PosedDepth, align_window, compare_depths
+from da3_core.geometry.cameras import invert_rigid
+from da3_core.geometry.similarity import Similarity
+from da3_core.prediction import Prediction
+from da3_core.stream.frame import Frame
+from da3_core.stream.known_cameras import KnownCameras, known_cameras
+
+ScaleSource = Literal["none", "model", "fixed", "poses"]
+Placement = Literal["origin", "points", "poses", "last_view", "known", "unposed"]
+
+FOCAL_LENGTH_WINDOWS = 301  # the running median looks this far back
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """Choices of a session.
+
+    Attributes:
+        scale_source: `poses` takes the metres of frames whose cameras are known, `model` those of models that predict
+            metres, `auto` the former where there are any, else the latter; `fixed` multiplies the first window of the
+            map by `fixed_m_per_unit`; `none` leaves the model's unit. Only `auto` and `poses` heed known cameras. What
+            was applied is in `WindowResult.scale_source`.
+        fixed_m_per_unit: metres per unit of the model.
+    """
+
+    scale_source: Literal["auto", "poses", "model", "fixed", "none"]
+    fixed_m_per_unit: float
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What a session knows about one frame.
+
+    Attributes:
+        frame: the frame as given.
+        is_new: true in the one result that should be published; false where the view repeats an earlier result.
+        image: `(H, W, 3)` uint8 RGB, the pixels that the network saw.
+        depth: `(H, W)` float32 z-depth in map units, as predicted: sky holds a number too, `sky` tells.
+        confidence: `(H, W)` float32, at least 1, or None.
+        sky: `(H, W)` bool or None.
+        intrinsics: `(3, 3)` float64 of the processed image, pixel edges at integers: those of the frame where given,
+            else the model's estimate with the running median of its focal lengths; None where neither exists.
+        world_to_camera: `(4, 4)` float64 rigid, OpenCV axes, map units; the world is the map, in the optical axes of
+            its first camera, or that of the frames' own poses. None where no pose is known.
+        processed_from_original: `(3, 3)` float64, see `Prediction`, or None.
+    """
+
+    frame: Frame
+    is_new: bool
+    image: np.ndarray
+    depth: np.ndarray
+    confidence: np.ndarray | None
+    sky: np.ndarray | None
+    intrinsics: np.ndarray | None
+    world_to_camera: np.ndarray | None
+    processed_from_original: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class WindowResult:
+    """One inference, placed in the map.
+
+    Attributes:
+        views: one per frame, in the order given.
+        placement: what the place of this window rests on. `origin`: it defines the map, whose frame is the first
+            camera's optical frame. `points`, `poses`, `last_view`: see `WindowAlignment.method`. `known`: the poses
+            that all its frames came with. `unposed`: a single view, or no poses are known; its views have no pose and
+            their depths share no scale with others.
+        scale_m_per_unit: metres per unit of this inference, already applied; with `scale_source` none, map units.
+        scale_source: where metres come from; none: the map's unit is arbitrary.
+        alignment_residual: median distance to the map on the shared views, relative to depth; NaN without such views.
+        segment: counts the maps of the session. It grows when a window could not be joined to the map before it.
+        inference_s: duration of the inference, seconds.
+    """
+
+    views: tuple[View, ...]
+    placement: Placement
+    scale_m_per_unit: float
+    scale_source: ScaleSource
+    alignment_residual: float
+    segment: int
+    inference_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """Where a window lies in the map, and how that was found.
+
+    Attributes:
+        window_to_map: takes its cameras there.
+        depth_scale: map units per unit of its depth; another scale than that of `window_to_map` where poses are known.
+        starts_map: it defines a new map.
+    """
+
+    window_to_map: Similarity
+    depth_scale: float
+    placement: Placement
+    scale_source: ScaleSource
+    residual: float = float("nan")
+    starts_map: bool = False
+
+
+class Session:
+    """Turns windows of frames into results that share one map, with constant memory: the last window is all it keeps.
+
+    Frames shared by consecutive windows are recognised by being the same objects.
+    """
+
+    def __init__(self, infer: Callable[[Sequence[Frame]], Prediction], options: SessionOptions) -> None:
+        """Bind a session to `infer`, the model with its inference options."""
+        self._infer = infer
+        self._options = options
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the map; the next window defines a new one."""
+        self._views: tuple[View, ...] = ()
+        self._has_map = False
+        self._map_is_known = False  # by poses that frames came with
+        self._segment = 0
+        self._scale_source: ScaleSource = "none"  # of the last window
+        self._scale = 1.0  # map units per unit of the last window
+        self._focal_lengths: deque[np.ndarray] = deque(maxlen=FOCAL_LENGTH_WINDOWS)
+
+    def process(self, frames: Sequence[Frame]) -> WindowResult:
+        """Infer a window and place it in the map.
+
+        Args:
+            frames: 1 to N frames of one size, oldest first.
+
+        Raises:
+            InputError: no frames, or frames of several sizes. The session is then unchanged, as it is when the
+                inference raises.
+        """
+        _check(frames)
+        started = time.perf_counter()
+        prediction = self._infer(frames)
+        inference_s = time.perf_counter() - started
+
+        intrinsics = self._intrinsics(frames, prediction)
+        known = known_cameras(frames, prediction) if self._options.scale_source in ("auto", "poses") else None
+        prediction = known.prediction if known else prediction
+        placed = self._place_known(frames, known) if known and known.in_map else self._place(frames, prediction, known)
+        starts_map = placed.starts_map
+        self._segment += starts_map and self._has_map
+        self._has_map |= starts_map
+        if starts_map:
+            self._map_is_known = placed.placement == "known"
+
+        before = {view.frame: view for view in self._views}
+        views = []
+        for i, frame in enumerate(frames):
+            if frame in before and not starts_map:
+                views.append(replace(before[frame], is_new=False))
+            else:
+                views.append(_view(frame, frame not in before, prediction, i, intrinsics[i], placed))
+        self._views = tuple(views)
+        if placed.placement != "unposed":
+            self._scale, self._scale_source = placed.depth_scale, placed.scale_source
+        applied = known.metres_per_unit if known and known.metres_per_unit else 1.0
+        return WindowResult(
+            views=self._views,
+            placement=placed.placement,
+            scale_m_per_unit=applied * placed.depth_scale,
+            scale_source=placed.scale_source,
+            alignment_residual=placed.residual,
+            segment=self._segment,
+            inference_s=inference_s,
+        )
+
+    def _place(self, frames: Sequence[Frame], prediction: Prediction, known: KnownCameras | None) -> _Placed:
+        """By the views that the last window and this one share, if there are any."""
+        source = self._source(prediction, known)
+        scale = self._options.fixed_m_per_unit if source == "fixed" else 1.0
+        if prediction.extrinsics is None or len(frames) == 1:
+            return _Placed(Similarity.identity(), scale, "unposed", source)
+
+        in_map, in_window, matrices = self._shared(frames, prediction)
+        if not in_map:
+            window_to_first = prediction.extrinsics[0].astype(np.float64)
+            window_to_map = Similarity(scale, window_to_first[:3, :3], scale * window_to_first[:3, 3])
+            return _Placed(window_to_map, scale, "origin", source, starts_map=True)
+        is_metric = source == "poses" == self._scale_source
+        alignment = align_window(in_map, in_window, matrices, expected_scale=self._scale, is_metric=is_metric)
+        window_to_map, starts_map = alignment.window_to_map, alignment.method == "last_view"
+        if self._map_is_known and not starts_map:
+            source = self._scale_source
+        return _Placed(window_to_map, window_to_map.scale, alignment.method, source, alignment.residual, starts_map)
+
+    def _place_known(self, frames: Sequence[Frame], known: KnownCameras) -> _Placed:
+        """Where its poses say. Where they say nothing about scale, depth keeps that of the views shared with before."""
+        scale, source, residual = 1.0, self._source(known.prediction, known), float("nan")
+        shared = self._shared(frames, known.prediction)
+        if self._map_is_known and shared[0]:
+            agreed, residual = compare_depths(*shared, None if known.metres_per_unit is None else 1.0)
+            if known.metres_per_unit is None and np.isfinite(agreed):
+                scale, source = agreed, self._scale_source
+        starts_map = not self._map_is_known or (source == "poses") != (self._scale_source == "poses")
+        return _Placed(Similarity.identity(), scale, "known", source, residual, starts_map)
+
+    def _shared(
+        self, frames: Sequence[Frame], prediction: Prediction
+    ) -> tuple[list[PosedDepth], list[PosedDepth], list[np.ndarray]]:
+        """The views of the last window that are in this one: in the map, in this window's world, their intrinsics."""
+        assert prediction.extrinsics is not None
+        camera_to_window = invert_rigid(prediction.extrinsics.astype(np.float64))
+        in_map, in_window, matrices = [], [], []
+        for view in self._views:
+            if view.frame not in frames or view.depth.shape != prediction.depth.shape[1:]:
+                continue
+            if view.world_to_camera is None or view.intrinsics is None:
+                continue
+            i = list(frames).index(view.frame)
+            sky = None if prediction.sky is None else prediction.sky[i]
+            confidence = None if prediction.conf is None else prediction.conf[i]
+            camera_to_map = invert_rigid(view.world_to_camera)
+            in_map.append(PosedDepth(_without_sky(view.depth, view.sky), view.confidence, camera_to_map))
+            in_window.append(PosedDepth(_without_sky(prediction.depth[i], sky), confidence, camera_to_window[i]))
+            matrices.append(view.intrinsics)
+        return in_map, in_window, matrices
+
+    def _source(self, prediction: Prediction, known: KnownCameras | None) -> ScaleSource:
+        """Where the metres of a prediction come from, taken by itself."""
+        choice = self._options.scale_source
+        if known is not None and known.metres_per_unit is not None:
+            return "poses"
+        if choice in ("auto", "model"):
+            return "model" if prediction.is_metric else "none"
+        return "fixed" if choice == "fixed" else "none"
+
+    def _intrinsics(self, frames: Sequence[Frame], prediction: Prediction) -> list[np.ndarray | None]:
+        """Of the processed images: given ones carried over, else estimated ones smoothed over the session."""
+        estimated = None if prediction.intrinsics is None else prediction.intrinsics.astype(np.float64)
+        if estimated is not None:
+            # Relative to the image's sides, so that a change of the processed size does not matter.
+            sides = np.array(prediction.depth.shape[:0:-1], np.float64)
+            self._focal_lengths.append(np.median(estimated[:, [0, 1], [0, 1]], axis=0) / sides)
+            estimated[:, [0, 1], [0, 1]] = np.median(np.stack(self._focal_lengths), axis=0) * sides
+
+        result: list[np.ndarray | None] = []
+        for i, frame in enumerate(frames):
+            if frame.intrinsics is not None and prediction.processed_from_original is not None:
+                result.append(prediction.processed_from_original[i] @ frame.intrinsics)
+            else:
+                result.append(None if estimated is None else estimated[i])
+        return result
+
+
+def _check(frames: Sequence[Frame]) -> None:
+    if not frames:
+        raise InputError("The window is empty; give at least one frame.")
+    sizes = sorted({f"{frame.image.shape[1]}x{frame.image.shape[0]}" for frame in frames})
+    if len(sizes) > 1:
+        raise InputError(f"The window mixes images of {' and '.join(sizes)} pixels; give frames of one size.")
+
+
+def _view(
+    frame: Frame, is_new: bool, prediction: Prediction, i: int, intrinsics: np.ndarray | None, placed: _Placed
+) -> View:
+    world_to_camera = None
+    if placed.placement != "unposed" and prediction.extrinsics is not None:
+        camera_to_window = invert_rigid(prediction.extrinsics[i].astype(np.float64))
+        world_to_camera = invert_rigid(placed.window_to_map.transform_camera(camera_to_window))
+    return View(
+        frame=frame,
+        is_new=is_new,
+        # Copies, because a slice would keep the arrays of its whole window alive.
+        image=frame.image if prediction.processed_images is None else prediction.processed_images[i].copy(),
+        depth=prediction.depth[i] * np.float32(placed.depth_scale),
+        confidence=None if prediction.conf is None else prediction.conf[i].copy(),
+        sky=None if prediction.sky is None else prediction.sky[i].copy(),
+        intrinsics=intrinsics,
+        world_to_camera=world_to_camera,
+        processed_from_original=None
+        if prediction.processed_from_original is None
+        else prediction.processed_from_original[i],
+    )
+
+
+def _without_sky(depth: np.ndarray, sky: np.ndarray | None) -> np.ndarray:
+    return depth if sky is None else np.where(sky, np.float32(np.nan), depth)

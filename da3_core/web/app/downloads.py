@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files that a visitor may take home."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from da3_core.errors import InputError
+from da3_core.export import export
+from da3_core.geometry.cameras import format_matrix
+from da3_core.prediction import Prediction
+from da3_core.storage.files import write_atomically
+from da3_core.web.app.clouds import CloudOptions, drawable
+
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+def write_downloads(prediction: Prediction, view: int, folder: Path, options: CloudOptions) -> dict[str, Path | None]:
+    """Files by what they are called on their buttons; None for what this prediction cannot give."""
+    cloud: Prediction | None
+    try:
+        cloud = drawable(prediction, view, options)
+    except InputError:
+        cloud = None
+    return {
+        "GLB": folder / "scene.glb" if cloud else None,
+        "NPZ": _npz(prediction, folder),
+        "PLY": export(cloud, folder, "ply", **options.export_options())["ply"][0] if cloud else None,
+        "COLMAP": _colmap(cloud, folder, options) if cloud and cloud.extrinsics is not None else None,
+        "K.txt": _intrinsics(prediction, folder),
+        "Gaussians": next(folder.glob("gs_ply/*.ply"), None),
+    }
+
+
+def _npz(prediction: Prediction, folder: Path) -> Path:
+    path = folder / "predictions.npz"
+    if not path.exists():  # no control changes it
+        names = prediction.image_names and tuple(Path(name).name for name in prediction.image_names)
+        (written,) = export(replace(prediction, image_names=names), folder, "npz")["npz"]
+        written.rename(path)
+    return path
+
+
+def _colmap(prediction: Prediction, folder: Path, options: CloudOptions) -> Path:
+    """`sparse/0` and `images` in one archive, as COLMAP and `da3 colmap` expect them."""
+    model = folder / "colmap"
+    export_options = options.export_options() | {"export_kwargs": {"colmap": {"copy_images": True}}}
+    try:
+        files = export(prediction, model, "colmap", **export_options)["colmap"]
+        path = folder / "colmap.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for file in files:
+                entry = zipfile.ZipInfo(file.relative_to(model).as_posix(), _ZIP_TIME)
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, file.read_bytes())
+    finally:
+        shutil.rmtree(model, ignore_errors=True)
+    return path
+
+
+def _intrinsics(prediction: Prediction, folder: Path) -> Path | None:
+    """`K.txt`: three lines of three numbers a view, in pixels of the pictures as given; `np.loadtxt` reads it."""
+    matrices = prediction.original_intrinsics()
+    if matrices is None:
+        return None
+    assert prediction.original_sizes is not None
+    parts = []
+    for number, (matrix, (height, width)) in enumerate(zip(matrices, prediction.original_sizes, strict=True)):
+        title = f"# view {number}, {width} x {height} pixels\n" if len(matrices) > 1 else ""
+        parts.append(title + format_matrix(np.asarray(matrix)))
+    write_atomically(folder / "K.txt", "".join(parts).encode())
+    return folder / "K.txt"

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens when something is clicked: from the values of the page to new values for it.
+
+The only place where errors become messages on the page; whatever goes wrong, the app lives on.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gradio as gr
+
+from da3_core.errors import InputError
+from da3_core.pipeline import Stage
+from da3_core.prediction import Prediction
+from da3_core.web.app import shown
+from da3_core.web.app.clouds import CloudOptions, write_cloud
+from da3_core.web.app.examples import Example, ExampleCache
+from da3_core.web.app.measure import Pixel
+from da3_core.web.app.pictures import MAX_FRAMES, take_frames, take_images, thumbnails
+from da3_core.web.app.reconstruct import Choices, reconstruct, write_result
+from da3_core.web.app.saving import save_scene
+from da3_core.web.app.visits import Visit, Visits
+from da3_core.web.model_runner import ModelRunner
+
+logger = logging.getLogger(__name__)
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+def reported(handler: Handler) -> Handler:
+    """Show what goes wrong in a handler as a message on the page."""
+
+    @functools.wraps(handler)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return handler(*args, **kwargs)
+        except InputError as error:
+            raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from None
+        except gr.Error:
+            raise
+        except Exception as error:
+            logger.exception("%s failed", handler.__name__)
+            message = f"this failed on the server ({type(error).__name__}); its terminal says why"
+            raise gr.Error(message, print_exception=False) from None
+
+    return wrapper  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """The events of a page.
+
+    `key` is always the key of the visitor's visit, or None; it never leaves the server. The five values of `cloud`
+    are those of the controls of the point cloud. What is returned is described in `shown`.
+    """
+
+    runner: ModelRunner
+    process_res: int | None
+    visits: Visits
+    gallery: Path
+    examples: Sequence[Example]
+    cache: ExampleCache
+
+    @reported
+    def take_uploads(
+        self,
+        key: str | None,
+        video: str | None,
+        files: Sequence[str] | None,
+        fps: float,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> tuple[Any, ...]:
+        """A new visit of what is in both upload fields: key, preview, status; then no result."""
+        if video is None and not files:
+            self.visits.close(key)
+            return None, None, "", *shown.no_result()
+        new_key = self.visits.open()
+        try:
+            with self.visits.use(new_key) as visit:
+                images = take_images(map(Path, files or ()), visit.folder / "images")
+                if video is not None:
+                    images += self._take_frames(Path(video), fps, visit, progress)
+                preview = thumbnails(images)
+                visit.images = images
+        except BaseException:
+            self.visits.close(new_key)
+            raise
+        self.visits.close(key)
+        return new_key, preview, shown.count(len(images), "picture"), *shown.no_result()
+
+    @reported
+    def sample_anew(
+        self,
+        key: str | None,
+        video: str | None,
+        files: Sequence[str] | None,
+        fps: float,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
+        """As `take_uploads`, where there is a video whose frames depend on the rate."""
+        return gr.skip() if video is None else self.take_uploads(key, video, files, fps, progress)
+
+    def _take_frames(self, video: Path, fps: float, visit: Visit, progress: gr.Progress) -> tuple[Path, ...]:
+        def advance(done: int, total: int) -> None:
+            progress((done, total), desc="Frames of the video", unit="frames")
+
+        frames, thinned = take_frames(video, fps, visit.folder, advance)
+        if thinned:
+            gr.Warning(f"The video has more frames at this rate than {MAX_FRAMES}: as many are taken, evenly spread.")
+        return frames
+
+    @reported
+    def clear(self, key: str | None) -> tuple[Any, ...]:
+        """Key, video, files, preview and status of an empty page; then no result."""
+        self.visits.close(key)
+        return None, None, None, None, "", *shown.no_result()
+
+    @reported
+    def reconstruct(
+        self,
+        key: str | None,
+        method: Any,
+        infer_gs: bool,
+        flight: Any,
+        quality: Any,
+        ref_view_strategy: Any,
+        focal_length_px: float | None,
+        *cloud: Any,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
+        """The result; nothing, if the visitor has gone on to other pictures meanwhile."""
+        choices = Choices(method, infer_gs, flight, quality, ref_view_strategy, float(focal_length_px or 0))
+        options = _cloud_options(*cloud)
+        with self.visits.use(key) as visit:
+            start = time.perf_counter()
+            progress(0, desc="Waiting for the model")
+            prediction = reconstruct(self.runner, visit.images, self.process_res, choices, _stage(progress))
+            if visit.is_closed:
+                return gr.skip()
+            progress(1, desc="Flying through the Gaussians" if infer_gs else "Point cloud")
+            shutil.rmtree(visit.result_folder, ignore_errors=True)
+            visit.prediction = write_result(prediction, visit.result_folder, choices)
+            details = (self._model(), f"{time.perf_counter() - start:.1f} s")
+            return shown.result(visit, visit.prediction, options, *details)
+
+    def _model(self) -> str:
+        preset = self.runner.state.preset
+        return self.runner.source if preset is None or self.runner.source.startswith("untrained:") else preset.name
+
+    @reported
+    def load_example(self, key: str | None, event: gr.SelectData, *cloud: Any) -> tuple[Any, ...]:
+        """Key, video, files, preview and status of an example in a visit of its own; then its result, if kept."""
+        if not (isinstance(event.index, int) and 0 <= event.index < len(self.examples)):
+            raise InputError(f"there is no example {event.index!r}: choose one of {len(self.examples)}")
+        example = self.examples[event.index]
+        self.visits.close(key)
+        key = self.visits.open()
+        with self.visits.use(key) as visit:
+            visit.images = example.images
+            status = f"{shown.count(len(example.images), 'picture')} of {html.escape(example.name)}"
+            inputs = (key, None, None, thumbnails(example.images), status)
+            visit.prediction = self.cache.load(example)
+            if visit.prediction is None:
+                return *inputs, *shown.no_result()
+            self.cache.copy_files(example, visit.result_folder)
+            result = shown.result(visit, visit.prediction, _cloud_options(*cloud))
+            return *inputs, *result, *shown.no_downloads()
+
+    @reported
+    def redraw(self, key: str | None, view: int | None, *cloud: Any) -> Any:
+        """The cloud after a change of its controls, without any inference."""
+        if not self._has_result(key):
+            return gr.skip()
+        with self._result(key) as (visit, prediction):
+            view = _checked_view(prediction, view)
+            return str(write_cloud(prediction, view, visit.result_folder, _cloud_options(*cloud)))
+
+    @reported
+    def redraw_of_view(self, key: str | None, view: int | None, *cloud: Any) -> Any:
+        """The cloud after a change of the view, which matters only where each view has a cloud of its own."""
+        with self._result(key) as (_, prediction):
+            each_has_its_own = prediction.extrinsics is None and prediction.intrinsics is not None
+        return self.redraw(key, view, *cloud) if each_has_its_own else gr.skip()
+
+    @reported
+    def prepare_downloads(self, key: str | None, view: int | None, *cloud: Any) -> tuple[Any, ...]:
+        if not self._has_result(key):
+            return shown.no_downloads()
+        with self._result(key) as (visit, prediction):
+            return shown.downloads(visit, prediction, _checked_view(prediction, view), _cloud_options(*cloud))
+
+    @reported
+    def show_view(self, key: str | None, view: int | None) -> tuple[Any, ...]:
+        with self._result(key) as (_, prediction):
+            return shown.one_view(prediction, _checked_view(prediction, view))
+
+    @reported
+    def previous_view(self, key: str | None, view: int | None) -> tuple[Any, ...]:
+        """The view, then as `show_view`."""
+        return self._step(key, view, -1)
+
+    @reported
+    def next_view(self, key: str | None, view: int | None) -> tuple[Any, ...]:
+        """The view, then as `show_view`."""
+        return self._step(key, view, +1)
+
+    def _step(self, key: str | None, view: int | None, step: int) -> tuple[Any, ...]:
+        with self._result(key) as (_, prediction):
+            view = (_checked_view(prediction, view) + step) % len(prediction.depth)
+            return view, *shown.one_view(prediction, view)
+
+    @reported
+    def pick_point(
+        self, key: str | None, view: int | None, points: Sequence[Pixel], event: gr.SelectData
+    ) -> tuple[Any, ...]:
+        """As `show_view`, with one more point; a third begins anew."""
+        with self._result(key) as (_, prediction):
+            height, width = prediction.depth.shape[1:]
+            column, row = (int(value) for value in event.index)
+            if not (0 <= column < width and 0 <= row < height):
+                raise InputError(f"the point {column}, {row} is outside the picture of {width} x {height} pixels")
+            before = [(int(u), int(v)) for u, v in points] if len(points) == 1 else []
+            return shown.one_view(prediction, _checked_view(prediction, view), [*before, (column, row)])
+
+    @reported
+    def save(self, key: str | None, group: str, scene: str) -> str:
+        """What became of it."""
+        with self._result(key) as (visit, _):
+            saved = save_scene(visit.result_folder, self.gallery, group, scene)
+            return f"Saved as {html.escape(saved.name)} in the group {html.escape(saved.parent.name)}."
+
+    def _has_result(self, key: str | None) -> bool:
+        if key is None:
+            return False
+        with self.visits.use(key) as visit:
+            return visit.prediction is not None
+
+    @contextmanager
+    def _result(self, key: str | None) -> Iterator[tuple[Visit, Prediction]]:
+        with self.visits.use(key) as visit:
+            if visit.prediction is None:
+                raise InputError("there is no result yet: press Reconstruct first")
+            yield visit, visit.prediction
+
+
+def _checked_view(prediction: Prediction, view: int | None) -> int:
+    if not (isinstance(view, int) and 0 <= view < len(prediction.depth)):
+        raise InputError(f"there is no view {view!r}: choose one of {len(prediction.depth)}")
+    return view
+
+
+def _cloud_options(
+    show_cameras: bool, filter_black: bool, filter_white: bool, filter_percentage: float, max_points_k: float
+) -> CloudOptions:
+    return CloudOptions(
+        bool(show_cameras), bool(filter_black), bool(filter_white), float(filter_percentage), int(max_points_k * 1000)
+    )
+
+
+def _stage(progress: gr.Progress) -> Stage:
+    @contextmanager
+    def stage(name: str, total: int, unit: str) -> Iterator[Callable[[int], object]]:
+        done = 0
+
+        def advance(more: int) -> None:
+            nonlocal done
+            done += more
+            progress((done, total), desc=name.capitalize(), unit=unit)
+
+        advance(0)
+        yield advance
+
+    return stage

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The app as a server: its folders, its examples, its page, and how long it keeps what visitors leave."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from da3_core.errors import InputError
+from da3_core.model.presets import Preset
+from da3_core.pipeline import Stage
+from da3_core.web.app.examples import Example, ExampleCache, find_examples
+from da3_core.web.app.reconstruct import Choices, reconstruct, write_result
+from da3_core.web.app.visits import Visits
+from da3_core.web.model_runner import ModelRunner
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from da3_core.prediction import Prediction
+
+logger = logging.getLogger(__name__)
+
+MAX_UPLOAD = "4gb"
+_EXPIRY_INTERVAL_S = 60.0
+
+
+@dataclass(frozen=True)
+class AppSettings:
+    """
+    Attributes:
+        workspace: uploads, results and examples; made if absent.
+        gallery: where scenes are saved; made if absent.
+        process_res: of every inference; None is the model's.
+        idle_s: after so many seconds without use a visitor's files are deleted.
+        gaussian_tag: see `ExampleCache`.
+    """
+
+    workspace: Path
+    gallery: Path
+    process_res: int | None = None
+    idle_s: float = 6 * 3600.0
+    gaussian_tag: str = ""
+
+    def make_folders(self) -> None:
+        """
+        Raises:
+            InputError: one cannot be made or written.
+        """
+        for folder in (self.workspace, self.gallery):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"cannot make the folder {folder} ({error.strerror}): choose another") from error
+            if not os.access(folder, os.W_OK):
+                raise InputError(f"cannot write into the folder {folder}: choose another")
+
+    @property
+    def sessions_folder(self) -> Path:
+        return self.workspace / "input_images"
+
+    def examples(self) -> list[Example]:
+        return find_examples(self.workspace / "examples")
+
+    def example_cache(self, runner: ModelRunner) -> ExampleCache:
+        return ExampleCache(self.sessions_folder, runner.source, self.process_res, self.gaussian_tag)
+
+
+def compute_examples(settings: AppSettings, runner: ModelRunner, preset: Preset, stage: Stage) -> None:
+    """Results of all examples that have none yet.
+
+    Raises:
+        InputError: an example cannot be done, or Gaussians are asked for that the model does not predict.
+    """
+    cache, examples = settings.example_cache(runner), settings.examples()
+    if not preset.has_gaussians and any(cache.choices(example).infer_gs for example in examples):
+        raise InputError(
+            f"examples named {settings.gaussian_tag!r} are to be done with Gaussians, which {preset.name} does not "
+            "predict: use a giant model, or leave --cache-gs-tag out"
+        )
+
+    def compute(example: Example, choices: Choices, folder: Path) -> Prediction:
+        prediction = reconstruct(runner, example.images, settings.process_res, choices, stage)
+        return write_result(prediction, folder, choices)
+
+    cache.fill(examples, compute)
+
+
+@dataclass(frozen=True)
+class App:
+    """Arguments of `serving.serve`."""
+
+    server: FastAPI
+    end_streams: Callable[[], object]
+
+
+@contextmanager
+def open_app(settings: AppSettings, runner: ModelRunner, preset: Preset) -> Iterator[App]:
+    """The app, ready to be served; when the block ends, all that visitors left is deleted."""
+    visits = Visits(settings.sessions_folder.resolve(), settings.idle_s)
+    # Gradio reads these when it is imported: where files are on their way in and out; it reports to nobody, and no page
+    # offers to keep a history elsewhere.
+    os.environ["GRADIO_TEMP_DIR"] = str(visits.make_folder())
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_RUN_HISTORY"] = "False"
+    import gradio as gr
+    from fastapi import FastAPI
+
+    from da3_core.web.app.handlers import Handlers
+    from da3_core.web.app.layout import THEME, build_page
+
+    handlers = Handlers(
+        runner=runner,
+        process_res=settings.process_res,
+        visits=visits,
+        gallery=settings.gallery,
+        examples=settings.examples(),
+        cache=settings.example_cache(runner),
+    )
+    page = build_page(handlers, preset, settings.idle_s)
+    server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    gr.mount_gradio_app(
+        server,
+        page,
+        path="/",
+        allowed_paths=[str(settings.workspace.resolve()), str(settings.gallery.resolve())],
+        show_error=True,
+        max_file_size=MAX_UPLOAD,
+        ssr_mode=False,
+        enable_monitoring=False,
+        footer_links=["api", "settings"],
+        theme=THEME,
+    )
+    done = threading.Event()
+
+    def expire() -> None:
+        while not done.wait(_EXPIRY_INTERVAL_S):
+            visits.expire()
+
+    threading.Thread(target=expire, name="visits", daemon=True).start()
+    mounted: Any = server.routes[-1]  # what Gradio made of the page; its open connections end with its `stop_event`
+
+    def clean_up() -> None:
+        done.set()
+        visits.delete_all()
+        shutil.rmtree(os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
+
+    def end_streams() -> None:
+        mounted.app.stop_event.set()
+        if visits.in_use:  # nothing interrupts an inference, and nobody waits for its result any more
+            logger.warning("the app ends in the middle of work for a visitor")
+            clean_up()
+            os._exit(0)
+
+    try:
+        yield App(server, end_streams)
+    finally:
+        clean_up()
+
+
+def open_tunnel(listener: socket.socket) -> str:
+    """A public https address, for a week at most, that leads here by way of Gradio's servers.
+
+    Raises:
+        InputError: these cannot be reached.
+    """
+    from gradio import networking
+
+    host, port = listener.getsockname()[:2]
+    try:
+        return networking.setup_tunnel(
+            local_host={"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host),
+            local_port=port,
+            share_token=secrets.token_urlsafe(32),
+            share_server_address=None,
+            share_server_tls_certificate=None,
+        )
+    except Exception as error:  # of many kinds: no network, no tunnel program, a wrong checksum
+        raise InputError(f"--share found no way to Gradio's servers ({error}): leave it out") from error

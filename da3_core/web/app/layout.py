@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page: its controls, and which event of which control goes to which handler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import gradio as gr
+
+from da3_core.export.video import Quality
+from da3_core.model.presets import Preset
+from da3_core.options import RefViewStrategy
+from da3_core.sources.detect import VIDEO_EXTENSIONS
+from da3_core.sources.images import IMAGE_EXTENSIONS
+from da3_core.web.app.clouds import CloudOptions
+from da3_core.web.app.handlers import Handlers
+from da3_core.web.app.pictures import HEIC_EXTENSIONS, thumbnails
+from da3_core.web.app.reconstruct import Choices, Flight, Method
+from da3_core.web.app.shown import DOWNLOADS, HINT, NO_FLIGHT
+
+QUEUE_SIZE = 20
+_AT_ONCE = 4  # events besides inference, of all visitors together
+
+# Only fonts that every system has, so that the page asks nobody else for any.
+THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    video: gr.Video
+    fps: gr.Slider
+    files: gr.File
+    preview: gr.Gallery
+    status: gr.Markdown
+
+    @property
+    def changes(self) -> list[Any]:
+        files = (self.files.upload, self.files.delete, self.files.clear)
+        return [self.video.upload, self.video.clear, *files]
+
+    @property
+    def shown(self) -> list[Any]:
+        return [self.video, self.files, self.preview, self.status]
+
+
+@dataclass(frozen=True)
+class _Result:
+    cloud: gr.Model3D
+    summary: gr.Markdown
+    view: gr.Dropdown
+    previous: gr.Button
+    next: gr.Button
+    picture: gr.Image
+    depth: gr.Image
+    measurement: gr.Markdown
+    points: gr.State
+    video: gr.Video
+    video_hint: gr.Markdown
+
+    @property
+    def shown_view(self) -> list[Any]:
+        return [self.picture, self.depth, self.measurement, self.points]
+
+    @property
+    def shown(self) -> list[Any]:
+        return [self.cloud, self.summary, self.view, *self.shown_view, self.video, self.video_hint]
+
+
+def build_page(handlers: Handlers, preset: Preset, idle_s: float) -> gr.Blocks:
+    """The page for a model.
+
+    Args:
+        preset: decides which controls make sense.
+        idle_s: seconds after which uploads that nobody uses are deleted.
+    """
+    page = gr.Blocks(
+        title="Depth Anything 3", analytics_enabled=False, delete_cache=(3600, int(idle_s)), fill_width=True
+    )
+    with page:
+        key = gr.State(None)
+        gr.Markdown("# Depth Anything 3\nPictures or a video of one scene in; a point cloud, cameras and depth out.")
+        with gr.Row():
+            with gr.Column(scale=2, min_width=400):
+                inputs = _inputs()
+            with gr.Column(scale=5):
+                result = _result()
+                with gr.Row():
+                    run = gr.Button("Reconstruct", variant="primary")
+                    clear = gr.Button("Clear")
+                choices = _choices(preset)
+                cloud = _cloud_controls()
+                with gr.Row():
+                    downloads = [
+                        gr.DownloadButton(
+                            name,
+                            interactive=False,
+                            size="sm",
+                            min_width=80,
+                            visible=name != "Gaussians" or preset.has_gaussians,
+                        )
+                        for name in DOWNLOADS
+                    ]
+                with gr.Row():
+                    group = gr.Textbox("app", label="Gallery group", max_lines=1)
+                    scene = gr.Textbox(label="Scene name", max_lines=1)
+                    save = gr.Button("Save to gallery")
+                saved = gr.Markdown()
+        examples = _examples(handlers)
+
+        uploads = [key, inputs.video, inputs.files, inputs.fps]
+        loaded = [key, inputs.preview, inputs.status, *result.shown, *downloads]
+        gr.on(
+            inputs.changes,
+            handlers.take_uploads,
+            uploads,
+            loaded,
+            api_name="take_uploads",
+            trigger_mode="always_last",
+            show_progress_on=inputs.preview,
+        )
+        inputs.fps.release(
+            handlers.sample_anew, uploads, loaded, trigger_mode="always_last", show_progress_on=inputs.preview
+        )
+        clear.click(handlers.clear, key, [key, *inputs.shown, *result.shown, *downloads])
+
+        runs = run.click(
+            handlers.reconstruct,
+            [key, *choices, *cloud],
+            result.shown,
+            concurrency_limit=1,
+            show_progress_on=[result.cloud, result.summary],
+        )
+        _wire_cloud(handlers, key, result, cloud, downloads, runs)
+        _wire_views(handlers, key, result, cloud)
+        save.click(handlers.save, [key, group, scene], saved)
+        if examples is not None:
+            loaded_example = [key, *inputs.shown, *result.shown, *downloads]
+            picks = examples.select(handlers.load_example, [key, *cloud], loaded_example)
+            picks.then(handlers.prepare_downloads, [key, result.view, *cloud], downloads, api_visibility="private")
+    page.queue(max_size=QUEUE_SIZE, default_concurrency_limit=_AT_ONCE)
+    return page
+
+
+def _inputs() -> _Inputs:
+    pictures = [f".{extension}" for extension in IMAGE_EXTENSIONS + HEIC_EXTENSIONS]
+    return _Inputs(
+        video=gr.Video(label=f"Upload Video ({', '.join(VIDEO_EXTENSIONS)})", sources=["upload"], include_audio=True),
+        fps=gr.Slider(0.1, 60, 10, step=0.1, label="Sampling FPS", info="frames taken per second of video"),
+        files=gr.File(label="Upload Images", file_count="multiple", file_types=pictures, height=160),
+        preview=gr.Gallery(label="Preview", columns=4, height=300, object_fit="contain", interactive=False, buttons=[]),
+        status=gr.Markdown(),
+    )
+
+
+def _result() -> _Result:
+    with gr.Tabs():
+        with gr.Tab("Point Cloud & Cameras"):
+            cloud = gr.Model3D(label="Point cloud", height=520, clear_color=(1, 1, 1, 1), interactive=False)
+        with gr.Tab("Metric Depth"):
+            with gr.Row():
+                previous = gr.Button("◀ Previous", size="sm")
+                view = gr.Dropdown([], label="Select View", interactive=False)
+                following = gr.Button("Next ▶", size="sm")
+            with gr.Row():
+                picture = gr.Image(label="Picture", interactive=False, format="png", buttons=["download", "fullscreen"])
+                depth = gr.Image(
+                    label="Depth, near is red", interactive=False, format="png", buttons=["download", "fullscreen"]
+                )
+            measurement = gr.Markdown(HINT)
+        with gr.Tab("3DGS Rendered Novel Views"):
+            video = gr.Video(label="Flight", interactive=False, autoplay=True, loop=True)
+            video_hint = gr.Markdown(NO_FLIGHT)
+    summary = gr.Markdown()
+    points = gr.State([])
+    return _Result(cloud, summary, view, previous, following, picture, depth, measurement, points, video, video_hint)
+
+
+def _choices(preset: Preset) -> list[Any]:
+    """Controls of `Choices`, in its order."""
+    default = Choices()
+    with gr.Row():
+        method = gr.Radio(
+            list(get_args(Method)),
+            value=default.method,
+            label="Image Processing Method",
+            info="which side is resized to the model's resolution: the longer, or the shorter",
+        )
+        strategy = gr.Dropdown(
+            list(get_args(RefViewStrategy)), value=default.ref_view_strategy, label="Reference View Strategy"
+        )
+        focal_length = gr.Number(
+            default.focal_length_px,
+            label="Focal Length",
+            info="pixels of the pictures; 0: unknown",
+            minimum=0,
+            visible=not preset.has_poses,
+        )
+    with gr.Row():
+        infer_gs = gr.Checkbox(default.infer_gs, label="Infer 3D Gaussian Splatting", visible=preset.has_gaussians)
+        flight = gr.Radio(list(get_args(Flight)), value=default.flight, label="Trajectory", visible=False)
+        quality = gr.Radio(list(get_args(Quality)), value=default.quality, label="Quality", visible=False)
+    infer_gs.change(
+        lambda wanted: (gr.Radio(visible=wanted), gr.Radio(visible=wanted)),
+        infer_gs,
+        [flight, quality],
+        api_visibility="private",
+    )
+    return [method, infer_gs, flight, quality, strategy, focal_length]
+
+
+def _cloud_controls() -> list[Any]:
+    """In the order that handlers take them."""
+    default = CloudOptions()
+    with gr.Row():
+        show_cameras = gr.Checkbox(default.show_cameras, label="Show Camera")
+        black = gr.Checkbox(default.filter_black, label="Filter Black Background")
+        white = gr.Checkbox(default.filter_white, label="Filter White Background")
+    with gr.Row():
+        percentage = gr.Slider(0, 100, default.filter_percentage, step=1, label="Filter Percentage")
+        max_points = gr.Slider(1000, 100000, default.max_points / 1000, step=1000, label="Max Points (thousand)")
+    return [show_cameras, black, white, percentage, max_points]
+
+
+def _examples(handlers: Handlers) -> gr.Gallery | None:
+    if not handlers.examples:
+        return None
+    pictures = [(thumbnails(one.images[:1])[0][0], one.name) for one in handlers.examples]
+    return gr.Gallery(
+        pictures,
+        label="Examples",
+        columns=8,
+        fit_columns=False,
+        height=220,
+        allow_preview=False,
+        interactive=False,
+        buttons=[],
+    )
+
+
+def _wire_cloud(
+    handlers: Handlers, key: gr.State, result: _Result, cloud: list[Any], downloads: list[Any], runs: Any
+) -> None:
+    """Whatever changes the cloud changes the files to take home too."""
+    changed = [control.release if isinstance(control, gr.Slider) else control.input for control in cloud]
+    redraws = gr.on(
+        changed,
+        handlers.redraw,
+        [key, result.view, *cloud],
+        result.cloud,
+        api_name="redraw",
+        trigger_mode="always_last",
+    )
+    for event in (runs, redraws):
+        event.success(
+            handlers.prepare_downloads,
+            [key, result.view, *cloud],
+            downloads,
+            api_name="prepare_downloads" if event is runs else None,
+            api_visibility="public" if event is runs else "private",
+        )
+
+
+def _wire_views(handlers: Handlers, key: gr.State, result: _Result, cloud: list[Any]) -> None:
+    chosen = result.view.input(handlers.show_view, [key, result.view], result.shown_view)
+    before = result.previous.click(handlers.previous_view, [key, result.view], [result.view, *result.shown_view])
+    after = result.next.click(handlers.next_view, [key, result.view], [result.view, *result.shown_view])
+    for event in (chosen, before, after):
+        event.success(handlers.redraw_of_view, [key, result.view, *cloud], result.cloud, api_visibility="private")
+    for picture in (result.picture, result.depth):
+        picture.select(
+            handlers.pick_point,
+            [key, result.view, result.points],
+            result.shown_view,
+            api_name="pick_point" if picture is result.picture else None,
+            api_visibility="public" if picture is result.picture else "private",
+        )

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The HTTP face of the backend: every path, what it takes and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from anyio import to_thread
+from fastapi import FastAPI, HTTPException, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.types import ASGIApp
+
+from da3_core.errors import InputError
+from da3_core.storage.allowed_folders import NotAllowedError
+from da3_core.web.backend import pages
+from da3_core.web.backend.backend import Backend, memory_health
+from da3_core.web.backend.schema import (
+    BackendStatus,
+    CleanupAnswer,
+    GpuMemoryAnswer,
+    Health,
+    InferenceAnswer,
+    InferenceRequest,
+    Message,
+    ReloadAnswer,
+    TaskList,
+    TaskStatus,
+    UploadAnswer,
+)
+from da3_core.web.backend.tasks import QueueFullError, StoppingError, UnknownTaskError
+from da3_core.web.backend.uploads import NoRoomError
+from da3_core.web.gallery import gallery_app
+from da3_core.web.guard import Guard
+
+MAX_REQUEST_BYTES = 16 << 20  # of JSON; paths and cameras of 20 000 views fit
+_UPLOAD_OVERHEAD_BYTES = 1 << 20  # what a multipart form adds
+
+
+def guarded_app(
+    backend: Backend, gallery_dir: Path | None, *, names: Iterable[str] = (), token: str | None = None
+) -> ASGIApp:
+    """The application that a server runs; it starts and stops `backend`.
+
+    Args:
+        backend: what does the work.
+        gallery_dir: shown below `/gallery/`; None shows none.
+        names, token: see `Guard`.
+    """
+    uploads = backend.options.max_upload_bytes + _UPLOAD_OVERHEAD_BYTES
+    limits = {"": MAX_REQUEST_BYTES, "/upload": uploads}
+    return Guard(_app(backend, gallery_dir), names=names, token=token, body_limits=limits)
+
+
+def _app(backend: Backend, gallery_dir: Path | None) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        backend.start()
+        yield
+        await to_thread.run_sync(backend.stop)
+
+    app = FastAPI(title="Depth Anything 3 Backend", version="1.0.0", lifespan=lifespan)
+    _add_error_handlers(app)
+    _add_pages(app, backend, gallery_dir is not None)
+    _add_tasks(app, backend)
+    _add_model(app, backend)
+    if gallery_dir is not None:
+        app.mount("/gallery", gallery_app(gallery_dir, "/gallery"))
+    return app
+
+
+def _add_tasks(app: FastAPI, backend: Backend) -> None:
+    tasks = backend.tasks
+
+    @app.post("/inference")
+    def submit(request: InferenceRequest) -> InferenceAnswer:
+        """Queue an inference; its task tells how far it is."""
+        task_id = backend.submit(request)
+        return InferenceAnswer(
+            message="accepted", task_id=task_id, export_dir=request.export_dir, export_format=request.export_format
+        )
+
+    @app.get("/task/{task_id}")
+    def task(task_id: str) -> TaskStatus:
+        """A task and how far it is."""
+        return tasks.status(task_id)
+
+    @app.delete("/task/{task_id}")
+    def cancel(task_id: str) -> Message:
+        """Cancel a task that waits or runs; forget one that is finished."""
+        return Message(message=tasks.cancel_or_forget(task_id))
+
+    @app.get("/task/{task_id}/files/{path:path}", response_class=FileResponse)
+    def file(task_id: str, path: str) -> FileResponse:
+        """A file of a task's results, by its path within the export folder."""
+        result = tasks.status(task_id).result
+        written = result is not None and result.export_dir is not None and str(Path(result.export_dir, path))
+        if result is None or written not in result.files or not Path(written).is_file():
+            raise HTTPException(404, f"task {task_id} wrote no file {path!r}, or it is gone")
+        return FileResponse(written, filename=Path(written).name)
+
+    @app.get("/tasks")
+    def all_tasks() -> TaskList:
+        """All tasks that are remembered."""
+        statuses = tasks.statuses()
+        active = [status for status in statuses if status.completed_at is None]
+        return TaskList(
+            tasks=statuses,
+            active_tasks=active,
+            completed_tasks=[status for status in statuses if status.completed_at is not None],
+            active_count=len(active),
+            total_count=len(statuses),
+        )
+
+    @app.post("/cleanup")
+    def clean_up() -> CleanupAnswer:
+        """Forget finished tasks that are old."""
+        return CleanupAnswer(message="old tasks are forgotten", active_tasks=backend.clean_up())
+
+    @app.post("/upload")
+    def upload(images: list[UploadFile]) -> UploadAnswer:
+        """Leave images of a scene here; the answer goes into `/inference`."""
+        upload_id, paths, results = backend.upload([(image.filename or "", image.file) for image in images])
+        return UploadAnswer(upload_id=upload_id, image_paths=[str(path) for path in paths], export_dir=str(results))
+
+
+def _add_model(app: FastAPI, backend: Backend) -> None:
+    @app.get("/status")
+    def status() -> BackendStatus:
+        """The model of this backend."""
+        return backend.status()
+
+    @app.get("/healthz")
+    async def health() -> Health:
+        """That the backend answers; needs no token."""
+        return Health()
+
+    @app.post("/reload")
+    def reload() -> ReloadAnswer:
+        """Load the model anew when those before have had their turn."""
+        return ReloadAnswer(message="the model will be loaded anew", task_id=backend.submit_reload())
+
+    @app.get("/gpu-memory", response_model_exclude_none=True)
+    def gpu_memory() -> GpuMemoryAnswer:
+        """Memory of the GPU that the model runs on."""
+        memory = backend.gpu_memory()
+        if memory is None:
+            return GpuMemoryAnswer(available=False, message=f"the model runs on {backend.runner.device}")
+        return GpuMemoryAnswer(available=True, **memory.model_dump(), status=memory_health(memory))
+
+
+def _add_pages(app: FastAPI, backend: Backend, has_gallery: bool) -> None:
+    @app.get("/", include_in_schema=False)
+    async def start_page() -> HTMLResponse:
+        return HTMLResponse(pages.start_page(has_gallery), headers=pages.HEADERS)
+
+    @app.get("/dashboard", include_in_schema=False)
+    def dashboard(refresh: str = "") -> HTMLResponse:
+        html = pages.dashboard(backend.status(), backend.tasks.statuses(), refresh == "on")
+        return HTMLResponse(html, headers=pages.HEADERS)
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    """One sentence each, in the place where FastAPI puts its own."""
+
+    def answer(status: int) -> object:
+        def handle(request: Request, error: Exception) -> Response:
+            headers = {"Retry-After": str(error.retry_after)} if isinstance(error, QueueFullError) else None
+            return JSONResponse({"detail": str(error)}, status, headers)
+
+        return handle
+
+    statuses: dict[type[Exception], int] = {
+        InputError: 422,
+        NotAllowedError: 403,
+        QueueFullError: 429,
+        StoppingError: 503,
+        NoRoomError: 507,
+    }
+    for error, status in statuses.items():
+        app.add_exception_handler(error, answer(status))  # type: ignore[arg-type]
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> Response:
+        problems = error.errors()
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        return JSONResponse({"detail": "; ".join(map(_describe, problems[:5])) + more}, 422)
+
+    @app.exception_handler(UnknownTaskError)
+    def unknown(request: Request, error: UnknownTaskError) -> Response:
+        return JSONResponse({"detail": str(error)}, 410 if error.was_dropped else 404)
+
+
+def _describe(problem: dict[str, Any]) -> str:
+    """What pydantic found, in words for a person."""
+    place = ".".join(map(str, problem["loc"][1:]))
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        message = "there is no such field"
+    sentence = f"{place}: {message}" if place else message
+    return sentence.encode(errors="backslashreplace").decode()  # JSON may hold halves of characters

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The backend without its HTTP face: the model, the tasks, the folders, and the timer that clears up behind them."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from da3_core.storage.allowed_folders import AllowedFolders
+from da3_core.web.backend.schema import BackendStatus, GpuMemory, InferenceRequest, TaskResult
+from da3_core.web.backend.tasks import Progress, TaskQueue
+from da3_core.web.backend.uploads import Uploads
+from da3_core.web.backend.work import check, infer
+from da3_core.web.model_runner import ModelRunner
+
+HOUSEKEEPING_SECONDS = 1.0
+STOPPING_SECONDS = 10.0  # for the running task
+
+
+@dataclass(frozen=True)
+class BackendOptions:
+    """How a backend serves.
+
+    Attributes:
+        allow_root: folders in which callers may read and write.
+        queue_size: most tasks that wait.
+        retention_seconds: how long finished tasks and their uploads are kept.
+        max_upload_bytes: most that uploaded images together may take.
+    """
+
+    allow_root: Sequence[Path]
+    queue_size: int = 100
+    retention_seconds: float = 600.0
+    max_upload_bytes: int = 1 << 30
+
+
+class Backend:
+    """Works from `start` to `stop`; every method may be called from any thread."""
+
+    def __init__(self, runner: ModelRunner, options: BackendOptions) -> None:
+        """
+        Raises:
+            InputError: an allowed folder is none.
+        """
+        AllowedFolders(options.allow_root)  # before a folder for uploads is made
+        self.runner = runner
+        self.options = options
+        self._upload_root = tempfile.TemporaryDirectory(prefix="da3-backend-")
+        self.uploads = Uploads(Path(self._upload_root.name), options.max_upload_bytes)
+        self.folders = AllowedFolders([*options.allow_root, self.uploads.root])
+        self.tasks = TaskQueue(size=options.queue_size, retention_seconds=options.retention_seconds)
+        self._ended = threading.Event()
+        self._housekeeper = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
+
+    def start(self) -> None:
+        self.tasks.start()
+        self._housekeeper.start()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no thread works any more."""
+        return self.tasks.has_ended
+
+    def stop(self) -> None:
+        """End well: no task stays without an end, uploads are deleted."""
+        self._ended.set()
+        self.tasks.stop(STOPPING_SECONDS)
+        self._upload_root.cleanup()
+
+    def submit(self, request: InferenceRequest) -> str:
+        """The id of the new task.
+
+        Raises:
+            InputError, NotAllowedError, QueueFullError, StoppingError: see `work.check` and `TaskQueue.submit`.
+        """
+        job = check(request, self.folders)
+        return self.tasks.submit(partial(infer, job, self.folders, self.runner), request.about())
+
+    def submit_reload(self) -> str:
+        """The id of a task that loads the model anew when its turn comes."""
+        return self.tasks.submit(self._reload, kind="reload")
+
+    def upload(self, images: Sequence[tuple[str, BinaryIO]]) -> tuple[str, list[Path], Path]:
+        """See `Uploads.add`."""
+        return self.uploads.add(images)
+
+    def clean_up(self) -> int:
+        """Forget what is old; how many tasks wait or run."""
+        active = self.tasks.drop_old()
+        used = [path for task in self.tasks.statuses() for path in (task.request or {}).get("image_paths", [])]
+        self.uploads.remove_unused(used, self.options.retention_seconds)
+        return active
+
+    def status(self) -> BackendStatus:
+        state, runner = self.runner.state, self.runner
+        return BackendStatus(
+            model_loaded=runner.is_loaded,
+            model_dir=runner.source,
+            model=state.preset.name if state.preset else None,
+            caution=state.caution,
+            device=str(runner.device),
+            load_time=state.load_seconds,
+            last_used=state.last_used,
+            uptime=time.time() - state.loaded_at if state.loaded_at else 0.0,
+            gpu_memory=self.gpu_memory(),
+        )
+
+    def gpu_memory(self) -> GpuMemory | None:
+        """None unless the model runs on CUDA."""
+        device = self.runner.device
+        if device.type != "cuda":
+            return None
+        import torch
+
+        free, total = torch.cuda.mem_get_info(device)
+        return GpuMemory(
+            total_gb=total / 1e9,
+            allocated_gb=torch.cuda.memory_allocated(device) / 1e9,
+            reserved_gb=torch.cuda.memory_reserved(device) / 1e9,
+            free_gb=free / 1e9,
+            utilization_percent=100 * (total - free) / total,
+        )
+
+    def _reload(self, progress: Progress) -> TaskResult | None:
+        progress.report(f"loading {self.runner.source}", 0.1)
+        self.runner.reload()
+        return None
+
+    def _keep_house(self) -> None:
+        while not self._ended.wait(HOUSEKEEPING_SECONDS):
+            self.clean_up()
+
+
+def memory_health(memory: GpuMemory) -> Literal["healthy", "warning", "critical"]:
+    """In a word."""
+    used = memory.utilization_percent
+    return "healthy" if used < 80 else "warning" if used < 95 else "critical"

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two pages of the backend, without scripts: whatever a task is called, it stays text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from html import escape
+
+from da3_core.web.backend.schema import BackendStatus, TaskStatus
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+REFRESH_SECONDS = 5
+SHOWN_FINISHED = 10
+
+_STYLE = """
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
+body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; width: 100% }
+th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8884; vertical-align: top;
+         overflow-wrap: anywhere; min-width: 5.5rem }
+th { white-space: nowrap }
+"""
+
+
+def start_page(has_gallery: bool) -> str:
+    """Where everything is."""
+    places = [("dashboard", "Dashboard"), ("docs", "HTTP interface")]
+    if has_gallery:
+        places.insert(1, ("gallery/", "Gallery"))
+    items = "".join(f'<li><a href="{path}">{name}</a></li>' for path, name in places)
+    return _page("Depth Anything 3 Backend", f"<ul>{items}</ul>")
+
+
+def dashboard(status: BackendStatus, tasks: list[TaskStatus], refresh: bool) -> str:
+    """The model and the tasks as of now; `refresh` makes the browser ask again every few seconds."""
+    active = [task for task in tasks if task.completed_at is None]
+    finished = [task for task in reversed(tasks) if task.completed_at is not None]
+    model = {
+        "state": "loaded" if status.model_loaded else "not loaded",
+        "model": f"{status.model_dir} ({status.model})" if status.model else status.model_dir,
+        "caution": status.caution or "",
+        "device": status.device,
+        "loading took": "" if status.load_time is None else f"{status.load_time:.1f} s",
+        "loaded for": f"{status.uptime:.0f} s" if status.model_loaded else "",
+    }
+    if status.gpu_memory:
+        memory = status.gpu_memory
+        model["GPU memory"] = f"{memory.free_gb:.1f} of {memory.total_gb:.1f} GB free"
+    counts = ", ".join(
+        f"{sum(task.status == state for task in tasks)} {state}"
+        for state in ("pending", "running", "completed", "failed", "cancelled")
+    )
+    link = '<a href="?">stop refreshing</a>' if refresh else '<a href="?refresh=on">refresh by itself</a>'
+    body = (
+        f'<p><a href="?{"refresh=on" if refresh else ""}">refresh</a> · {link}</p>'
+        f"<h2>Model</h2>{_table((), ((name, value) for name, value in model.items() if value))}"
+        f"<h2>Tasks</h2><p>{counts}</p>"
+        f"<h3>Active</h3>{_tasks(active)}<h3>Last finished</h3>{_tasks(finished[:SHOWN_FINISHED])}"
+    )
+    head = f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">' if refresh else ""
+    return _page("Dashboard", body, head)
+
+
+def _tasks(tasks: list[TaskStatus]) -> str:
+    if not tasks:
+        return "<p>none</p>"
+    rows = (
+        (
+            time.strftime("%H:%M:%S", time.localtime(task.created_at)),
+            task.task_id,
+            task.status,
+            "" if task.progress is None else f"{task.progress:.0%}",
+            task.message,
+            "" if task.num_images is None else str(task.num_images),
+            task.export_dir or "",
+        )
+        for task in tasks
+    )
+    return _table(("came at", "task", "state", "progress", "message", "images", "export folder"), rows)
+
+
+def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>" if head else f"<table>{body}</table>"
+
+
+def _page(title: str, body: str, head: str = "") -> str:
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>{head}'
+        f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{body}</body></html>"
+    )

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images that come over the network, for those who share no disk with the backend."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+from da3_core.errors import InputError
+from da3_core.storage.allowed_folders import AllowedFolders
+
+_CHUNK_BYTES = 1 << 20
+
+
+class NoRoomError(Exception):
+    """Uploads together may not take more; older ones make room when their tasks are forgotten."""
+
+
+class Uploads:
+    """Folders below one, each with the images of an upload and later with their results.
+
+    Attributes:
+        root: holds `<id>/images/` and `<id>/results/`.
+        max_bytes: most that all uploaded images together may take.
+    """
+
+    def __init__(self, root: Path, max_bytes: int) -> None:
+        self.root = root
+        self.max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._bytes: dict[str, int] = {}
+        self._came_at: dict[str, float] = {}
+
+    def add(self, images: Iterable[tuple[str, BinaryIO]]) -> tuple[str, list[Path], Path]:
+        """Keep the images of one scene.
+
+        Args:
+            images: name and content of each; only the ending of a name and its harmless characters are kept.
+
+        Returns:
+            The id of the upload, its files in the same order, and the folder for results, which does not exist yet.
+
+        Raises:
+            InputError: one of them is no image, or there are none.
+            NoRoomError: there is no room for them.
+        """
+        upload_id = uuid.uuid4().hex
+        folder = self.root / upload_id
+        (folder / "images").mkdir(parents=True)
+        try:
+            paths = [
+                self._keep(upload_id, folder / "images" / f"{i:06d}_{_harmless(name)}", content)
+                for i, (name, content) in enumerate(images)
+            ]
+            if not paths:
+                raise InputError("the upload has no files: send each image as a field 'images' of a multipart form")
+            allowed = AllowedFolders([folder])
+            for path in paths:
+                allowed.input_image(str(path))
+            with self._lock:
+                self._came_at[upload_id] = time.time()
+        except BaseException:
+            self.remove(upload_id)
+            raise
+        return upload_id, paths, folder / "results"
+
+    def remove(self, upload_id: str) -> None:
+        """Delete an upload with its results."""
+        shutil.rmtree(self.root / upload_id, ignore_errors=True)
+        with self._lock:
+            self._bytes.pop(upload_id, None)
+            self._came_at.pop(upload_id, None)
+
+    def remove_unused(self, used_paths: Iterable[str], older_than_seconds: float) -> None:
+        """Delete uploads of that age with none of these paths in them."""
+        latest = time.time() - older_than_seconds
+        with self._lock:
+            old = {upload_id for upload_id, came_at in self._came_at.items() if came_at <= latest}
+        used = {part for path in used_paths for part in Path(path).parts}
+        for upload_id in old - used:
+            self.remove(upload_id)
+
+    def _keep(self, upload_id: str, path: Path, content: BinaryIO) -> Path:
+        with path.open("wb") as file:
+            while chunk := content.read(_CHUNK_BYTES):
+                with self._lock:
+                    if sum(self._bytes.values()) + len(chunk) > self.max_bytes:
+                        raise NoRoomError(
+                            f"uploads may take {self.max_bytes / 1e6:g} MB together, and there is not enough left"
+                        )
+                    self._bytes[upload_id] = self._bytes.get(upload_id, 0) + len(chunk)
+                file.write(chunk)
+        return path
+
+
+def _harmless(name: str) -> str:
+    return re.sub(r"[^\w.-]", "_", Path(name.replace("\\", "/")).name, flags=re.ASCII)[-64:]

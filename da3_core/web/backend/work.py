@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a task does: from a request to files and to what is told of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+
+from da3_core.geometry.cameras import check_extrinsics, check_intrinsics
+from da3_core.pipeline import SceneOptions, export_scene
+from da3_core.sources import SceneImages
+from da3_core.storage.allowed_folders import AllowedFolders
+from da3_core.storage.export_folder import ExportFolder, choose_export_folder
+from da3_core.web.backend.schema import InferenceRequest, TaskResult, WrittenFile, as_array
+from da3_core.web.backend.tasks import Progress
+from da3_core.web.model_runner import ModelRunner
+
+# Where the progress stands when a stage begins and when it ends.
+_STAGES = {"inference": (0.3, 0.8), "export": (0.8, 0.98)}
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A request that was found good: cameras are arrays, paths are still as they came.
+
+    Attributes:
+        image_paths, export_dir, auto_cleanup: of `InferenceRequest`.
+        extrinsics, intrinsics: of `sources.SceneImages`.
+        options: what is computed and written.
+    """
+
+    image_paths: Sequence[str]
+    export_dir: str | None
+    auto_cleanup: bool
+    extrinsics: np.ndarray | None
+    intrinsics: np.ndarray | None
+    options: SceneOptions
+
+
+def check(request: InferenceRequest, folders: AllowedFolders) -> Job:
+    """The work that a request asks for; nothing is written.
+
+    Raises:
+        NotAllowedError: a path is outside the allowed folders.
+        InputError: an image or a camera cannot be used, or the folder cannot.
+    """
+    views = len(request.image_paths)
+    extrinsics, intrinsics = as_array(request.extrinsics), as_array(request.intrinsics)
+    if extrinsics is not None:
+        check_extrinsics(extrinsics, views)
+    if intrinsics is not None:
+        check_intrinsics(intrinsics, views)
+    job = Job(
+        request.image_paths, request.export_dir, request.auto_cleanup, extrinsics, intrinsics, request.scene_options()
+    )
+    _find(job, folders)
+    return job
+
+
+def infer(job: Job, folders: AllowedFolders, runner: ModelRunner, progress: Progress) -> TaskResult:
+    """Do what was asked for; paths are looked at again, because time has passed.
+
+    Raises:
+        InputError: as `check`, `ModelRunner.infer` and `export.export`.
+    """
+    start = time.perf_counter()
+    scene, folder = _find(job, folders)
+
+    def stage(name: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], object]]:
+        return progress.part(name, total, unit, *_STAGES[name])
+
+    if not runner.is_loaded:
+        progress.report(f"loading {runner.source}", 0.1)
+    prediction = runner.infer(scene, job.options, stage)
+    files = {} if folder is None else export_scene(prediction, folder, job.options, stage)
+
+    preset, caution = runner.state.preset, runner.state.caution
+    assert preset is not None
+    views, height, width = prediction.depth.shape
+    return TaskResult(
+        export_dir=None if folder is None else str(folder.path),
+        files=[str(path) for paths in files.values() for path in paths],
+        formats={
+            name: [WrittenFile(path=str(path), bytes=path.stat().st_size) for path in paths]
+            for name, paths in files.items()
+        },
+        depth_shape=(views, height, width),
+        scale_factor=prediction.scale_factor,
+        is_metric=bool(prediction.is_metric),
+        model=preset.name,
+        weights_licence=preset.licence,
+        device=str(runner.device),
+        caution=caution,
+        timings={**progress.timings, "total": round(time.perf_counter() - start, 3)},
+    )
+
+
+def _find(job: Job, folders: AllowedFolders) -> tuple[SceneImages, ExportFolder | None]:
+    """The scene of a job and the folder of its results, with links followed."""
+    paths = tuple(map(folders.input_image, job.image_paths))
+    scene = SceneImages(paths, job.extrinsics, job.intrinsics)
+    if job.export_dir is None:
+        return scene, None
+    folder = choose_export_folder(
+        folders.output_folder(job.export_dir),
+        [*paths, *folders.roots],
+        auto_cleanup=job.auto_cleanup,
+        force_cleanup=False,
+        overwrite=not job.auto_cleanup,
+        ask=lambda path: None,
+    )
+    return scene, folder

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Poses from matching features: against true cameras with true and with wrong depth, and what is refused."""
+
+import logging
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from da3_core.geometry.cameras import invert_rigid
+from da3_core.geometry.feature_poses import FeaturePoses, default_intrinsics, poses_from_features
+from da3_core.geometry.matching import choose_pairs
+from da3_core.geometry.pose_refinement import Cameras, DirectedMatches, refine
+from da3_core.postprocessing import with_feature_poses
+from da3_core.prediction import Prediction
+from da3_core.stream.joined_windows import join_windows
+from da3_core.synthetic import Walk
+
+
+def solve(walk: Walk, frames: list[int], depth: np.ndarray | None = None) -> FeaturePoses:
+    """Of frames of the walk with their true depth, or another one."""
+    depth = walk.depth_m[frames] if depth is None else depth
+    return poses_from_features(walk.images[frames], depth, np.tile(walk.intrinsics, (len(frames), 1, 1)))
+
+
+def soft_depth(walk: Walk, frames: list[int], scales: np.ndarray) -> np.ndarray:
+    """Depth as a small network predicts it: 15 % wrong in patches, and each view in a unit of its own."""
+    random = np.random.default_rng(0)
+    patches = [cv2.resize(random.normal(0, 0.15, (4, 5)), (320, 240), interpolation=cv2.INTER_CUBIC) for _ in frames]
+    return (walk.depth_m[frames] * np.exp(patches) * scales[:, None, None]).astype(np.float32)
+
+
+def errors_deg(walk: Walk, frames: list[int], found: FeaturePoses) -> tuple[np.ndarray, np.ndarray]:
+    """Of the rotation and of the direction between all pairs of views."""
+    assert found.world_to_camera is not None, found.failure
+    true = invert_rigid(walk.camera_to_world[frames])
+    rotations, directions = [], []
+    for i, j in choose_pairs(len(frames)):
+        estimate, truth = (cameras[j] @ invert_rigid(cameras[i]) for cameras in (found.world_to_camera, true))
+        rotations.append(Rotation.from_matrix(estimate[:3, :3].T @ truth[:3, :3]).magnitude())
+        u, v = estimate[:3, 3], truth[:3, 3]
+        directions.append(np.arccos(np.clip(u @ v / np.linalg.norm(u) / np.linalg.norm(v), -1, 1)))
+    return np.rad2deg(rotations), np.rad2deg(directions)
+
+
+def share_too_few(found: FeaturePoses, views: str) -> bool:
+    return found.world_to_camera is None and found.failure.startswith(f"{views} too few features")
+
+
+# What comes out
+
+
+def test_true_depth_gives_true_poses(walk: Walk) -> None:
+    rotations, directions, lengths = [], [], []
+    for frames in ([0, 1], [4, 6], [8, 9], [12, 14], [17, 18], [20, 23]):
+        found = solve(walk, frames)
+        rotation, direction = errors_deg(walk, frames, found)
+        rotations.append(rotation)
+        directions.append(direction)
+        moved, true = found.world_to_camera[1], np.diff(walk.camera_to_world[frames, :3, 3], axis=0)
+        lengths.append(np.linalg.norm(moved[:3, 3]) / np.linalg.norm(true))
+        assert np.array_equal(found.world_to_camera[0], np.eye(4))
+        np.testing.assert_allclose(found.depth_scales, 1, atol=5e-3)
+        assert found.inliers.min() > 50
+        assert found.residual_px < 0.5
+    assert np.median(rotations) < 0.1
+    assert np.max(rotations) < 0.3
+    assert np.median(directions) < 0.5
+    assert np.max(directions) < 1.5
+    np.testing.assert_allclose(lengths, 1, atol=0.01)
+
+
+def test_soft_depth_in_unknown_units_still_gives_a_common_world(walk: Walk) -> None:
+    frames, scales = [3, 4, 5, 6], np.array([1, 0.4, 2.5, 1.2])
+    found = solve(walk, frames, soft_depth(walk, frames, scales))
+    rotations, directions = errors_deg(walk, frames, found)
+    assert rotations.max() < 0.3
+    assert directions.max() < 2
+    np.testing.assert_allclose(np.prod(found.depth_scales), 1)
+    common = found.depth_scales * scales
+    np.testing.assert_allclose(common / common[0], 1, atol=0.15)
+    assert 0.05 < found.depth_noise < 0.25
+
+
+def test_a_turning_camera_turns_and_stays(walk: Walk) -> None:
+    turn = Rotation.from_euler("yxz", [12, -4, 3], degrees=True).as_matrix()
+    pixels_from_pixels = walk.intrinsics @ turn @ np.linalg.inv(walk.intrinsics)  # edges at integers
+    centred = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    warp = np.linalg.inv(centred) @ pixels_from_pixels @ centred
+    image = cv2.warpPerspective(walk.images[0], warp, (320, 240))
+    u, v = np.meshgrid(np.arange(320) + 0.5, np.arange(240) + 0.5)
+    rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(walk.intrinsics).T
+    old_depth = cv2.warpPerspective(walk.depth_m[0], warp, (320, 240), flags=cv2.INTER_NEAREST)
+    depth = (old_depth / (rays @ turn)[..., 2]).astype(np.float32)  # the ray's z was 1 in the new axes
+
+    both = np.stack([walk.images[0], image]), np.stack([walk.depth_m[0], 2 * depth])
+    found = poses_from_features(*both, np.tile(walk.intrinsics, (2, 1, 1)))
+    assert found.world_to_camera is not None, found.failure
+    off = Rotation.from_matrix(found.world_to_camera[1, :3, :3].T @ turn).magnitude()
+    assert np.rad2deg(off) < 0.05
+    assert np.linalg.norm(found.world_to_camera[1, :3, 3]) < 2e-3 * np.median(walk.depth_m[0])
+    assert found.parallax_px < 0.5
+    np.testing.assert_allclose(found.depth_scales, [2**0.5, 0.5**0.5], rtol=5e-3)
+
+
+def test_the_same_image_twice_is_the_same_camera(walk: Walk) -> None:
+    found = solve(walk, [0, 0])
+    np.testing.assert_allclose(found.world_to_camera, np.tile(np.eye(4), (2, 1, 1)), atol=1e-6)
+    assert found.parallax_px < 1e-3
+
+
+def test_the_answer_does_not_depend_on_random_numbers(walk: Walk) -> None:
+    first, second = [], []
+    for answers, seed in ((first, 1), (second, 2)):
+        cv2.setRNGSeed(seed)
+        np.random.seed(seed)  # noqa: NPY002  (the global generator is what must not matter)
+        answers.append(solve(walk, [4, 6]).world_to_camera)
+    np.testing.assert_array_equal(first, second)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("case", ["blank", "opposite", "mirrored", "without depth", "noise"])
+def test_views_of_different_things_get_no_pose(walk: Walk, case: str) -> None:
+    images, depth = walk.images[[0, 1]].copy(), walk.depth_m[[0, 1]].copy()
+    if case == "blank":
+        images[1] = 128
+    elif case == "opposite":
+        images[1], depth[1] = walk.images[12], walk.depth_m[12]
+    elif case == "mirrored":  # its symmetric patterns match, but only from behind
+        images[1], depth[1] = images[0, :, ::-1], depth[0, :, ::-1]
+    elif case == "without depth":
+        depth[1] = np.nan
+    else:
+        images[1] = np.random.default_rng(0).integers(0, 256, images[1].shape)
+    found = poses_from_features(images, depth, np.tile(walk.intrinsics, (2, 1, 1)))
+    assert share_too_few(found, "the two views share")
+    assert found.depth_scales is None
+
+
+def test_views_that_cannot_be_placed_are_named_and_leave_none_placed(walk: Walk) -> None:
+    assert share_too_few(solve(walk, [0, 12, 1]), "view 1 of 3 shares")
+    assert share_too_few(solve(walk, [0, 1, 12, 13]), "views 2, 3 of 4 share")
+
+
+# Its parts
+
+
+@pytest.mark.parametrize(("wrong", "tolerance"), [(0, 1e-6), (12, 5e-3)])
+def test_refinement_finds_the_cameras_that_made_the_matches(wrong: int, tolerance: float) -> None:
+    random = np.random.default_rng(0)
+    world_to_camera = np.tile(np.eye(4), (3, 1, 1))
+    world_to_camera[1:, :3, :3] = Rotation.from_rotvec([[0.1, -0.2, 0.05], [-0.1, 0.3, 0.2]]).as_matrix()
+    world_to_camera[1:, :3, 3] = [[0.5, 0.1, -0.2], [-0.4, 0.3, 0.6]]
+    truth = Cameras(world_to_camera, np.log([1, 0.5, 3]))
+    camera_matrix = np.array([[300.0, 4, 160], [0, 280, 120], [0, 0, 1]])
+
+    pairs = []
+    for source, target in ((0, 1), (1, 0), (1, 2), (2, 0)):
+        points = random.uniform([-1.5, -1, 3], [1.5, 1, 6], (60, 3))
+        seen = [points @ camera[:3, :3].T + camera[:3, 3] for camera in world_to_camera[[source, target]]]
+        in_units = [one / np.exp(truth.log_scale[view]) for one, view in zip(seen, (source, target), strict=True)]
+        pixels = (seen[1] / seen[1][:, 2:]) @ camera_matrix[:2].T
+        pixels[:wrong] += random.uniform(-100, 100, (wrong, 2))
+        pairs.append(DirectedMatches(source, target, in_units[0], pixels, in_units[1][:, 2], camera_matrix))
+
+    step = np.insert(random.normal(0, 0.05, (2, 7)), 0, 0, axis=0)
+    found = refine(truth.moved(step), pairs)
+    np.testing.assert_allclose(found.world_to_camera, world_to_camera, atol=tolerance)
+    np.testing.assert_allclose(found.log_scale, truth.log_scale, atol=tolerance)
+
+
+def test_pairs_are_all_of_few_views_and_reach_far_among_many() -> None:
+    assert choose_pairs(1) == []
+    assert sorted(choose_pairs(3)) == [(0, 1), (0, 2), (1, 2)]
+    assert len(choose_pairs(8)) == 28
+    distances = [j - i for i, j in choose_pairs(20)]
+    assert {d: distances.count(d) for d in distances} == {1: 19, 2: 18, 4: 16, 8: 12, 16: 4}
+
+
+# In a prediction
+
+
+def without_cameras(walk: Walk, frames: list[int]) -> Prediction:
+    sky = np.zeros((len(frames), *walk.size), bool)
+    return Prediction(depth=walk.depth_m[frames], sky=sky, processed_images=walk.images[frames], is_metric=1)
+
+
+def test_a_prediction_gets_poses_one_unit_and_assumed_intrinsics(walk: Walk) -> None:
+    frames = [4, 5]
+    given = replace(without_cameras(walk, frames), intrinsics=np.tile(walk.intrinsics, (2, 1, 1)))
+    posed = with_feature_poses(replace(given, depth=given.depth * np.float32([[[0.5]], [[2]]])))
+    np.testing.assert_allclose(posed.depth, walk.depth_m[frames], rtol=5e-3)
+    assert posed.extrinsics.dtype == np.float32
+    assert errors_deg(walk, frames, posed.aux["feature_poses"])[0].max() < 0.3
+    assert posed.is_metric == 1
+
+    guessed = with_feature_poses(without_cameras(walk, frames))
+    np.testing.assert_allclose(guessed.intrinsics[1], default_intrinsics(240, 320))
+    np.testing.assert_allclose(guessed.intrinsics[0, 0, 0], 160 / np.tan(np.deg2rad(30)), rtol=1e-6)
+    assert guessed.extrinsics is not None
+
+
+def test_a_failure_leaves_depth_as_it_was_and_no_poses(walk: Walk, caplog: pytest.LogCaptureFixture) -> None:
+    given = without_cameras(walk, [4, 16])
+    with caplog.at_level(logging.WARNING):
+        result = with_feature_poses(replace(given, extrinsics=np.tile(np.eye(4, dtype=np.float32), (2, 1, 1))))
+    assert result.extrinsics is None
+    assert result.intrinsics is None
+    assert result.depth is given.depth
+    assert caplog.messages == [f"no camera poses from features: {result.aux['feature_poses'].failure}"]
+
+    all_sky = replace(without_cameras(walk, [4, 5]), sky=np.ones((2, *walk.size), bool))
+    assert with_feature_poses(all_sky).extrinsics is None, "sky has no depth to place cameras by"
+
+
+def test_windows_of_which_one_has_no_poses_join_to_depth_alone(walk: Walk) -> None:
+    windows = [range(3), range(2, 5), range(4, 7)]
+    posed = [with_feature_poses(without_cameras(walk, list(window))) for window in windows]
+    assert all(one.extrinsics is not None for one in posed)
+    assert len(join_windows(windows, posed, same_world=False).extrinsics) == 7
+    for lost in range(3):
+        some = [replace(one, extrinsics=None, intrinsics=None) if i == lost else one for i, one in enumerate(posed)]
+        result = join_windows(windows, some, same_world=False)
+        assert result.extrinsics is result.intrinsics is None
+        assert len(result.depth) == len(result.processed_images) == 7
