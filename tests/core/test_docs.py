@@ -23,6 +23,7 @@ GENERATED = {"benchmarks/results.json"}
 PATH = re.compile(rf"`((?:{'|'.join(TREES)}|action|ros_wheels|\.ci|\.github)/[\w./*-]+)`")
 # `stream/session.py`: short for a path below a package, as in the map of docs/architecture.md.
 SHORT = re.compile(r"`([a-z_]+(?:/[a-z_]+)*\.py)(?:::(\w+(?:\.\w+)?))?`")
+TOPS = ("", "da3_core/", "da3_ros/", "benchmarks/", "training/")
 COMMAND = re.compile(r"python (benchmarks/\w+\.py)|python -m ((?:benchmarks|training|da3_ros|da3_core)[\w.]*)")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 MODULE = re.compile(r"`(da3_(?:core|ros)(?:\.\w+)+)`")
