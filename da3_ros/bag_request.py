@@ -76,7 +76,7 @@ def _options(request: Any, settings: Settings) -> BagOptions:
     if request.every < 1:
         raise InputError(f"The number every is {request.every}; give at least 1, which takes every image.")
     window, stride = _window(request, settings)
-    is_fixed = settings.scale.source == "fixed"
+    scale = settings.scale.source
     return BagOptions(
         image_topics=tuple(request.image_topics),
         camera_info_topics=tuple(request.camera_info_topics),
@@ -90,8 +90,8 @@ def _options(request: Any, settings: Settings) -> BagOptions:
         intrinsics=settings.intrinsics.source,
         pose_source=pose_source,
         odom_frame=request.odom_frame,
-        scale="auto" if is_fixed else settings.scale.source,
-        metres_per_unit=settings.scale.fixed_m_per_unit if is_fixed else None,
+        scale="auto" if scale == "fixed" else scale,
+        metres_per_unit=settings.scale.fixed_m_per_unit if scale == "fixed" else None,
         confidence_floor=settings.depth.confidence_floor,
         map_frame=settings.map_frame,
         max_extrapolation_s=settings.tf.max_extrapolation_s,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, wait
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
@@ -34,7 +34,7 @@ from da3_ros.srv import ProcessBag
 OPTION = re.compile(r"(?<!\S)--([a-z]+(?:-[a-z]+)*)")  # of `da3 bag`, in the sentences that it shares with us
 POLL_S = 0.1  # how soon a bag that waits for the model notices that it is to end
 
-Feedback = ProcessBagAction.Feedback
+Feedback: TypeAlias = ProcessBagAction.Feedback
 Tell = Callable[[Feedback], object]
 
 
@@ -101,7 +101,7 @@ class BagService:
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
-    def _execute(self, goal: ServerGoalHandle) -> ProcessBagAction.Result:
+    def _execute(self, goal: "ServerGoalHandle[Any, Any, Any]") -> ProcessBagAction.Result:
         def tell(feedback: Feedback) -> None:
             with suppress(RuntimeError):  # RCLError: the process is ending, and nobody is there to hear it
                 goal.publish_feedback(feedback)

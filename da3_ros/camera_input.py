@@ -4,12 +4,15 @@
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
 from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -39,13 +42,28 @@ LOSSES = (
 )
 
 
-class CameraInput:
-    """The subscriptions of one camera, from construction to `close`.
+@dataclass(frozen=True)
+class CameraState:
+    """What is known about a camera.
 
     Attributes:
         topic: the resolved name of the image topic.
         calibration: where the intrinsics of the newest image come from, in words.
         camera_info: the newest one, or None.
+        silence: what is waited for, in words, once no image has come for `watchdog_s`.
+    """
+
+    topic: str
+    calibration: str
+    camera_info: CameraInfo | None
+    silence: str | None
+
+
+class CameraInput:
+    """The subscriptions of one camera, from construction to `close`.
+
+    Attributes:
+        topic: the resolved name of the image topic.
     """
 
     def __init__(self, node: Node, settings: Settings, buffer: WindowBuffer) -> None:
@@ -54,8 +72,8 @@ class CameraInput:
         self._logged: set[str] = set()
         self._last_arrival_s = time.monotonic()
         self._silence_logged = False
-        self.camera_info: CameraInfo | None = None
-        self.calibration = "no image yet"
+        self._camera_info: CameraInfo | None = None
+        self._calibration = "no image yet"
 
         # One group, calibration first: where both wait, an image then meets its own CameraInfo.
         group = MutuallyExclusiveCallbackGroup()
@@ -69,7 +87,7 @@ class CameraInput:
 
     def _subscribe(
         self, kind: type, topic: str, callback: Callable[..., None], group: MutuallyExclusiveCallbackGroup
-    ) -> object:
+    ) -> "Subscription[Any]":
         if self._settings.every_frame:
             qos = QoSProfile(depth=self._settings.queue.max_frames, reliability=ReliabilityPolicy.RELIABLE)
         else:
@@ -96,22 +114,21 @@ class CameraInput:
         """Log a refusal, once per kind."""
         self._warn_once(refusal.kind, f"{refusal} (The first of its kind; the rest is counted in /diagnostics.)")
 
-    @property
-    def silence_s(self) -> float:
-        """How long no image has arrived."""
-        return time.monotonic() - self._last_arrival_s
+    def state(self) -> CameraState:
+        silence_s = time.monotonic() - self._last_arrival_s
+        silence = self._describe_silence(silence_s) if silence_s > self._settings.watchdog_s else None
+        return CameraState(self.topic, self._calibration, self._camera_info, silence)
 
-    def watch(self, watchdog_s: float) -> None:
+    def watch(self) -> None:
         """Log what is waited for, once per silence."""
-        if self.silence_s <= watchdog_s:
-            self._silence_logged = False
-        elif not self._silence_logged:
-            self._silence_logged = True
-            self._logger.warning(self.describe_silence())
+        silence = self.state().silence
+        if silence and not self._silence_logged:
+            self._logger.warning(silence)
+        self._silence_logged = silence is not None
 
-    def describe_silence(self) -> str:
+    def _describe_silence(self, silence_s: float) -> str:
         """What is waited for, whether anybody publishes it, and whether their QoS fits, in one sentence."""
-        waiting = f"No image on {self.topic} for {self.silence_s:.0f} s"
+        waiting = f"No image on {self.topic} for {silence_s:.0f} s"
         publishers = self._node.get_publishers_info_by_topic(self.topic)
         if not publishers:
             return f"{waiting}, which nobody publishes; start the camera, or remap the topic with -r image:=..."
@@ -128,7 +145,7 @@ class CameraInput:
         return f"{waiting}, though it has {number} of fitting QoS: {cause}"
 
     def _on_camera_info(self, message: CameraInfo) -> None:
-        self.camera_info = message
+        self._camera_info = message
 
     def _on_image(self, message: Image) -> None:
         if len(message.data) > LARGE_IMAGE_BYTES and self._may_lose_images:
@@ -162,13 +179,13 @@ class CameraInput:
         """Of the image as it came, or None where the model's estimate is to be used."""
         source = self._settings.intrinsics.source
         if source == "model":
-            self.calibration = "model"
+            self._calibration = "model"
             return None
         intrinsics, why_not = None, "CameraInfo has not arrived"
-        if self.camera_info is not None:
+        if self._camera_info is not None:
             why_not = "CameraInfo is uncalibrated"
             try:
-                intrinsics = intrinsics_from_camera_info(self.camera_info, size_hw)
+                intrinsics = intrinsics_from_camera_info(self._camera_info, size_hw)
             except RefusedMessage as refusal:
                 if source == "camera_info" or refusal.kind == "camera_info_size":
                     raise
@@ -180,7 +197,7 @@ class CameraInput:
                 f"{why_not} on {self._info_subscription.topic_name}; publish a calibrated one, or set "
                 "intrinsics.source to auto.",
             )
-        self.calibration = f"model: {why_not}" if intrinsics is None else "CameraInfo"
+        self._calibration = f"model: {why_not}" if intrinsics is None else "CameraInfo"
         return intrinsics
 
     def _warn_once(self, kind: str, text: str) -> None:

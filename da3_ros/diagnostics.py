@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from sensor_msgs.msg import CameraInfo
 
-from da3_core.stream.session import WindowResult
-from da3_ros.camera_input import CameraInput
+from da3_core.stream.session import View, WindowResult
+from da3_ros.camera_input import CameraState
 from da3_ros.engine import Engine
-from da3_ros.publishers import Publishers
+from da3_ros.publishers import OutputState
 from da3_ros.settings import Settings
-from da3_ros.window_buffer import FrameCounts, WindowBuffer
+from da3_ros.window_buffer import FrameCounts
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 HISTORY = 200  # results that percentiles look back at
@@ -41,6 +42,7 @@ class Diagnostics:
     Args:
         name: of the node, the first part of every status' name.
         now_ns: the node's clock.
+        frames, camera, outputs: what there is to know about them now.
     """
 
     def __init__(
@@ -49,13 +51,13 @@ class Diagnostics:
         settings: Settings,
         now_ns: Callable[[], int],
         *,
-        buffer: WindowBuffer,
-        camera: CameraInput,
+        frames: Callable[[], FrameCounts],
+        camera: Callable[[], CameraState],
         engine: Engine,
-        publishers: Publishers,
+        outputs: Callable[[], OutputState],
     ) -> None:
         self._name, self._now_ns = name, now_ns
-        self._buffer, self._camera, self._engine, self._publishers = buffer, camera, engine, publishers
+        self._frames, self._camera, self._engine, self._outputs = frames, camera, engine, outputs
         self.apply(settings)
         self._ages_s: deque[float] = deque(maxlen=HISTORY)
         self._inference_s: deque[float] = deque(maxlen=HISTORY)
@@ -87,8 +89,8 @@ class Diagnostics:
         self._failing = f"{type(error).__name__}: {error}"
 
     def _totals(self) -> _Totals:
-        failures = sum(self._publishers.failures.values())
-        return _Totals(time.monotonic(), self._buffer.counts(), self._published_views, failures)
+        failures = sum(self._outputs().failures.values())
+        return _Totals(time.monotonic(), self._frames(), self._published_views, failures)
 
     def report(self) -> list[DiagnosticStatus]:
         """The present state, and rates and troubles since the report before."""
@@ -97,11 +99,14 @@ class Diagnostics:
         elapsed_s = max(now.time_s - before.time_s, 1e-3)
         input_hz = (now.frames.received - before.frames.received) / elapsed_s
         output_hz = (now.views - before.views) / elapsed_s
+        camera, outputs = self._camera(), self._outputs()
+        received = {**_describe(now.frames), "rate, Hz": _hz(input_hz)}
+        published = {**self._describe_output(outputs), "rate, Hz": _hz(output_hz)}
         return [
-            self._status("input", self._judge_input(now, before), {**_describe(now.frames), "rate, Hz": _hz(input_hz)}),
+            self._status("input", self._judge_input(now, before, camera), received),
             self._status("inference", self._judge_inference(), self._describe_inference()),
-            self._status("output", _judge_output(now, before), {**self._describe_output(), "rate, Hz": _hz(output_hz)}),
-            self._status("map", self._judge_map(), self._describe_map()),
+            self._status("output", _judge_output(now, before), published),
+            self._status("map", self._judge_map(outputs), self._describe_map(camera, outputs)),
         ]
 
     def _status(self, part: str, judged: Status, values: dict[str, Any]) -> DiagnosticStatus:
@@ -109,15 +114,15 @@ class Diagnostics:
         pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         return DiagnosticStatus(level=level, name=f"{self._name}: {part}", message=message, values=pairs)
 
-    def _judge_input(self, now: _Totals, before: _Totals) -> Status:
-        if self._camera.silence_s > self._settings.watchdog_s:
-            return WARN, self._camera.describe_silence()
+    def _judge_input(self, now: _Totals, before: _Totals, camera: CameraState) -> Status:
+        if camera.silence:
+            return WARN, camera.silence
         if self._settings.every_frame and now.frames.waiting > self._settings.queue.max_frames / 2:
             return WARN, f"Falling behind: {now.frames.waiting} images wait."
         if refused := Counter(now.frames.refused) - Counter(before.frames.refused):
             reasons = ", ".join(f"{count} for {reason}" for reason, count in refused.items())
             return WARN, f"Images are refused: {reasons}; the log has the first of each kind."
-        return OK, f"Images on {self._camera.topic}."
+        return OK, f"Images on {camera.topic}."
 
     def _judge_inference(self) -> Status:
         if self._failing:
@@ -139,16 +144,16 @@ class Diagnostics:
             "memory of the process, MB": f"{_resident_bytes() / 1e6:.0f}",
         }
 
-    def _describe_output(self) -> dict[str, Any]:
+    def _describe_output(self, outputs: OutputState) -> dict[str, Any]:
         p50, p95 = _percentiles(self._ages_s)
-        failures = {f"not published on {topic}": count for topic, count in self._publishers.failures.items()}
+        failures = {f"not published on {topic}": count for topic, count in outputs.failures.items()}
         return {"views": self._published_views, "age p50, ms": _ms(p50), "age p95, ms": _ms(p95), **failures}
 
-    def _judge_map(self) -> Status:
+    def _judge_map(self, outputs: OutputState) -> Status:
         if self._last is None:
             return OK, "No map yet."
-        if self._publishers.tf_is_missing:
-            return WARN, f"No transform: {self._publishers.tf_state}"
+        if outputs.transform_is_missing:
+            return WARN, f"No transform: {outputs.transform}"
         if self._last.placement == "unposed" and len(self._last.views) == 1:
             return OK, "Single views: no poses, and every depth image has a scale of its own."
         if self._last.placement == "unposed":
@@ -161,8 +166,8 @@ class Diagnostics:
             return OK, "Not metric: depth and positions are in the model's unit."
         return OK, "Metric."
 
-    def _describe_map(self) -> dict[str, Any]:
-        values: dict[str, Any] = {"transform": self._publishers.tf_state, "intrinsics": self._camera.calibration}
+    def _describe_map(self, camera: CameraState, outputs: OutputState) -> dict[str, Any]:
+        values: dict[str, Any] = {"transform": outputs.transform, "intrinsics": camera.calibration}
         if self._last is None:
             return values
         values |= {
@@ -175,18 +180,18 @@ class Diagnostics:
         }
         if self._last.scale_source == "model":  # else every inference has a unit of its own
             values["scale spread, %"] = f"{100 * float(np.std(list(self._log_scales))):.2f}"
-        if (agreement := self._focal_agreement()) is not None:
+        if (agreement := self._focal_agreement(camera.camera_info, self._last.views[-1])) is not None:
             values["estimated focal length over that of CameraInfo"] = f"{agreement:.3f}"
         return values
 
-    def _focal_agreement(self) -> float | None:
+    def _focal_agreement(self, given: CameraInfo | None, view: View) -> float | None:
         """Both as a share of the image's width, since the processed image has another size."""
-        given, estimated = self._camera.camera_info, self._last.views[-1].intrinsics
+        estimated = view.intrinsics
         if self._settings.intrinsics.source != "model" or given is None or estimated is None:
             return None
         if not given.k[0] > 0 or given.width == 0:
             return None
-        return float(estimated[0, 0] / self._last.views[-1].depth.shape[1] / (given.k[0] / given.width))
+        return float(estimated[0, 0] / view.depth.shape[1] / (given.k[0] / given.width))
 
 
 def _judge_output(now: _Totals, before: _Totals) -> Status:

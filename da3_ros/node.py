@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The live node: images in; depth, poses, transforms and clouds out. Wiring only.
-
-    image, camera_info -> CameraInput -> WindowBuffer -> Engine (model and session) -> Publishers -> topics, /tf
+"""The live node: images in; depth, poses, transforms and clouds out. Lifecycle and parameters; `wiring` has its parts.
 
 configure loads the model and creates what is published, activate subscribes and starts the engine, deactivate stops
 it and keeps the model, cleanup lets the model go.
@@ -10,7 +8,7 @@ it and keeps the model, cleanup lets the model go.
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import rclpy
@@ -22,28 +20,16 @@ from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
-from tf2_msgs.msg import TFMessage
 
 from da3_core.errors import InputError
-from da3_core.ros_data.transform_tree import TransformTree
-from da3_core.stream.record import SessionRecord
-from da3_core.stream.session import WindowResult
 from da3_ros import engine, parameters
-from da3_ros.bag_service import BagService
-from da3_ros.camera_input import CameraInput
-from da3_ros.diagnostics import Diagnostics
-from da3_ros.engine import Engine
-from da3_ros.export_service import ExportService
 from da3_ros.logs import RosLogHandler
-from da3_ros.publishers import Publishers
-from da3_ros.services import Services
+from da3_ros.rclpy_private import lifecycle_state
 from da3_ros.settings import Settings
-from da3_ros.window_buffer import WindowBuffer
+from da3_ros.wiring import Active, Configured
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 DIAGNOSTICS_PERIOD_S = 1.0
-TF_DEPTH = 100
 THREADS = 6  # transitions, images, diagnostics; one each for an inference, an export and a bag that somebody waits for
 
 
@@ -60,16 +46,8 @@ class Da3Node(LifecycleNode):
     def __init__(self, load_model: Callable[[Settings], Any]) -> None:
         super().__init__("da3", allow_undeclared_parameters=True)  # so that we refuse them, with their names
         self._load_model = load_model
-        self._model: Any = None
-        self._outputs: Publishers | None = None
-        self._controls: Services | None = None
-        self._record: SessionRecord | None = None
-        self._exports: ExportService | None = None
-        self._bags: BagService | None = None
-        self._tf_subscriptions: list[Any] = []
-        self._camera: CameraInput | None = None
-        self._engine: Engine | None = None
-        self._diagnostics: Diagnostics | None = None
+        self._configured: Configured | None = None
+        self._active: Active | None = None
         self._trouble = ""  # what the last transition failed of, or why the node deactivated itself
 
         try:
@@ -96,56 +74,27 @@ class Da3Node(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create what is published and offered."""
-        settings = self._settings
         try:
-            self._tree = TransformTree(settings.map_frame, settings.tf.max_extrapolation_s)
-            if settings.tf.mode != "none":
-                self._subscribe_transforms()  # before the model loads, so that static transforms are there after it
-            self.get_logger().info(f"Loading {settings.model} ...")
-            self._model = self._load_model(settings)
-            self._outputs = Publishers(self, settings, self._tree, engine.model_name(self._model, settings))
-            self._record = SessionRecord(settings.export.max_views)
-            self._exports = ExportService(self, settings.export.root, self._record)
-            name = engine.model_name(self._model, settings)
-            self._bags = BagService(self, lambda: self._settings, lambda: self._engine, name)
-            self._controls = Services(self, lambda: self._engine, self._outputs, self._record, self._bags)
+            self._configured = Configured(self, self._load_model, lambda: self._settings, self._running_engine)
         except Exception as error:
-            self.release()
-            return self._failed("configure", error)
+            self._say_failed("configure", error)
+        if self._configured is None:  # no longer within the exception, which holds what it was raised in
+            engine.release_memory()
+            return FAILURE
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the camera and start the engine."""
-        settings = self._settings
+        settings, configured = self._settings, self._configured
+        assert configured is not None  # the state machine comes here from inactive only
         try:
             super().on_activate(state)
-            self._record.clear()
-            buffer = WindowBuffer(settings)
-            self._camera = CameraInput(self, settings, buffer)
-            self._engine = Engine(
-                self._model,
-                buffer,
-                settings,
-                on_result=self._on_result,
-                on_refused=self._camera.report,
-                on_failure=self._on_failure,
-                on_give_up=lambda: self.executor.create_task(self._deactivate_after_failures),
-            )
-            self._diagnostics = Diagnostics(
-                self._diagnostics_name,
-                settings,
-                lambda: self.get_clock().now().nanoseconds,
-                buffer=buffer,
-                camera=self._camera,
-                engine=self._engine,
-                publishers=self._outputs,
-            )
-            self._engine.start()
+            self._active = Active(self, self._diagnostics_name, settings, configured, self._on_give_up)
         except Exception as error:
-            self._stop()
-            return self._failed("activate", error)
+            self._say_failed("activate", error)
+            return FAILURE
         self._trouble = ""
-        self.get_logger().info(f"Active: windows of {settings.window.size} images of {self._camera.topic}.")
+        self.get_logger().info(f"Active: windows of {settings.window.size} images of {self._active.camera.topic}.")
         return SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -168,63 +117,34 @@ class Da3Node(LifecycleNode):
         self.release()
         return super().on_error(state)
 
-    def _failed(self, transition: str, error: Exception) -> TransitionCallbackReturn:
+    def _say_failed(self, transition: str, error: Exception) -> None:
         self._trouble = str(error)
         self.get_logger().error(f"Cannot {transition}: {error}")
         if not isinstance(error, InputError):
             self.get_logger().error(traceback.format_exc())
-        return FAILURE
 
     def _stop(self) -> None:
-        """Subscriptions first, so that nothing arrives any more."""
-        if self._camera:
-            self._camera.close()
-        if self._engine:
-            self._engine.stop()
-        self._camera = self._engine = self._diagnostics = None
-        if self._bags:
-            self._bags.wait()
+        active, self._active = self._active, None
+        if active:
+            active.close()
 
     def release(self) -> None:
         """Stop and give back everything that configure made."""
         self._stop()
-        for part in (self._controls, self._bags, self._exports, self._outputs):
-            if part:
-                part.close()
-        for subscription in self._tf_subscriptions:
-            self.destroy_subscription(subscription)
-        self._tf_subscriptions.clear()
-        self._controls = self._bags = self._exports = self._record = self._outputs = None
-        if self._model is not None:
-            self._model = None
+        configured, self._configured = self._configured, None
+        if configured:
+            configured.close()
+            del configured  # and with it the model
             engine.release_memory()
 
-    def _subscribe_transforms(self) -> None:
-        group = MutuallyExclusiveCallbackGroup()
-        latched = QoSProfile(depth=TF_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        for topic, qos, static in (("/tf", QoSProfile(depth=TF_DEPTH), False), ("/tf_static", latched, True)):
-            self._tf_subscriptions.append(
-                self.create_subscription(
-                    TFMessage,
-                    topic,
-                    lambda message, static=static: self._tree.add(message.transforms, static),
-                    qos,
-                    callback_group=group,
-                )
-            )
+    def _running_engine(self) -> engine.Engine | None:
+        active = self._active
+        return active.engine if active else None
 
-    # What the engine's thread reports
-
-    def _on_result(self, result: WindowResult, session: int) -> None:
-        self._record.add(result, session)
-        self._outputs.publish(result, session)
-        self._diagnostics.observe(result)
-
-    def _on_failure(self, error: Exception, in_a_row: int) -> None:
-        self._diagnostics.observe_failure(error)
-        self.get_logger().error(f"Inference failed ({in_a_row} in a row): {error}")
-        if not isinstance(error, InputError) and in_a_row == 1:
-            self.get_logger().error("".join(traceback.format_exception(error)))
+    def _on_give_up(self) -> None:
+        """In the engine's thread, whose end a deactivation waits for, so that another one has to do that."""
+        if self.executor:
+            self.executor.create_task(self._deactivate_after_failures)
 
     def _deactivate_after_failures(self) -> None:
         self.get_logger().error("Deactivating after too many failed inferences; activate the node to try again.")
@@ -233,17 +153,17 @@ class Da3Node(LifecycleNode):
 
     # Parameters and diagnostics
 
-    def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+    def _check_parameters(self, changes: list["Parameter[Any]"]) -> SetParametersResult:
         try:
-            configured = self._outputs is not None
+            configured = self._configured is not None
             parameters.changed(self._settings, {each.name: each.value for each in changes}, configured=configured)
         except InputError as refusal:
             return SetParametersResult(successful=False, reason=str(refusal))
         return SetParametersResult(successful=True)
 
-    def _apply_parameters(self, _: list[Parameter]) -> None:
+    def _apply_parameters(self, _: list["Parameter[Any]"]) -> None:
         self._settings = parameters.read(self)
-        for part in (self._outputs, self._engine, self._diagnostics, self._camera):
+        for part in (self._configured, self._active):
             if part:
                 part.apply(self._settings)
 
@@ -251,10 +171,9 @@ class Da3Node(LifecycleNode):
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         message.status.append(self._lifecycle_status())
-        camera, diagnostics = self._camera, self._diagnostics
-        if camera and diagnostics:
-            camera.watch(self._settings.watchdog_s)
-            message.status.extend(diagnostics.report())
+        active = self._active
+        if active:
+            message.status.extend(active.report())
         self._diagnostics_publisher.publish(message)
 
     @property
@@ -264,13 +183,13 @@ class Da3Node(LifecycleNode):
 
     def _lifecycle_status(self) -> DiagnosticStatus:
         status = DiagnosticStatus(name=f"{self._diagnostics_name}: lifecycle", level=DiagnosticStatus.OK)
-        status.message = f"The node is {self._state_machine.current_state[1]}."
+        status.message = f"The node is {lifecycle_state(self)}."
         if self._trouble:
             status.level, status.message = DiagnosticStatus.ERROR, self._trouble
         return status
 
 
-def main(args: Sequence[str] | None = None, load_model: Callable[[Settings], Any] = engine.load_model) -> None:
+def main(args: list[str] | None = None, load_model: Callable[[Settings], Any] = engine.load_model) -> None:
     """Run the node until it is interrupted."""
     rclpy.init(args=args)
     node = None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 from da3_core.errors import InputError
 from da3_core.options import PATCH_SIZE
+from da3_ros.rclpy_private import given_parameters
 from da3_ros.settings import Settings, Value
 
 if TYPE_CHECKING:
@@ -159,12 +160,8 @@ def declare(node: Node) -> Settings:
     Raises:
         InputError: a file or the command line names an unknown parameter or gives a value that is not allowed.
     """
-    overrides = {
-        name: override.value
-        for name, override in node._parameter_overrides.items()
-        if not name.startswith(OF_EVERY_NODE)
-    }
-    settings = settings_from(overrides)
+    given = {name: value for name, value in given_parameters(node).items() if not name.startswith(OF_EVERY_NODE)}
+    settings = settings_from(given)
     for name, value in flat(settings).items():
         node.declare_parameter(name, value, _descriptor(TABLE[name]), ignore_override=True)
     return settings

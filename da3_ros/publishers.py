@@ -2,7 +2,8 @@
 """A window's result becomes topics and transforms. What nobody subscribes to is not computed."""
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -139,25 +140,35 @@ VIEW_TOPICS: dict[str, tuple[type, Callable[[ViewOutputs], Any]]] = {
 }
 
 
+@dataclass(frozen=True)
+class OutputState:
+    """What has become of publications.
+
+    Attributes:
+        failures: publications that the middleware refused, by topic.
+        transform: what became of the last transform, in words.
+        transform_is_missing: there was a pose and no transform could be published.
+    """
+
+    failures: Mapping[str, int]
+    transform: str
+    transform_is_missing: bool
+
+
 class Publishers:
     """Every publisher of the node, from construction to `close`.
 
     Args:
         model: its name in messages.
-
-    Attributes:
-        failures: publications that the middleware refused, by topic.
-        tf_state: what became of the last transform, in words.
-        tf_is_missing: true when there was a pose and no transform could be published.
     """
 
     def __init__(self, node: LifecycleNode, settings: Settings, tree: TransformTree, model: str) -> None:
         self._node, self._tree, self._model = node, tree, model
         self._session = self._segment = 0
         self._path: deque[PoseStamped] = deque()
-        self.failures: Counter[str] = Counter()
-        self.tf_state = "no pose yet"
-        self.tf_is_missing = False
+        self._failures: Counter[str] = Counter()
+        self._tf_state = "no pose yet"
+        self._tf_is_missing = False
         self.apply(settings)
 
         self._view_publishers = {topic: self._create(kind, f"~/{topic}") for topic, (kind, _) in VIEW_TOPICS.items()}
@@ -183,6 +194,9 @@ class Publishers:
         """Take over settings; those that are not dynamic must stay."""
         self._settings = settings
         self._path = deque(self._path, maxlen=settings.path.max_poses)
+
+    def state(self) -> OutputState:
+        return OutputState(dict(self._failures), self._tf_state, self._tf_is_missing)
 
     def reset(self) -> None:
         """Forget the trajectory."""
@@ -217,22 +231,22 @@ class Publishers:
         try:
             publisher.publish(message)
         except RuntimeError:  # RCLError: the middleware is flooded, or the node is shutting down
-            self.failures[publisher.topic_name] += 1
+            self._failures[publisher.topic_name] += 1
 
     def _publish_transform(self, view: ViewOutputs) -> None:
-        self.tf_is_missing = False
+        self._tf_is_missing = False
         if self._tf_publisher is None or view.camera_to_map is None:
-            self.tf_state = "off" if self._tf_publisher is None else "no pose"
+            self._tf_state = "off" if self._tf_publisher is None else "no pose"
             return
         try:
             if not view.camera:
                 raise TransformUnknown("The image has an empty frame_id; name the camera's frame in the driver.")
             child, child_to_map = self._tree.map_to_tree(view.camera, view.camera_to_map, view.stamp_ns)
         except TransformUnknown as reason:
-            self.tf_state, self.tf_is_missing = str(reason), True
-            self._node.get_logger().warning(self.tf_state, throttle_duration_sec=10.0)
+            self._tf_state, self._tf_is_missing = str(reason), True
+            self._node.get_logger().warning(self._tf_state, throttle_duration_sec=10.0)
             return
-        self.tf_state = f"{self._settings.map_frame} -> {child}"
+        self._tf_state = f"{self._settings.map_frame} -> {child}"
         transform = poses.transform_message(view.stamp, self._settings.map_frame, child, child_to_map)
         self._send(self._tf_publisher, TFMessage(transforms=[transform]))
 

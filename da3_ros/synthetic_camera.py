@@ -9,7 +9,6 @@ camera/depth, ground_truth/pose                                     32FC1 metres
 import logging
 import signal
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -37,6 +36,7 @@ from da3_ros import poses
 from da3_ros.logs import RosLogHandler
 from da3_ros.messages import camera_info_message, depth_message, rgb_message
 from da3_ros.parameters import OF_EVERY_NODE, table_of
+from da3_ros.rclpy_private import given_parameters
 from da3_ros.settings import parameter
 
 RELIABLE = QoSProfile(depth=10)  # also serves best-effort subscribers
@@ -102,7 +102,7 @@ class SyntheticCamera(Node):
         self._last = min(filter(None, (settings.max_frames, once_around)), default=0)
         self._sent = 0
         self._wait_for_subscribers = settings.wait_for_subscribers
-        self.finished: Future = Future()
+        self.finished: Future[None] = Future()
 
         self._image = self.create_publisher(Image, "camera/image_raw", RELIABLE)
         self._compressed = self.create_publisher(CompressedImage, "camera/image_raw/compressed", RELIABLE)
@@ -138,9 +138,7 @@ class SyntheticCamera(Node):
         self._header.stamp = self._world_header.stamp = self.get_clock().now().to_msg()
         try:
             self._publish(shot)
-        except (
-            RuntimeError
-        ):  # RCLError: a reliable reader is stuck and the middleware takes no more, or the end has come
+        except RuntimeError:  # RCLError: a stuck reliable reader, so that the middleware takes no more; or the end
             if self.context.ok():
                 self.get_logger().warning("a frame is dropped, a subscriber is too slow", throttle_duration_sec=5.0)
         self._sent += 1
@@ -167,7 +165,7 @@ def declare(node: Node, kind: type[Settings]) -> Settings:
         InputError: one that does not exist or has a value that is not allowed.
     """
     table = table_of(kind)
-    given = {name: each.value for name, each in node._parameter_overrides.items() if not name.startswith(OF_EVERY_NODE)}
+    given = {name: value for name, value in given_parameters(node).items() if not name.startswith(OF_EVERY_NODE)}
     if unknown := sorted(given.keys() - table.keys()):
         raise InputError(f"There is no parameter {unknown[0]!r}; the camera has {', '.join(table)}.")
     values = {name: line.checked(given.get(name, line.default)) for name, line in table.items()}
@@ -183,7 +181,7 @@ def _jpeg_message(header: Header, image: np.ndarray) -> CompressedImage:
     return message
 
 
-def main(args: Sequence[str] | None = None) -> None:
+def main(args: list[str] | None = None) -> None:
     """Publish until interrupted, or until the last frame that was asked for."""
     # Rendering may take half a minute: both signals end it as Ctrl-C does. Then rclpy's handlers wake the executor.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -47,7 +47,9 @@ class Children:
     def __enter__(self) -> "Children":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def start(self, name: str, arguments: Sequence[str], may_finish: bool = False) -> None:

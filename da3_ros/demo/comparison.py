@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An estimate beside the truth, where that is known: put into the same frame and unit, and measured."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -31,7 +31,8 @@ class PosedFrames:
     @property
     def placed(self) -> np.ndarray:
         """`(N,)` bool: which frames have a place in the world."""
-        return np.isfinite(self.camera_to_world).all(axis=(1, 2))
+        placed: np.ndarray = np.isfinite(self.camera_to_world).all(axis=(1, 2))
+        return placed
 
     def dense_points(self) -> np.ndarray:
         """`(N, H, W, 3)` float32 in the world, NaN where depth or place is unknown."""
@@ -49,9 +50,10 @@ class PosedFrames:
         width = self.depth.shape[2]
         k = self.intrinsics[i]
         x = (np.array([0.0, width]) - k[0, 2]) / k[0, 0]
-        corners = np.stack([x, np.zeros(2), np.ones(2)], axis=1) * reach
+        in_camera = np.stack([x, np.zeros(2), np.ones(2)], axis=1) * reach
         pose = self.camera_to_world[i]
-        return corners @ pose[:3, :3].T + pose[:3, 3]
+        in_world: np.ndarray = in_camera @ pose[:3, :3].T + pose[:3, 3]
+        return in_world
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +87,7 @@ class Comparison(Findings):
     centres after the best similarity.
     """
 
+    truth: PosedFrames = field()  # there is always one here
     scale_m_per_unit: float = 1.0
 
     @classmethod

@@ -7,7 +7,6 @@ camera/image_raw    each picture once, in natural order and in the size of the f
 import signal
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +91,7 @@ def publish(node: Node, settings: PictureSettings) -> None:
     publisher.wait_for_all_acked(LAST_DELIVERY)
 
 
-def main(args: Sequence[str] | None = None) -> None:
+def main(args: list[str] | None = None) -> None:
     """Publish every picture, or until interrupted."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)

@@ -177,8 +177,8 @@ class TopView:
 
     def pixels(self, points: np.ndarray) -> np.ndarray:
         """`(P, 2)` pixels, x right and y up on the plan, of `(P, 3)` points."""
-        offset = (points[:, :2] - self.centre) * self.pixels_per_unit
-        return offset * (1, -1) + MAP_SIZE / 2
+        pixels: np.ndarray = (points[:, :2] - self.centre) * self.pixels_per_unit * (1, -1) + MAP_SIZE / 2
+        return pixels
 
     def draw(self, cloud: PosedFrames, trajectories: Sequence[tuple[PosedFrames, tuple[int, int, int]]]) -> Image.Image:
         canvas = np.full((MAP_SIZE, MAP_SIZE, 3), 247, np.uint8)

@@ -35,12 +35,14 @@ def participant(domain: int) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_only_the_memory_of_the_dead_is_removed() -> None:
-    with free_domain() as domain, participant(domain) as living, participant(domain) as killed:
-        left, kept = segments_of(killed.pid) - segments_of(living.pid), segments_of(living.pid)
-        assert left
+    with free_domain() as domain, participant(domain) as living:
+        kept = segments_of(living.pid)  # before there is another, whose segment it would map too
         assert kept
-        killed.kill()
-        killed.wait()
+        with participant(domain) as killed:
+            left = segments_of(killed.pid) - kept
+            assert left
+            killed.kill()
+            killed.wait()
         assert all(path.exists() for path in left)
         assert remove_abandoned_segments(older_than_s=3600) == 0
         assert all(path.exists() for path in left)

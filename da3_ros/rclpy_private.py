@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node needs of rclpy and rclpy does not promise. Checked with rclpy 7.1 (Jazzy) and 9.1 (Kilted)."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rclpy.lifecycle import LifecycleNode
+    from rclpy.node import Node
+
+
+def lifecycle_state(node: "LifecycleNode") -> str:
+    """`inactive` and the like. The public way is a service, which a callback of the node itself cannot wait for."""
+    return str(node._state_machine.current_state[1])
+
+
+def given_parameters(node: "Node") -> dict[str, Any]:
+    """Values by name of what the command line, files and launch files set.
+
+    The public ways give one only when its name is declared, and we refuse the names that nobody declares.
+    """
+    return {name: parameter.value for name, parameter in node._parameter_overrides.items()}

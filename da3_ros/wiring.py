@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the parts of the node hang together: what exists while it is configured, and what while it is active.
+
+image, camera_info -> CameraInput -> WindowBuffer -> Engine (model and session) -> Publishers -> topics, /tf
+"""
+
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.lifecycle import LifecycleNode
+
+from da3_core.errors import InputError
+from da3_core.ros_data.transform_tree import TransformTree
+from da3_core.stream.record import SessionRecord
+from da3_core.stream.session import WindowResult
+from da3_ros import engine
+from da3_ros.bag_service import BagService
+from da3_ros.camera_input import CameraInput
+from da3_ros.diagnostics import Diagnostics
+from da3_ros.engine import Engine
+from da3_ros.export_service import ExportService
+from da3_ros.publishers import Publishers
+from da3_ros.services import Controls, Services
+from da3_ros.settings import Settings
+from da3_ros.transform_input import TransformInput
+from da3_ros.window_buffer import WindowBuffer
+
+
+class Configured:
+    """The model, what is published and what is offered, from construction to `close`.
+
+    Args:
+        load_model: see `Da3Node`.
+        settings: the present ones.
+        running: the engine, or None while the node is not active.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        load_model: Callable[[Settings], Any],
+        settings: Callable[[], Settings],
+        running: Callable[[], Engine | None],
+    ) -> None:
+        now = settings()
+        with ExitStack() as undo:  # what there is when a part cannot be made
+            tree = TransformTree(now.map_frame, now.tf.max_extrapolation_s)
+            if now.tf.mode != "none":
+                # Before the model loads, so that static transforms are there after it.
+                undo.callback(TransformInput(node, tree).close)
+            node.get_logger().info(f"Loading {now.model} ...")
+            self.model = load_model(now)
+            name = engine.model_name(self.model, now)
+            self.publishers = Publishers(node, now, tree, name)
+            undo.callback(self.publishers.close)
+            self.record = SessionRecord(now.export.max_views)
+            undo.callback(ExportService(node, now.export.root, self.record).close)
+            self.bags = BagService(node, settings, running, name)
+            undo.callback(self.bags.close)
+            controls = Controls(running, (self.publishers.reset, self.record.clear, self.bags.cancel))
+            undo.callback(Services(node, controls).close)
+            self.close = undo.pop_all().close
+
+    def apply(self, settings: Settings) -> None:
+        """Take over settings; those that are not dynamic must stay."""
+        self.publishers.apply(settings)
+
+
+class Active:
+    """From the camera to diagnostics, from construction, which starts the engine, to `close`.
+
+    Args:
+        name: of the node, in diagnostics.
+        on_give_up: called at the end of the engine's thread, after too many failed inferences.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        name: str,
+        settings: Settings,
+        parts: Configured,
+        on_give_up: Callable[[], None],
+    ) -> None:
+        self._logger, self._parts = node.get_logger(), parts
+        buffer = WindowBuffer(settings)
+        with ExitStack() as undo:  # from the last to the first: when nothing arrives any more, the engine, then its bag
+            undo.callback(parts.bags.wait)
+            parts.record.clear()
+            self.engine = Engine(
+                parts.model,
+                buffer,
+                settings,
+                on_result=self._on_result,
+                on_refused=lambda refusal: self.camera.report(refusal),
+                on_failure=self._on_failure,
+                on_give_up=on_give_up,
+            )
+            undo.callback(self.engine.stop)
+            self.camera = CameraInput(node, settings, buffer)
+            undo.callback(self.camera.close)
+            self._diagnostics = Diagnostics(
+                name,
+                settings,
+                lambda: node.get_clock().now().nanoseconds,
+                frames=buffer.counts,
+                camera=self.camera.state,
+                engine=self.engine,
+                outputs=parts.publishers.state,
+            )
+            self.engine.start()
+            self.close = undo.pop_all().close
+
+    def apply(self, settings: Settings) -> None:
+        """Take over settings; those that are not dynamic must stay."""
+        for part in (self.engine, self._diagnostics, self.camera):
+            part.apply(settings)
+
+    def report(self) -> list[DiagnosticStatus]:
+        """Diagnostics, once a second."""
+        self.camera.watch()
+        return self._diagnostics.report()
+
+    # What the engine's thread reports
+
+    def _on_result(self, result: WindowResult, session: int) -> None:
+        self._parts.record.add(result, session)
+        self._parts.publishers.publish(result, session)
+        self._diagnostics.observe(result)
+
+    def _on_failure(self, error: Exception, in_a_row: int) -> None:
+        self._diagnostics.observe_failure(error)
+        self._logger.error(f"Inference failed ({in_a_row} in a row): {error}")
+        if not isinstance(error, InputError) and in_a_row == 1:
+            self._logger.error("".join(traceback.format_exception(error)))
