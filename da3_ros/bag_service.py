@@ -16,13 +16,13 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 
 from da3_core.bag.camera import RecordedCamera
-from da3_core.bag.collect import ViewCollector
 from da3_core.bag.process import BagSummary, Stopped, process_bag
 from da3_core.bag.read import BagReader
 from da3_core.errors import InputError
 from da3_core.export import export
 from da3_core.prediction import Prediction
 from da3_core.stream.frame import Frame
+from da3_core.stream.record import SessionRecord
 from da3_ros.action import ProcessBag as ProcessBagAction
 from da3_ros.allowed_folder import AllowedFolder
 from da3_ros.background import BackgroundWork, as_sentence
@@ -134,7 +134,7 @@ class BagService:
         def is_cancelled() -> bool:
             return self._cancelled.is_set() or is_unwanted()
 
-        collector = ViewCollector(self._settings().export.max_views)
+        record = SessionRecord(self._settings().export.max_views, "longest_map")
         with BagReader(job.input) as bag:
             if unknown := set(job.copied) - set(bag.types):
                 raise InputError(f"The recording has no topic {min(unknown)!r} to copy; it has {', '.join(bag.types)}.")
@@ -149,17 +149,17 @@ class BagService:
                 model_name=self._model_name,
                 advance=progress.advance,
                 stop=is_cancelled,
-                on_result=collector.add if job.export_format else lambda result, session: None,
+                on_result=record.add if job.export_format else lambda result, session: None,
             )
         answer.output_bag, answer.frames = str(job.output), summary.frames
         if job.export_format and not summary.stopped:
             progress.begin("export")
-            answer.files = self._exported(job, collector)
+            answer.files = self._exported(job, record)
         answer.message = _report(summary)
         answer.success = not summary.stopped and summary.damage is None
 
-    def _exported(self, job: BagJob, collector: ViewCollector) -> list[str]:
-        prediction = collector.prediction()
+    def _exported(self, job: BagJob, record: SessionRecord) -> list[str]:
+        prediction = record.prediction()
         files = self._results.write(job.export_folder, lambda staging: export(prediction, staging, job.export_format))
         return [str(file) for file in files]
 

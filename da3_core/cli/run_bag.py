@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from da3_core.bag.camera import RecordedCamera
-from da3_core.bag.collect import ViewCollector
 from da3_core.bag.process import BagSummary, process_bag
 from da3_core.bag.read import BagReader
 from da3_core.bag.write import OutputError
@@ -27,11 +26,14 @@ from da3_core.errors import InputError
 from da3_core.export import check_request, export
 from da3_core.options import InferenceOptions
 from da3_core.stream.inference import bind_inference
+from da3_core.stream.record import SessionRecord
 
 if TYPE_CHECKING:
     from da3_core.cli.bag import BagArguments
 
 logger = logging.getLogger(__name__)
+
+EXPORTED_VIEWS = 200  # of the longest map
 
 
 def run_bag(input_bag: Path, arguments: BagArguments, model_arguments: ModelArguments) -> None:
@@ -61,7 +63,7 @@ def run_bag(input_bag: Path, arguments: BagArguments, model_arguments: ModelArgu
                 intrinsics_known=True,
                 poses_from_features=method == "features" and arguments.window >= 2,
             )
-        collector = ViewCollector()
+        record = SessionRecord(EXPORTED_VIEWS, "longest_map")
         try:
             with until_interrupted() as is_interrupted, stage("frames", camera.expected_frames(), "frames") as advance:
                 summary = process_bag(
@@ -73,14 +75,14 @@ def run_bag(input_bag: Path, arguments: BagArguments, model_arguments: ModelArgu
                     model_name=model.source,
                     advance=advance,
                     stop=is_interrupted,
-                    on_result=collector.add if arguments.export_dir else lambda result, session: None,
+                    on_result=record.add if arguments.export_dir else lambda result, session: None,
                 )
         except OutputError as error:  # the input is right, the place is not
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(FAILED) from None
     typer.echo(output)
     if arguments.export_dir and summary.frames:
-        for paths in export(collector.prediction(), arguments.export_dir, arguments.export_format).values():
+        for paths in export(record.prediction(), arguments.export_dir, arguments.export_format).values():
             for path in paths:
                 typer.echo(path)
     _report(summary)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a session has seen, within bounded memory, handed out as one prediction for the exporters."""
+"""What a stream has seen, live or from a bag, within bounded memory, handed out as one prediction for the exporters."""
 
+import re
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,16 +14,90 @@ from da3_core.errors import InputError
 from da3_core.prediction import Prediction
 from da3_core.stream.session import View, WindowResult
 
+Keep = Literal["present_map", "longest_map"]
 Scope = Literal["window", "session"]
 
 LARGEST_CONFIDENCE = np.finfo(np.float16).max
 
 
+class SessionRecord:
+    """The last window, and views of one map for the whole session. Thread-safe.
+
+    A map is kept with at most `max_views` views, evenly spaced, and at least one of every camera. When there are more,
+    every second one of each camera is forgotten, and from then on every second new one is left out: of a long map
+    between half of `max_views` and `max_views` remain, the first of every camera among them.
+
+    Where a map or a window has views with a pose, those without one are left out.
+
+    The memory is that of `max_views` views and one window; to keep the longest map, of twice as many views, since the
+    present one may become the longest. A view takes 10 bytes per pixel of the processed image (9 without sky); the
+    image as the camera gave it, which may be many times larger, is not kept.
+
+    Attributes:
+        map: the number of the session and the segment of the map that is kept, or None before the first result.
+    """
+
+    def __init__(self, max_views: int, keep: Keep = "present_map") -> None:
+        """Choose the map: the `present_map`, or the `longest_map`, the first one with the most views."""
+        self._max_views, self._keep = max_views, keep
+        self._lock = threading.Lock()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._present = self._kept = _MapViews(None, self._max_views, is_placed=False)
+            self._window: list[_RecordedView] = []
+            self._window_is_metric = False
+
+    @property
+    def map(self) -> tuple[int, int] | None:
+        return self._kept.number
+
+    def add(self, result: WindowResult, session: int) -> None:
+        """Take in a result of the session of this number."""
+        pairs = [(view, _RecordedView.of(view)) for view in result.views]
+        pairs = [pair for pair in pairs if pair[0].world_to_camera is not None] or pairs
+        is_placed, is_metric = pairs[0][0].world_to_camera is not None, result.scale_source != "none"
+        number = (session, result.segment)
+        with self._lock:
+            self._window, self._window_is_metric = [recorded for _, recorded in pairs], is_metric
+            starts_map = self._present.number != number or (is_placed and not self._present.is_placed)
+            if starts_map:
+                self._present = _MapViews(number, self._max_views, is_placed)
+            if self._present.is_placed == is_placed:
+                self._present.is_metric = is_metric
+                for view, recorded in pairs:
+                    if view.is_new or starts_map:
+                        self._present.add(recorded)
+            if self._keep == "present_map" or self._present.length > self._kept.length:
+                self._kept = self._present
+
+    def prediction(self, scope: Scope = "session") -> Prediction:
+        """The views of the last window or of the session's map, oldest first; later results do not change it.
+
+        The world is the map, in the optical axes of its first camera. Images are named by their stamps in nanoseconds,
+        after their camera where there are several; no name comes twice.
+
+        Raises:
+            InputError: nothing has been added.
+        """
+        with self._lock:
+            if scope == "window":
+                views, is_metric = self._window, self._window_is_metric
+            else:
+                views, is_metric = self._kept.views, self._kept.is_metric
+        if not views:
+            raise InputError("Nothing has been inferred yet; publish images, then ask again.")
+        return _prediction(views, is_metric)
+
+
 @dataclass(frozen=True, eq=False)
 class _RecordedView:
-    """A `View` without the image as the camera gave it, which may be many times larger; confidence is float16."""
+    """A `View` without the image as the camera gave it; confidence is float16."""
 
     stamp_ns: int
+    camera: str
     original_size: tuple[int, int]
     processed_from_original: np.ndarray | None
     image: np.ndarray
@@ -33,10 +109,11 @@ class _RecordedView:
 
     @classmethod
     def of(cls, view: View) -> "_RecordedView":
-        confidence = view.confidence
+        confidence, (height, width) = view.confidence, view.frame.image.shape[:2]
         return cls(
             stamp_ns=view.frame.stamp_ns,
-            original_size=view.frame.image.shape[:2],
+            camera=view.frame.camera,
+            original_size=(height, width),
             processed_from_original=view.processed_from_original,
             image=view.image,
             depth=view.depth,
@@ -47,65 +124,39 @@ class _RecordedView:
         )
 
 
-class SessionRecord:
-    """The last window and the views of the present map, of these at most `max_views`, evenly spaced. Thread-safe.
+class _MapViews:
+    """Views of one map, thinned by camera, so that every camera keeps the same instants.
 
-    When there are more, every second one is forgotten, and from then on every second new one is left out: of a long
-    session between half of `max_views` and `max_views` remain, the first view of the map among them.
+    Attributes:
+        number: of the session and the segment.
+        is_placed: whether its views have poses: all of them, or none.
+        is_metric: whether its unit is the metre.
     """
 
-    def __init__(self, max_views: int) -> None:
+    def __init__(self, number: tuple[int, int] | None, max_views: int, is_placed: bool) -> None:
+        self.number, self.is_placed, self.is_metric = number, is_placed, False
         self._max_views = max_views
-        self._lock = threading.Lock()
-        self.clear()
+        self._numbered: list[tuple[int, _RecordedView]] = []  # a view's number counts those of its camera
+        self._seen: Counter[str] = Counter()
+        self._spacing = 1
 
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._start_map(None)
-            self._window: list[_RecordedView] = []
-            self._is_metric = False
+    @property
+    def length(self) -> tuple[bool, int]:
+        """Orders maps: any with poses is longer than one without."""
+        return self.is_placed, self._seen.total()
 
-    def add(self, result: WindowResult, session: int) -> None:
-        """Take in a result of the session of this number; another session or another map replaces the one before."""
-        window = [_RecordedView.of(view) for view in result.views]
-        with self._lock:
-            starts_map = result.placement in ("origin", "last_view") or self._map != (session, result.segment)
-            if starts_map:
-                self._start_map((session, result.segment))
-            for recorded, view in zip(window, result.views, strict=True):
-                if view.is_new or starts_map:
-                    self._keep(recorded)
-            self._window = window
-            self._is_metric = result.scale_source != "none"
+    @property
+    def views(self) -> list[_RecordedView]:
+        return [view for _, view in self._numbered]
 
-    def prediction(self, scope: Scope) -> Prediction:
-        """The views of the last window or of the session's map so far, oldest first; later results do not change it.
-
-        The world is the map, in the optical axes of its first camera. The names of the images are their stamps in
-        nanoseconds. Views without a pose are left out where others have one.
-
-        Raises:
-            InputError: nothing has been added.
-        """
-        with self._lock:
-            views, is_metric = list(self._window if scope == "window" else self._kept), self._is_metric
-        if not views:
-            raise InputError("Nothing has been inferred yet; publish images, then ask again.")
-        return _prediction([view for view in views if view.world_to_camera is not None] or views, is_metric)
-
-    def _start_map(self, number: tuple[int, int] | None) -> None:
-        self._map = number
-        self._kept: list[_RecordedView] = []
-        self._seen, self._spacing = 0, 1
-
-    def _keep(self, view: _RecordedView) -> None:
-        if self._seen % self._spacing == 0:
-            self._kept.append(view)
-        self._seen += 1
-        if len(self._kept) > self._max_views:
-            self._kept = self._kept[::2]
+    def add(self, view: _RecordedView) -> None:
+        number = self._seen[view.camera]
+        self._seen[view.camera] += 1
+        if number % self._spacing == 0:
+            self._numbered.append((number, view))
+        if len(self._numbered) > max(self._max_views, len(self._seen)):
             self._spacing *= 2
+            self._numbered = [each for each in self._numbered if each[0] % self._spacing == 0]
 
 
 def _prediction(views: Sequence[_RecordedView], is_metric: bool) -> Prediction:
@@ -123,5 +174,20 @@ def _prediction(views: Sequence[_RecordedView], is_metric: bool) -> Prediction:
         processed_images=np.stack([view.image for view in views]),
         original_sizes=np.array([view.original_size for view in views]),
         processed_from_original=stack("processed_from_original", np.float64),
-        image_names=tuple(f"{view.stamp_ns}.png" for view in views),
+        image_names=_names(views),
     )
+
+
+def _names(views: Sequence[_RecordedView]) -> tuple[str, ...]:
+    """Stamps, after the names of several cameras; numbered where stamps or cameras that are named alike repeat one."""
+    several = len({view.camera for view in views}) > 1
+    names: dict[str, None] = {}
+    for view in views:
+        camera = re.sub(r"[^\w.-]+", "_", view.camera.strip("/"))  # a frame id may hold anything
+        plain = name = f"{camera}_{view.stamp_ns}" if several else f"{view.stamp_ns}"
+        count = 1
+        while name in names:
+            count += 1
+            name = f"{plain}_{count}"
+        names[name] = None
+    return tuple(f"{name}.png" for name in names)

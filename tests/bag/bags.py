@@ -12,10 +12,10 @@ from rosbags.highlevel import AnyReader
 from scipy.spatial.transform import Rotation
 
 from da3_core.bag.camera import RecordedCamera
-from da3_core.bag.collect import ViewCollector
 from da3_core.bag.options import BagOptions, PointOptions
 from da3_core.bag.process import BagSummary, process_bag
 from da3_core.bag.read import BagReader
+from da3_core.stream.record import SessionRecord
 from da3_core.synthetic import Walk
 from da3_core.synthetic.bag import START_NS
 from da3_core.synthetic.exact import ExactModel
@@ -36,7 +36,7 @@ def process(
     *,
     stop: Callable[[], bool] = lambda: False,
     storage: Any = "mcap",
-    collector: ViewCollector | None = None,
+    record: SessionRecord | None = None,
     **options: Any,
 ) -> BagSummary:
     """Images through a model that knows them, at their own size."""
@@ -55,7 +55,7 @@ def process(
             model_name="exact",
             advance=lambda count: None,
             stop=stop,
-            on_result=collector.add if collector else lambda result, session: None,
+            on_result=record.add if record else lambda result, session: None,
         )
 
 

@@ -16,6 +16,7 @@ import pytest
 from da3_core.bag.options import PointOptions
 from da3_core.errors import InputError
 from da3_core.ros_data.images import ENCODINGS
+from da3_core.stream.record import SessionRecord
 from da3_core.synthetic import Walk, room_walk
 from da3_core.synthetic.bag import START_NS, write_bag
 from da3_core.synthetic.exact import ExactModel
@@ -43,7 +44,6 @@ from rosbags.convert.converter import migrate_bytes
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from da3_core.bag.collect import ViewCollector
 from da3_core.bag.process import BagSummary
 
 FRAMES = 8
@@ -73,7 +73,7 @@ def recording(short_walk: Walk, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture
 def process(short_walk: Walk, tmp_path: Path) -> Process:
-    """`process(bag, stop=…, storage=…, collector=…, **options)` writes the bag `tmp_path / "out"`."""
+    """`process(bag, stop=…, storage=…, record=…, **options)` writes the bag `tmp_path / "out"`."""
     return lambda path, **choices: bags.process(
         path, tmp_path / "out", ExactModel(short_walk, is_metric=True), **choices
     )
@@ -408,9 +408,9 @@ def test_stopped_bag_is_whole_and_shorter(process: Process, recording: Path, tmp
 def test_export_has_the_views_of_the_longest_map_thinned_evenly(
     process: Process, recording: Path, short_walk: Walk
 ) -> None:
-    collector = ViewCollector(limit=4)
-    process(recording, collector=collector)
-    prediction = collector.prediction()
+    record = SessionRecord(4, "longest_map")
+    process(recording, record=record)
+    prediction = record.prediction()
     assert prediction.image_names == tuple(f"{START_NS + frame * PERIOD_NS}.png" for frame in (0, 2, 4, 6))
     np.testing.assert_allclose(prediction.depth, short_walk.depth_m[::2], atol=MILLIMETRE)
     assert prediction.is_metric == 1

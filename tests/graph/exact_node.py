@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The live node with a model that knows the room: true depth and cameras, under a new random similarity per call."""
+"""The live node with a model that knows the room: true depth and cameras, under a new random similarity per call.
+
+`--own-world`: always in metres and in the room's own world. `--demo`: it knows the walk of the demonstration.
+"""
 
 import sys
 from collections.abc import Callable
@@ -41,4 +44,4 @@ if __name__ == "__main__":
 
     note_first_calls(publishers, "depth_message", "depth_mm_message", "depth_cloud", "colorize_depth", "rgb_message")
     walk = room_walk(WALK_FRAMES, CAMERA_SIZE) if "--demo" in sys.argv else known_walk()
-    main(load_model=lambda settings: ExactModel(walk))
+    main(load_model=lambda settings: ExactModel(walk, similarity="--own-world" not in sys.argv))

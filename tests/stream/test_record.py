@@ -16,18 +16,26 @@ from da3_core.stream.session import View, WindowResult
 SIZE = (6, 8)
 
 
-def view(stamp_ns: int, *, is_new: bool = True, posed: bool = True, image: np.ndarray | None = None) -> View:
-    camera = np.eye(4)
-    camera[0, 3] = -stamp_ns
+def view(
+    stamp_ns: int,
+    camera: str = "camera",
+    *,
+    is_new: bool = True,
+    posed: bool = True,
+    image: np.ndarray | None = None,
+    sky: np.ndarray | None = None,
+) -> View:
+    world_to_camera = np.eye(4)
+    world_to_camera[0, 3] = -stamp_ns
     return View(
-        frame=Frame(np.zeros((12, 16, 3), np.uint8) if image is None else image, stamp_ns),
+        frame=Frame(np.zeros((12, 16, 3), np.uint8) if image is None else image, stamp_ns, camera),
         is_new=is_new,
         image=np.full((*SIZE, 3), stamp_ns % 256, np.uint8),
         depth=np.full(SIZE, stamp_ns + 1 / 3, np.float32),
         confidence=np.full(SIZE, 1e9 if stamp_ns == 7 else 1.5, np.float32),
-        sky=None,
+        sky=sky,
         intrinsics=np.diag([5.0, 5.0, 1.0]),
-        world_to_camera=camera if posed else None,
+        world_to_camera=world_to_camera if posed else None,
         processed_from_original=np.diag([0.5, 0.5, 1.0]),
     )
 
@@ -61,6 +69,19 @@ def test_a_prediction_holds_the_views_as_they_were():
     np.testing.assert_array_equal(prediction.original_intrinsics(), [np.diag([10.0, 10.0, 1.0])] * 2)
     assert prediction.is_metric == 1
     assert prediction.sky is None
+
+
+def test_what_one_view_lacks_is_left_out_of_all():
+    record = SessionRecord(4)
+    sky = np.eye(*SIZE, dtype=bool)
+    record.add(result(view(1, sky=sky), view(2, sky=sky)), 0)
+    known = record.prediction().sky
+    assert known is not None
+    assert known.dtype == np.bool_
+    assert known.sum() == 2 * min(SIZE)
+    record.add(result(view(3)), 0)
+    assert record.prediction().sky is None
+    assert record.prediction().conf is not None
 
 
 def test_every_new_view_once_and_the_last_window_whole():
@@ -97,6 +118,31 @@ def test_another_map_or_session_replaces_the_one_before():
         record.prediction("session")
 
 
+def test_the_longest_map_stays_with_its_unit():
+    record = SessionRecord(100, "longest_map")
+    assert record.map is None
+    for session, segment, kept in ((0, 0, 4), (0, 1, 3), (1, 1, 4), (1, 2, 5)):
+        first = 100 * session + 10 * segment
+        for stamp in range(first, first + kept):
+            record.add(result(view(stamp), segment=segment, scale_source="none" if segment else "model"), session)
+        is_longer = kept == 5
+        assert record.map == ((1, 2) if is_longer else (0, 0))
+        assert stamps(record) == list(range(first, first + kept) if is_longer else range(4))
+        assert record.prediction().is_metric == (not is_longer)
+        assert stamps(record, "window") == [first + kept - 1]
+    assert record.prediction("window").is_metric == 0
+
+
+def test_any_map_is_longer_than_one_without_places():
+    record = SessionRecord(100, "longest_map")
+    for stamp in range(5):
+        record.add(result(view(stamp, posed=False), placement="unposed"), 0)
+    record.add(result(view(6), view(7), segment=1), 0)
+    for stamp in range(10, 20):
+        record.add(result(view(stamp, posed=False), placement="unposed", segment=2), 0)
+    assert stamps(record) == [6, 7]
+
+
 def test_views_without_a_place_are_left_out_where_others_have_one():
     record = SessionRecord(100)
     record.add(result(view(1, posed=False), placement="unposed"), 0)
@@ -107,6 +153,42 @@ def test_views_without_a_place_are_left_out_where_others_have_one():
     record.add(result(view(4, posed=False), placement="unposed"), 0)
     assert stamps(record) == [2, 3]
     assert record.prediction("window").extrinsics is None
+    record.add(result(view(4, is_new=False, posed=False), view(5)), 0)
+    assert stamps(record, "window") == [5]
+    assert stamps(record) == [2, 3, 5]
+
+
+def test_views_without_a_place_take_no_turn_of_others():
+    record = SessionRecord(4)
+    for stamp in range(0, 16, 2):
+        record.add(result(view(stamp)), 0)
+        record.add(result(view(stamp + 1, posed=False), placement="unposed"), 0)
+    assert stamps(record) == [0, 4, 8, 12]
+
+
+def test_a_rig_is_thinned_by_instants_and_named_by_camera():
+    record = SessionRecord(5)
+    for stamp in range(6):
+        record.add(result(view(stamp, "/rig/left cam"), view(stamp, "right")), 0)
+    names = ("rig_left_cam_0.png", "right_0.png", "rig_left_cam_4.png", "right_4.png")
+    assert record.prediction().image_names == names
+
+
+@pytest.mark.parametrize("cameras", [("camera", "camera"), ("rig/left", "rig_left")])
+def test_cameras_that_are_named_alike_do_not_share_a_name(cameras: tuple[str, str]):
+    record = SessionRecord(100)
+    record.add(result(*(view(stamp, camera) for stamp in (1, 2) for camera in cameras)), 0)
+    names = record.prediction().image_names
+    assert names is not None
+    plain = "rig_left_" if cameras[0] != cameras[1] else ""
+    assert names == (f"{plain}1.png", f"{plain}1_2.png", f"{plain}2.png", f"{plain}2_2.png")
+
+
+def test_of_more_cameras_than_views_each_keeps_its_first():
+    record = SessionRecord(2)
+    for stamp in range(9):
+        record.add(result(*(view(stamp, camera) for camera in "abc")), 0)
+    assert record.prediction().image_names == ("a_0.png", "b_0.png", "c_0.png")
 
 
 def test_images_as_the_camera_gave_them_are_not_kept():
