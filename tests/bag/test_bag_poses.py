@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from da3_core.errors import InputError
+from da3_core.stream.record import SessionRecord
 from da3_core.synthetic import Walk
 from da3_core.synthetic.bag import START_NS
 from da3_core.synthetic.exact import ExactModel
@@ -167,6 +168,19 @@ def test_rig_is_one_map_in_the_metres_of_its_mounting(walk: Walk, recording: Pat
     # The body is the root of both cameras and is placed once per instant.
     edges = [(t.header.frame_id, t.child_frame_id) for _, m in content["/tf"] for t in m.transforms]
     assert edges == [("da3_map", "world")] * INSTANTS
+
+
+def test_rig_is_exported_with_both_cameras_at_the_same_instants(walk: Walk, recording: Path, tmp_path: Path) -> None:
+    kept = SessionRecord(INSTANTS, "longest_map")  # half of the views
+    bags.process(recording, tmp_path / "out", ExactModel(walk), image_topics=TOPICS, record=kept)
+    prediction, instants = kept.prediction(), range(0, INSTANTS, 2)
+    assert prediction.image_names == tuple(
+        f"{camera}_optical_{START_NS + k * PERIOD_NS + side * DELAY_NS}.png"
+        for k in instants
+        for side, camera in enumerate(CAMERAS)
+    )
+    frames = [2 * k + side for k in instants for side in range(2)]
+    np.testing.assert_allclose(prediction.depth, walk.depth_m[frames], atol=2 * MILLIMETRE)
 
 
 def test_rig_goes_on_past_a_missing_image(walk: Walk, tmp_path: Path) -> None:
