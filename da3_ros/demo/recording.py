@@ -1,20 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bag read back, with nothing but the definitions inside it: frames with an estimate, and the truth beside it."""
 
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
 from rosbags.highlevel import AnyReader
 
 from da3_core.prediction import Prediction
+from da3_core.ros_data.conventions import world_to_camera_in_map
+from da3_core.stream.frame import Frame
+from da3_core.stream.record import SessionRecord
+from da3_core.stream.session import ScaleSource, View, WindowResult
 from da3_ros.demo.children import DemoError
 from da3_ros.demo.comparison import Comparison, Findings, PosedFrames
 from da3_ros.messages import intrinsics_from_camera_info, stamp_ns
 from da3_ros.poses import compose
+
+SESSION = 0  # the only one: the demo allows for longer gaps than there are
 
 
 @dataclass(frozen=True)
@@ -54,17 +61,35 @@ class Recording:
         by_stamp = {name: {stamp_ns(m.header.stamp): m for m in found[topic]} for name, topic in vars(topics).items()}
         return cls(found[topics.window], by_stamp["colour"], by_stamp["true_depth"], by_stamp["true_pose"])
 
+    @cached_property
+    def record(self) -> SessionRecord:
+        """The longest map, of all its frames whose colour was recorded."""
+        record, seen = SessionRecord(sum(len(window.views) for window in self.windows), "longest_map"), set()
+        for window in self.windows:
+            stamps = [stamp_ns(view.header.stamp) for view in window.views]
+            views = [
+                recorded_view(view, pixels(self.colour[stamp]), is_new=stamp not in seen)
+                for stamp, view in zip(stamps, window.views, strict=True)
+                if stamp in self.colour
+            ]
+            seen.update(stamps)
+            if views:
+                record.add(recorded_result(window, views), SESSION)
+        return record
+
     def views(self) -> list[Any]:
         """The DepthView of every frame once, when all that belongs to it was recorded.
 
-        It is the first that has a place in the map with the most frames, else the first of all, without a place.
+        It is the first that has a place in the longest map, else the first of all, without a place.
         """
         every = [(w.map_segment, stamp_ns(view.header.stamp), view) for w in self.windows for view in w.views]
-        frames_of = Counter(segment for segment, _ in {(s, stamp) for s, stamp, view in every if has_pose(view)})
-        largest = max(frames_of, key=lambda segment: (frames_of[segment], -segment), default=None)
         chosen: dict[int, Any] = {}
         for segment, stamp, view in every:
-            if segment == largest and has_pose(view) and not (stamp in chosen and has_pose(chosen[stamp])):
+            if (
+                (SESSION, segment) == self.record.map
+                and has_pose(view)
+                and not (stamp in chosen and has_pose(chosen[stamp]))
+            ):
                 chosen[stamp] = view
         for _, stamp, view in every:
             chosen.setdefault(stamp, without_pose(view))
@@ -104,17 +129,40 @@ class Recording:
 
     def prediction(self) -> Prediction | None:
         """The placed frames as one prediction, for the exporters; None without any."""
-        estimate = self.estimate()
-        placed = estimate.placed
-        if not placed.any():
-            return None
-        return Prediction(
-            depth=estimate.depth[placed],
-            conf=np.stack([pixels(view.confidence) for view in self.views()])[placed],
-            extrinsics=np.linalg.inv(estimate.camera_to_world[placed]).astype(np.float32),
-            intrinsics=estimate.intrinsics[placed].astype(np.float32),
-            processed_images=estimate.colour[placed],
-        )
+        prediction = self.record.prediction()
+        return None if prediction.extrinsics is None else prediction
+
+
+def recorded_result(window: Any, views: Sequence[View]) -> WindowResult:
+    """What the session said, from a DepthWindow; the placement is not in there."""
+    has_places = any(view.world_to_camera is not None for view in views)
+    return WindowResult(
+        views=tuple(views),
+        placement="points" if has_places else "unposed",
+        scale_m_per_unit=window.scale_m_per_unit,
+        scale_source=next(
+            name for name in get_args(ScaleSource) if getattr(window, f"SCALE_{name.upper()}") == window.scale_source
+        ),
+        alignment_residual=window.alignment_residual,
+        segment=window.map_segment,
+        inference_s=window.inference_s,
+    )
+
+
+def recorded_view(view: Any, colour: np.ndarray, *, is_new: bool) -> View:
+    """The same from a DepthView and the image that the node published with it, `(H, W, 3)` uint8."""
+    depth = pixels(view.depth)
+    return View(
+        frame=Frame(colour, stamp_ns(view.header.stamp), view.header.frame_id),
+        is_new=is_new,
+        image=colour,
+        depth=depth,
+        confidence=pixels(view.confidence) if len(view.confidence.data) else None,
+        sky=np.isposinf(depth),
+        intrinsics=intrinsics(view),
+        world_to_camera=world_to_camera_in_map(pose_matrix(view.camera_in_map)) if has_pose(view) else None,
+        processed_from_original=None,
+    )
 
 
 def pixels(image: Any) -> np.ndarray:

@@ -4,6 +4,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -36,6 +37,31 @@ def types() -> dict[str, Any]:
     return typestore().types
 
 
+def image(types: dict[str, Any], values: np.ndarray, encoding: str) -> Any:
+    data, (height, width) = values.view(np.uint8).ravel(), values.shape[:2]
+    return types["sensor_msgs/msg/Image"](
+        header=None, height=height, width=width, encoding=encoding, is_bigendian=0, step=data.size, data=data
+    )
+
+
+def camera_info(types: dict[str, Any]) -> Any:
+    """Of one pixel, whose centre the optical axis meets."""
+    everything = types["sensor_msgs/msg/RegionOfInterest"](x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+    return types["sensor_msgs/msg/CameraInfo"](
+        header=None,
+        height=1,
+        width=1,
+        distortion_model="plumb_bob",
+        d=np.zeros(5),
+        k=np.diag([1.0, 1.0, 1.0]).ravel(),
+        r=np.eye(3).ravel(),
+        p=np.eye(3, 4).ravel(),
+        binning_x=0,
+        binning_y=0,
+        roi=everything,
+    )
+
+
 def window(types: dict[str, Any], segment: int, views: dict[int, float | None]) -> Any:
     """A DepthWindow of one-pixel views: seconds of the stamp, and where on x the camera is, or None."""
 
@@ -49,7 +75,12 @@ def window(types: dict[str, Any], segment: int, views: dict[int, float | None]) 
         turn = make("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=0.0 if x is None else 1.0)
         pose = make("geometry_msgs/msg/Pose", position=point, orientation=turn)
         return make(
-            "da3_ros/msg/DepthView", header=header, camera_info=None, camera_in_map=pose, depth=None, confidence=None
+            "da3_ros/msg/DepthView",
+            header=header,
+            camera_info=camera_info(types),
+            camera_in_map=pose,
+            depth=image(types, np.array([[2.0 + segment]], np.float32), "32FC1"),
+            confidence=image(types, np.array([[1.5]], np.float32), "32FC1"),
         )
 
     return make(
@@ -72,9 +103,26 @@ def test_every_frame_is_taken_from_the_largest_map_where_it_is_in_it(types: dict
         window(types, 1, {3: 0.5, 4: 0.6, 5: 0.7}),
         window(types, 1, {4: 0.9, 5: 0.9, 6: None}),
     ]
-    recording = Recording(windows, {second * 10**9: None for second in range(1, 7)}, {}, {})
+    colour = {stamp * 10**9: image(types, np.full((1, 1, 3), stamp, np.uint8), "rgb8") for stamp in range(1, 7)}
+    recording = Recording(windows, colour, {}, {})
     views = recording.views()
     assert [view.header.stamp.sec for view in views] == [1, 2, 3, 4, 5, 6]
     places = [view.camera_in_map.position.x if view.camera_in_map.orientation.w else None for view in views]
     assert places == [None, None, 0.5, 0.6, 0.7, None]
-    assert len(Recording(windows, {10**9: None}, {}, {}).views()) == 1
+    assert len(Recording(windows, {10**9: colour[10**9]}, {}, {}).views()) == 1
+
+    prediction = recording.prediction()
+    assert prediction is not None
+    assert prediction.image_names == ("3000000000.png", "4000000000.png", "5000000000.png")
+    assert prediction.is_metric == 0
+    assert prediction.depth.ravel().tolist() == [3.0] * 3
+    assert prediction.processed_images is not None
+    assert prediction.processed_images[:, 0, 0, 0].tolist() == [3, 4, 5]
+    assert prediction.extrinsics is not None
+    forward = np.linalg.inv(prediction.extrinsics)[:, 2, 3]  # x in the map
+    np.testing.assert_allclose(forward, [0.5, 0.6, 0.7], rtol=1e-6)
+
+
+def test_without_a_place_there_is_nothing_to_export(types: dict[str, Any]) -> None:
+    colour = {10**9: image(types, np.zeros((1, 1, 3), np.uint8), "rgb8")}
+    assert Recording([window(types, 0, {1: None})], colour, {}, {}).prediction() is None
