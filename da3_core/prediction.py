@@ -11,13 +11,27 @@ Conventions, everywhere in `da3_core`:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
+
+
+# The fields of a `Prediction` that hold one entry per view; `aux` may hold more of these, under any name.
+PER_VIEW = (
+    "depth",
+    "conf",
+    "sky",
+    "extrinsics",
+    "intrinsics",
+    "processed_images",
+    "original_sizes",
+    "processed_from_original",
+    "image_names",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,3 +99,9 @@ class Prediction:
         if self.intrinsics is None or self.processed_from_original is None:
             return None
         return np.linalg.inv(self.processed_from_original) @ self.intrinsics.astype(np.float64)
+
+    def views(self, chosen: slice) -> Prediction:
+        """Some of the views, without Gaussians and `aux`, which may speak of all of them."""
+        values = {name: getattr(self, name) for name in PER_VIEW}
+        some: dict[str, Any] = {name: None if value is None else value[chosen] for name, value in values.items()}
+        return replace(self, gaussians=None, aux={}, **some)

@@ -15,21 +15,9 @@ import numpy as np
 from da3_core.errors import InputError
 from da3_core.geometry.alignment import PosedDepth, align_window
 from da3_core.geometry.cameras import invert_rigid
-from da3_core.prediction import Prediction
+from da3_core.prediction import PER_VIEW, Prediction
 
 logger = logging.getLogger(__name__)
-
-_PER_VIEW = (
-    "depth",
-    "conf",
-    "sky",
-    "extrinsics",
-    "intrinsics",
-    "processed_images",
-    "original_sizes",
-    "processed_from_original",
-    "image_names",
-)
 
 
 def split_windows(views: int, size: int, overlap: int) -> list[range]:
@@ -111,18 +99,15 @@ def _posed_depths(prediction: Prediction) -> list[PosedDepth]:
 
 
 def _views(prediction: Prediction, chosen: slice) -> Prediction:
-    values: dict[str, Any] = {
-        name: value[chosen] for name in _PER_VIEW if (value := getattr(prediction, name)) is not None
-    }
     aux = {name: value[chosen] for name, value in _per_view_aux(prediction).items()}
-    return replace(prediction, **values, aux=aux)
+    return replace(prediction.views(chosen), aux=aux)
 
 
 def _concatenated(parts: Sequence[Prediction]) -> Prediction:
     def join(values: list[Any]) -> Any:
         return tuple(chain(*values)) if isinstance(values[0], tuple) else np.concatenate(values)
 
-    columns = {name: [getattr(part, name) for part in parts] for name in _PER_VIEW}
+    columns = {name: [getattr(part, name) for part in parts] for name in PER_VIEW}
     values: dict[str, Any] = {
         name: None if any(v is None for v in column) else join(column) for name, column in columns.items()
     }

@@ -66,20 +66,9 @@ def drawable(prediction: Prediction, view: int, options: CloudOptions) -> Predic
     """
     if prediction.intrinsics is None:
         raise InputError("no point cloud, because this model estimates no intrinsics: give the focal length")
-    chosen = prediction if prediction.extrinsics is not None else single_view(prediction, view)
+    chosen = prediction if prediction.extrinsics is not None else prediction.views(slice(view, view + 1))
     if not (options.filter_black or options.filter_white):
         return chosen
     assert chosen.processed_images is not None
     background = background_pixels(chosen.processed_images, black=options.filter_black, white=options.filter_white)
     return replace(chosen, depth=np.where(background, np.float32(np.nan), chosen.depth))
-
-
-def single_view(prediction: Prediction, view: int) -> Prediction:
-    """One view as a prediction of its own, without Gaussians and `aux`."""
-
-    def one(values: Any) -> Any:
-        return None if values is None else values[view : view + 1]
-
-    cameras = ("extrinsics", "intrinsics", "processed_from_original")
-    per_view = ("depth", "conf", "sky", "processed_images", "original_sizes", "image_names", *cameras)
-    return replace(prediction, gaussians=None, aux={}, **{name: one(getattr(prediction, name)) for name in per_view})

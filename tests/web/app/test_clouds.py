@@ -9,7 +9,7 @@ import pytest
 
 from da3_core.errors import InputError
 from da3_core.prediction import Prediction
-from da3_core.web.app.clouds import CloudOptions, single_view, write_cloud
+from da3_core.web.app.clouds import CloudOptions, write_cloud
 from da3_core.web.app.downloads import write_downloads
 
 ALL = CloudOptions(show_cameras=False, filter_percentage=0)
@@ -62,11 +62,3 @@ def test_without_intrinsics_a_sentence_says_what_is_missing(prediction: Predicti
     assert not (tmp_path / "new").exists()
     files = write_downloads(unknown, 0, tmp_path, ALL)
     assert [name for name, path in files.items() if path] == ["NPZ"]
-
-
-def test_a_single_view_is_cut_out_of_everything(prediction: Prediction) -> None:
-    one = single_view(prediction, 1)
-    assert one.depth.shape == (1, 20, 30)
-    assert one.image_names == prediction.image_names[1:]
-    np.testing.assert_array_equal(one.extrinsics, prediction.extrinsics[1:])
-    assert one.sky is None

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Views are cut out of a prediction with all that belongs to them."""
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from da3_core.prediction import PER_VIEW, Prediction
+
+OF_ALL_VIEWS = {"is_metric", "scale_factor", "gaussians", "aux"}
+COUNT = 4
+
+
+def values_of(first: int, count: int) -> dict[str, Any]:
+    """Of every field, with the number of the view as the value."""
+    numbers = np.arange(first, first + count)
+    shapes = {
+        "depth": (2, 3),
+        "conf": (2, 3),
+        "sky": (2, 3),
+        "extrinsics": (4, 4),
+        "intrinsics": (3, 3),
+        "processed_images": (2, 3, 3),
+        "original_sizes": (2,),
+        "processed_from_original": (3, 3),
+    }
+    arrays = {name: np.multiply.outer(numbers, np.ones(shape)) for name, shape in shapes.items()}
+    return {**arrays, "image_names": tuple(f"{number}.png" for number in numbers)}
+
+
+def test_every_field_is_of_each_view_or_of_all() -> None:
+    assert {field.name for field in fields(Prediction)} == {*PER_VIEW, *OF_ALL_VIEWS}
+    assert set(PER_VIEW) == values_of(0, 1).keys()
+
+
+def test_views_are_cut_out_of_everything() -> None:
+    aux = {"feat_layer_5": np.zeros((COUNT, 1, 1, 8))}
+    whole = Prediction(**values_of(0, COUNT), is_metric=1, scale_factor=2.0, aux=aux)
+    some = whole.views(slice(1, 3))
+    for name, value in values_of(1, 2).items():
+        np.testing.assert_array_equal(getattr(some, name), value, err_msg=name)
+    assert (some.is_metric, some.scale_factor, some.gaussians, some.aux) == (1, 2.0, None, {})
+
+
+def test_what_is_unknown_stays_so() -> None:
+    one = Prediction(depth=np.zeros((COUNT, 2, 3), np.float32)).views(slice(-1, None))
+    assert one.depth.shape == (1, 2, 3)
+    assert all(getattr(one, name) is None for name in PER_VIEW if name != "depth")
