@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from da3_core.errors import InputError
+from da3_core.errors import OptionError
 from da3_core.export import check_request, export, parse_formats
 from da3_core.model.memory import check_memory, free_bytes, views_that_fit
 from da3_core.options import InferenceOptions
@@ -147,9 +147,10 @@ def _window_size(model: DepthAnything3, scene: SceneImages, options: SceneOption
     """Most views of a window."""
     views, most = len(scene.images), options.max_views_per_window
     if options.wants_gaussians and most is not None and views > most:
-        raise InputError(
-            f"Gaussians of {views} views need all of them at once: raise --max-views-per-window to {views}, "
-            "or choose fewer views"
+        raise OptionError(
+            "Gaussians of {views} views need all of them at once: raise {max_views_per_window} to {views}, or choose "
+            "fewer views",
+            views=views,
         )
     pixels, free = _processed_pixels(scene.images[0], model, options), free_bytes(model.device)
     fitting = max(2, views_that_fit(model.preset, pixels, free))

@@ -48,7 +48,7 @@ class BackgroundWork:
         try:
             in_background(work)
         except InputError as refusal:
-            answer.message = as_sentence(str(refusal))
+            answer.message = as_sentence(refusal.spelled(repr))  # quoted, so that no name gets a capital
         except OSError as error:
             answer.message = as_sentence(f"Cannot write below {self._folder}: {error.strerror or error}")
         except Exception as error:  # whatever it can raise: the node lives on

@@ -2,7 +2,6 @@
 """`~/process_bag` and `~/process_bag_action`: a recording through the model of the running node, beside the stream."""
 
 import math
-import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,7 +30,6 @@ from da3_ros.engine import Engine
 from da3_ros.settings import Settings
 from da3_ros.srv import ProcessBag
 
-OPTION = re.compile(r"(?<!\S)--([a-z]+(?:-[a-z]+)*)")  # of `da3 bag`, in the sentences that it shares with us
 POLL_S = 0.1  # how soon a bag that waits for the model notices that it is to end
 
 Feedback: TypeAlias = ProcessBagAction.Feedback
@@ -119,7 +117,6 @@ class BagService:
 
     def _answer(self, request: Any, answer: Any, is_unwanted: Callable[[], bool], tell: Tell) -> None:
         self._work.run(answer, lambda: self._process(request, answer, is_unwanted, tell))
-        answer.message = OPTION.sub(lambda option: option[1].replace("-", "_"), answer.message)
 
     def _process(self, request: Any, answer: Any, is_unwanted: Callable[[], bool], tell: Tell) -> None:
         """Fill in `answer`, a response of the service or a result of the action."""

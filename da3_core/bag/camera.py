@@ -20,7 +20,7 @@ from da3_core.bag.rig import StampMatcher
 from da3_core.bag.topics import COMPRESSED, camera_names, image_topics, info_topics
 from da3_core.bag.transforms import RecordedTransforms
 from da3_core.bag.windows import Instant, RecordedFrame
-from da3_core.errors import InputError
+from da3_core.errors import InputError, OptionError
 from da3_core.ros_data.camera_info import intrinsics_from_camera_info
 from da3_core.ros_data.conventions import stamp_ns
 from da3_core.ros_data.images import RefusedMessage, compressed_to_rgb, image_to_rgb
@@ -68,9 +68,13 @@ class RecordedCamera:
         self.stop_ns = bag.end_ns if options.duration_s is None else self.start_ns + round(options.duration_s * 1e9)
         if not bag.start_ns <= self.start_ns < bag.end_ns:
             seconds = (bag.end_ns - bag.start_ns) / 1e9
-            raise InputError(f"--start is {options.start_s:g} s and the bag has {seconds:.1f} s: start within it")
+            raise OptionError(
+                "{start_s} is {given:g} s and the bag has {seconds:.1f} s: start within it",
+                given=options.start_s,
+                seconds=seconds,
+            )
         if options.pose_source == "rig" and len(self.topics) == 1:
-            raise InputError("--pose-source rig is about several cameras: give --image-topic more than once")
+            raise OptionError("{pose_source} rig is about several cameras: give {image_topics} more than once")
         self._transforms = RecordedTransforms(bag, options, self._tell)
 
     @property

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from da3_core.errors import InputError
+from da3_core.errors import InputError, OptionError
 
 Storage = Literal["mcap", "sqlite3"]
 IntrinsicsSource = Literal["auto", "camera_info", "model"]
@@ -88,16 +88,24 @@ class BagOptions:
     def __post_init__(self) -> None:
         """Raises InputError for choices that contradict each other."""
         if self.pose_source in ("tf", "rig") and (self.scale not in ("auto", "poses") or self.metres_per_unit):
-            other = f"--metres-per-unit {self.metres_per_unit:g}" if self.metres_per_unit else f"--scale {self.scale}"
-            raise InputError(f"--pose-source {self.pose_source} gives metres, which {other} contradicts: leave one out")
+            raise OptionError(
+                "{pose_source} {given} gives metres, which "
+                + ("{metres_per_unit} {metres:g}" if self.metres_per_unit else "{scale} {chosen}")
+                + " contradicts: leave one out",
+                given=self.pose_source,
+                metres=self.metres_per_unit,
+                chosen=self.scale,
+            )
         if self.pose_required and self.pose_source != "tf":
-            raise InputError(f"--pose-required came with --pose-source {self.pose_source}: it needs tf")
+            raise OptionError("{pose_required} came with {pose_source} {given}: it needs tf", given=self.pose_source)
         if len(set(self.image_topics)) < len(self.image_topics):
-            raise InputError(f"--image-topic names one topic twice: {', '.join(self.image_topics)}")
+            raise OptionError("{image_topics} names one topic twice: {given}", given=", ".join(self.image_topics))
         if self.camera_info_topics and len(self.camera_info_topics) != max(1, len(self.image_topics)):
-            raise InputError(
-                f"there are {len(self.camera_info_topics)} --camera-info-topic for {max(1, len(self.image_topics))} "
-                "--image-topic: name as many of both, in the same order, or none"
+            raise OptionError(
+                "there are {infos} {camera_info_topics} for {images} {image_topics}: name as many of both, in the same "
+                "order, or none",
+                infos=len(self.camera_info_topics),
+                images=max(1, len(self.image_topics)),
             )
         points = self.points
         if points and 0 < points.max_depth_m <= points.min_depth_m:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from da3_core.bag.read import BagReader
-from da3_core.errors import InputError
+from da3_core.errors import InputError, OptionError
 from da3_core.ros_data.images import ENCODINGS, compressed_size
 
 IMAGE, COMPRESSED, CAMERA_INFO = (
@@ -37,9 +37,10 @@ def image_topics(bag: BagReader, named: Sequence[str]) -> tuple[str, ...]:
         damage = f"{bag.damage}, and what can be read of it" if bag.damage else "the bag"
         raise InputError(f"{damage} has no topic with pictures; its images are on {_listed(images)}")
     if len(pictures) > 1:
-        raise InputError(
-            f"the bag has several topics with pictures, {_listed(pictures)}: name one with --image-topic, or all of a "
-            "rig, whose cameras see one scene"
+        raise OptionError(
+            "the bag has several topics with pictures, {topics}: name one with {image_topics}, or all of a rig, whose "
+            "cameras see one scene",
+            topics=_listed(pictures),
         )
     return (pictures.pop(),)
 
@@ -88,9 +89,15 @@ def topics_to_copy(bag: BagReader, choice: str) -> set[str]:
     try:
         topics = {topic for topic in bag.types if choice == "all" or re.search(choice, topic)}
     except re.error as error:
-        raise InputError(f"--copy-topics is {choice!r}: give all, none or a regular expression ({error})") from error
+        raise OptionError(
+            "{copy_topics} is {given!r}: give all, none or a regular expression ({error})", given=choice, error=error
+        ) from error
     if not topics:
-        raise InputError(f"--copy-topics {choice!r} means none of the topics {', '.join(sorted(bag.types))}")
+        raise OptionError(
+            "{copy_topics} {given!r} means none of the topics {topics}",
+            given=choice,
+            topics=", ".join(sorted(bag.types)),
+        )
     return {topic for topic in topics if not topic.startswith(OWN_NAMESPACE)}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from da3_core.bag.options import BagOptions
 from da3_core.bag.read import BagMessage, BagReader
-from da3_core.errors import InputError
+from da3_core.errors import InputError, OptionError
 from da3_core.ros_data.conventions import world_to_camera_in_map
 from da3_core.ros_data.images import RefusedMessage
 from da3_core.ros_data.transform_tree import TransformTree, TransformUnknown
@@ -87,8 +87,8 @@ class RecordedTransforms:
             return [RigPlace(camera_to_body, instant_ns) for _, camera_to_body in bodies]
         names = ", ".join(camera_frames)
         if self._options.pose_source == "rig":
-            raise InputError(
-                f"/tf_static of the bag does not tie the cameras {names} together: leave --pose-source out"
+            raise OptionError(
+                "/tf_static of the bag does not tie the cameras {names} together: leave {pose_source} out", names=names
             )
         self._tell("rig", f"/tf_static does not tie {names} together: the model says how the cameras stand")
         return nowhere
@@ -100,7 +100,7 @@ class RecordedTransforms:
                 raise TransformUnknown("The images have an empty frame_id.")
             root, camera_to_root = self._tree.frame_to_root(camera_frame, stamp_ns)
             if root == self._options.map_frame:
-                raise TransformUnknown(f"{camera_frame} is below {root} in /tf_static: choose another --map-frame.")
+                raise TransformUnknown(f"{camera_frame} is below {root} in /tf_static: choose another map_frame.")
         except TransformUnknown as reason:
             self._tell("transform", f"images without a transform in /tf, the first because: {reason}")
             return None, None
@@ -119,8 +119,10 @@ class RecordedTransforms:
             self.add(message)
         frames, odom_frame = self._tree.frames(), self._options.odom_frame
         if odom_frame.lstrip("/") not in frames:
-            raise InputError(
-                f"--pose-source tf takes poses in the frame {odom_frame!r}, which no transform at the start of the bag "
-                f"is about; it has {', '.join(sorted(frames)) or 'none'}: name another --odom-frame"
+            raise OptionError(
+                "{pose_source} tf takes poses in the frame {given!r}, which no transform at the start of the bag is "
+                "about; it has {frames}: name another {odom_frame}",
+                given=odom_frame,
+                frames=", ".join(sorted(frames)) or "none",
             )
         self._tree = self._new_tree()

@@ -32,6 +32,23 @@ Result = TypeVar("Result")
 FORMAT_DEFAULT = "the format's"
 BACKEND_TOKEN = "DA3_BACKEND_TOKEN"
 
+# The options that are not called like the field that they set.
+OPTIONS = {
+    "export_feat_layers": "--export-feat",
+    "start_s": "--start",
+    "end_s": "--end",
+    "duration_s": "--duration",
+    "sync_slop_s": "--sync-slop",
+    "max_gap_s": "--max-gap",
+    "image_topics": "--image-topic",
+    "camera_info_topics": "--camera-info-topic",
+}
+
+
+def option_of(field: str) -> str:
+    """`pose_source` -> `--pose-source`, `image_topics` -> `--image-topic`."""
+    return OPTIONS.get(field) or f"--{field.replace('_', '-')}"
+
 
 @dataclass(frozen=True)
 class WeightsArguments:

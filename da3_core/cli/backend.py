@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from da3_core.cli.arguments import BACKEND_TOKEN, ServedModelArguments, flatten_arguments
-from da3_core.cli.failures import FAILED, failures_reported, terminated_like_interrupted
+from da3_core.cli.failures import FAILED, failures_reported, report, terminated_like_interrupted
 from da3_core.cli.serve import served_model
 from da3_core.errors import InputError
 
@@ -64,7 +64,7 @@ def backend(model: ServedModelArguments, arguments: ServingArguments) -> None:
         except (InputError, OSError) as error:
             if arguments.debug:
                 raise
-            typer.echo(f"error: {error}", err=True)
+            report(error)
             raise typer.Exit(FAILED) from None
 
 

@@ -9,9 +9,16 @@ from types import FrameType
 
 import typer
 
+from da3_core.cli.arguments import option_of
 from da3_core.errors import InputError
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+
+def report(error: Exception) -> None:
+    """Print the sentence of an error, with options as they are written here."""
+    sentence = error.spelled(option_of) if isinstance(error, InputError) else str(error)
+    typer.echo(f"error: {sentence}", err=True)
 
 
 @contextmanager
@@ -32,7 +39,7 @@ def failures_reported(debug: bool) -> Iterator[None]:
             typer.echo("interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from None
         if isinstance(error, InputError):
-            typer.echo(f"error: {error}", err=True)
+            report(error)
             raise typer.Exit(BAD_INPUT) from None
         first_line = str(error).partition("\n")[0]
         typer.echo(f"error: {type(error).__name__}: {first_line} (--debug shows where)", err=True)

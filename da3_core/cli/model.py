@@ -9,7 +9,7 @@ import typer
 
 from da3_core.api import DepthAnything3
 from da3_core.cli.arguments import ModelArguments
-from da3_core.cli.failures import FAILED
+from da3_core.cli.failures import FAILED, report
 from da3_core.errors import InputError
 from da3_core.model.device import choose_device
 
@@ -26,7 +26,7 @@ def load_model(arguments: ModelArguments) -> DepthAnything3:
     try:
         device = choose_device(arguments.device)
     except InputError as error:
-        typer.echo(f"error: {error}", err=True)
+        report(error)
         raise typer.Exit(FAILED) from None
     model = DepthAnything3.from_pretrained(
         arguments.model_dir,

@@ -19,7 +19,7 @@ from da3_core.bag.process import BagSummary, process_bag
 from da3_core.bag.read import BagReader
 from da3_core.bag.write import OutputError
 from da3_core.cli.arguments import ModelArguments
-from da3_core.cli.failures import FAILED, INTERRUPTED
+from da3_core.cli.failures import FAILED, INTERRUPTED, report
 from da3_core.cli.model import load_model
 from da3_core.cli.progress import stage
 from da3_core.errors import InputError
@@ -78,7 +78,7 @@ def run_bag(input_bag: Path, arguments: BagArguments, model_arguments: ModelArgu
                     on_result=record.add if arguments.export_dir else lambda result, session: None,
                 )
         except OutputError as error:  # the input is right, the place is not
-            typer.echo(f"error: {error}", err=True)
+            report(error)
             raise typer.Exit(FAILED) from None
     typer.echo(output)
     if arguments.export_dir and summary.frames:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from da3_core.cli.arguments import ServedModelArguments
-from da3_core.cli.failures import FAILED
+from da3_core.cli.failures import FAILED, report
 
 if TYPE_CHECKING:
     from da3_core.model.presets import Preset
@@ -36,10 +36,10 @@ def served_model(arguments: ServedModelArguments) -> "tuple[Preset, ModelRunner]
 
 def open_port(host: str, port: int) -> socket.socket:
     """A listening socket, or the end of the command with code 1."""
-    from da3_core.web.server import listen
+    from da3_core.web.server import PortError, listen
 
     try:
         return listen(host, port)
-    except OSError as error:
-        typer.echo(f"error: {error}", err=True)
+    except PortError as error:
+        report(error)
         raise typer.Exit(FAILED) from None

@@ -16,7 +16,7 @@ import typer
 
 from da3_core.cli.arguments import BackendArguments, ExportArguments, ModelArguments, scene_options
 from da3_core.cli.ask import ask_to_empty
-from da3_core.cli.failures import FAILED
+from da3_core.cli.failures import FAILED, report
 from da3_core.cli.progress import stage
 from da3_core.errors import InputError
 from da3_core.pipeline import SceneOptions
@@ -64,7 +64,7 @@ def submit(
         logger.info("task %s at %s", task_id, client.url)
         result = _wait(client, task_id)
     except TaskFailedError as error:
-        typer.echo(f"error: {error}", err=True)
+        report(error)
         raise typer.Exit(FAILED) from None
     if result["caution"]:
         logger.warning(result["caution"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from da3_core.errors import InputError
+from da3_core.errors import InputError, OptionError
 from da3_core.formats.colmap_model import Camera, Image, read_model
 from da3_core.sources import SceneImages
 from da3_core.sources.images import check_headers, natural_order
@@ -106,8 +106,11 @@ def find_model(folder: Path, sparse_subdir: str = "") -> Path:
         if candidate in models:
             return candidate
     found = ", ".join(str(model.relative_to(sparse)) for model in models) or "none"
-    raise InputError(
-        f"no COLMAP model in {candidates[-1]}: models found in {sparse}: {found}; choose one with --sparse-subdir"
+    raise OptionError(
+        "no COLMAP model in {folder}: models found in {sparse}: {found}; choose one with {sparse_subdir}",
+        folder=candidates[-1],
+        sparse=sparse,
+        found=found,
     )
 
 

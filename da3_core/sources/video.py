@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from da3_core.errors import InputError
+from da3_core.errors import InputError, OptionError
 from da3_core.sources import SceneImages
 from da3_core.storage.files import write_atomically
 
@@ -111,9 +111,13 @@ def open_video(path: Path, sampling: Sampling, frame_format: FrameFormat) -> Vid
     times_s = _read_times(path, sampling.end_s)
     numbers = choose_frames(times_s, sampling)
     if not numbers:
-        raise InputError(f"no frame of {path} lies between --start and --end: it is {times_s[-1]:.2f} seconds long")
+        raise OptionError(
+            "no frame of {path} lies between {start_s} and {end_s}: it is {length_s:.2f} seconds long",
+            path=path,
+            length_s=times_s[-1],
+        )
     if sampling.fps * times_s[-1] > len(times_s):
-        logger.warning("--fps %g is more than the video has: every frame is used", sampling.fps)
+        logger.warning("fps %g is more than the video has: every frame is used", sampling.fps)
     return VideoFrames(path, tuple(numbers), tuple(times_s[number] for number in numbers), frame_format)
 
 
@@ -136,13 +140,19 @@ def choose_frames(times_s: list[float], sampling: Sampling) -> list[int]:
 
 def _check(sampling: Sampling) -> None:
     if not 0 < sampling.fps <= MAX_FPS:
-        raise InputError(f"--fps is {sampling.fps:g}: give frames per second above 0 and up to {MAX_FPS}")
+        raise OptionError(
+            "{fps} is {given:g}: give frames per second above 0 and up to {most}", given=sampling.fps, most=MAX_FPS
+        )
     if not sampling.start_s >= 0:
-        raise InputError(f"--start is {sampling.start_s:g}: give seconds from the beginning, 0 or more")
+        raise OptionError("{start_s} is {given:g}: give seconds from the beginning, 0 or more", given=sampling.start_s)
     if sampling.end_s is not None and not sampling.end_s >= sampling.start_s:
-        raise InputError(f"--end is {sampling.end_s:g}, before --start {sampling.start_s:g}: give a later time")
+        raise OptionError(
+            "{end_s} is {end:g}, before {start_s} {start:g}: give a later time",
+            end=sampling.end_s,
+            start=sampling.start_s,
+        )
     if sampling.max_frames is not None and sampling.max_frames < 1:
-        raise InputError(f"--max-frames is {sampling.max_frames}: give 1 or more")
+        raise OptionError("{max_frames} is {given}: give 1 or more", given=sampling.max_frames)
 
 
 def _read_times(path: Path, end_s: float | None) -> list[float]:

@@ -5,13 +5,13 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from da3_core.errors import InputError
+from da3_core.errors import InputError, OptionError
 
 # Of what `sources.images` takes by extension; Pillow would hand other files to external programs.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 
 
-class NotAllowedError(InputError):
+class NotAllowedError(OptionError):
     """A path outside the allowed folders; says nothing about what is there."""
 
 
@@ -30,7 +30,7 @@ class AllowedFolders:
         self.roots = tuple(dict.fromkeys(Path(os.path.realpath(root)) for root in roots))
         for root in self.roots:
             if not root.is_dir():
-                raise InputError(f"{root} is no folder: create it, or allow another with --allow-root")
+                raise OptionError("{root} is no folder: create it, or allow another with {allow_root}", root=root)
 
     def input_image(self, path: str) -> Path:
         """The real path of an image file.
@@ -69,12 +69,15 @@ class AllowedFolders:
 
     def _real(self, path: str) -> Path:
         if not path or not path.isprintable():
-            raise NotAllowedError(f"the path {path!r} is empty or has control characters: give a printable one")
+            raise NotAllowedError(
+                "the path {path!r} is empty or has control characters: give a printable one", path=path
+            )
         real = Path(os.path.realpath(path))
         if not any(real.is_relative_to(root) for root in self.roots):
-            allowed = ", ".join(map(str, self.roots))
             raise NotAllowedError(
-                f"{path} is outside the folders that this backend may use ({allowed}): "
-                "move it there, or start the backend with --allow-root"
+                "{path} is outside the folders that this backend may use ({allowed}): move it there, or start the "
+                "backend with {allow_root}",
+                path=path,
+                allowed=", ".join(map(str, self.roots)),
             )
         return real

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from da3_core.errors import InputError
+from da3_core.errors import InputError, OptionError
 
 MARKER = ".da3-export"
 
@@ -101,7 +101,11 @@ def choose_export_folder(
     folder = path.absolute()
     existing = next(part for part in (folder, *folder.parents) if part.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise InputError(f"cannot write to {path}: {existing} is no writable folder; give another --export-dir")
+        raise OptionError(
+            "cannot write to {path}: {existing} is no writable folder; give another {export_dir}",
+            path=path,
+            existing=existing,
+        )
     if not folder.exists() or not any(folder.iterdir()):
         return ExportFolder(folder, empty_first=False, ours=True)
     ours = (folder / MARKER).exists()
@@ -109,9 +113,10 @@ def choose_export_folder(
         return ExportFolder(folder, empty_first=False, ours=ours)
     _refuse_dangerous(folder, inputs)
     if not ours and not force_cleanup:
-        raise InputError(
-            f"the export folder {path} holds files that da3 did not write: "
-            "give another --export-dir, keep them with --overwrite, or delete them with --force-cleanup"
+        raise OptionError(
+            "the export folder {path} holds files that da3 did not write: give another {export_dir}, keep them with "
+            "{overwrite}, or delete them with {force_cleanup}",
+            path=path,
         )
     if not (auto_cleanup or force_cleanup):
         ask(path)
@@ -125,4 +130,8 @@ def _refuse_dangerous(folder: Path, inputs: Iterable[Path]) -> None:
     kept |= {f"the input {path}": path for path in inputs}
     for name, path in kept.items():
         if path.resolve().is_relative_to(target):
-            raise InputError(f"emptying {folder} would delete {name}: give another --export-dir, or use --overwrite")
+            raise OptionError(
+                "emptying {folder} would delete {kept}: give another {export_dir}, or use {overwrite}",
+                folder=folder,
+                kept=name,
+            )

@@ -65,12 +65,14 @@ class Guard:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._is_ours(host):
-            return _refuse(400, f"the host {host!r} is not known here: ask by address, or start with --allow-host")
+            return _refuse(
+                400, f"the host {host!r} is not known here: ask by address, or start the backend with allow_host"
+            )
         origin = headers.get("origin")
         if origin and scope["method"] not in _READING and urlsplit(origin).netloc.lower() != host.lower():
             return _refuse(403, f"pages of {origin!r} may not use this backend")
         if self._token and scope["path"] not in OPEN_PATHS and not self._has_token(headers.get("authorization", "")):
-            message = "no valid token: send 'Authorization: Bearer TOKEN' (--backend-token, or DA3_BACKEND_TOKEN)"
+            message = "no valid token: send 'Authorization: Bearer TOKEN'"
             return _refuse(401, message, {"WWW-Authenticate": 'Basic realm="da3: any name, the token as password"'})
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._limit(scope):

@@ -10,12 +10,16 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from da3_core.errors import InputError
+from da3_core.errors import InputError, OptionError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 _SECONDS_FOR_OPEN_REQUESTS = 3
+
+
+class PortError(OptionError):
+    """The system does not let this process listen there."""
 
 
 def require_service_packages(purpose: str) -> None:
@@ -38,13 +42,18 @@ def listen(host: str, port: int) -> socket.socket:
         port: 0 takes any free one.
 
     Raises:
-        OSError: its text says what to do.
+        PortError: it is taken, not permitted or not of this machine.
     """
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, UnicodeError) as error:
         reason = (getattr(error, "strerror", None) or "no valid name").partition(" (")[0]
-        raise OSError(f"cannot listen on {host!r}, port {port} ({reason}): give another --host or --port") from error
+        raise PortError(
+            "cannot listen on {address!r}, port {number} ({reason}): give another {host} or {port}",
+            address=host,
+            number=port,
+            reason=reason,
+        ) from error
 
 
 def is_loopback(listener: socket.socket) -> bool:

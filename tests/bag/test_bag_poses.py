@@ -252,14 +252,14 @@ def test_a_part_has_the_transforms_before_and_after_it(walk: Walk, tmp_path: Pat
 
 def test_choices_that_cannot_be_met_are_refused_at_once(walk: Walk, recording: Path, tmp_path: Path) -> None:
     for choices, reason in (
-        ({}, "several topics with pictures, /rig/left/image_raw, /rig/right/image_raw: name one with --image-topic"),
+        ({}, "several topics with pictures, /rig/left/image_raw, /rig/right/image_raw: name one with image_topics"),
         ({"pose_source": "tf", "image_topics": TOPICS}, "it has body, left_optical, right_optical, world"),
-        ({"pose_source": "tf", "scale": "model"}, "which --scale model contradicts"),
-        ({"pose_source": "tf", "metres_per_unit": 2.0}, "which --metres-per-unit 2 contradicts"),
-        ({"pose_source": "rig", "image_topics": TOPICS[:1]}, "give --image-topic more than once"),
+        ({"pose_source": "tf", "scale": "model"}, "which scale model contradicts"),
+        ({"pose_source": "tf", "metres_per_unit": 2.0}, "which metres_per_unit 2 contradicts"),
+        ({"pose_source": "rig", "image_topics": TOPICS[:1]}, "give image_topics more than once"),
         ({"pose_required": True}, "it needs tf"),
         ({"image_topics": TOPICS[:1] * 2}, "twice"),
-        ({"image_topics": TOPICS, "camera_info_topics": ("/info",)}, "1 --camera-info-topic for 2 --image-topic"),
+        ({"image_topics": TOPICS, "camera_info_topics": ("/info",)}, "1 camera_info_topics for 2 image_topics"),
     ):
         with pytest.raises(InputError, match=reason):
             bags.process(recording, tmp_path / "out", ExactModel(walk), **choices)

@@ -197,7 +197,7 @@ def test_absent_images_are_skipped_with_a_warning(tmp_path: Path, caplog: pytest
     (tmp_path / "images/b.png").unlink()
     with pytest.raises(InputError, match="none of the 2 images"):
         open_colmap(tmp_path, undistort=True)
-    with pytest.raises(InputError, match=r"models found in .*: 0; choose one with --sparse-subdir"):
+    with pytest.raises(InputError, match=r"models found in .*: 0; choose one with sparse_subdir"):
         open_colmap(tmp_path, "1", undistort=True)
 
 

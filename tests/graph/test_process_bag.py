@@ -279,7 +279,8 @@ ATTACKS: list[tuple[str, dict[str, Any]]] = [
     ("leads out of the parameter export.root", {"export_format": "tum", "export_directory": "out"}),
     ("exists", {"output_bag": "from the node"}),
     ("no topic '(a+)+$' to copy", {"copy_topics": ["(a+)+$"]}),
-    ("start is 99 s", {"start_s": 99.0}),
+    ("'start_s' is 99 s", {"start_s": 99.0}),
+    ("'image_topics' names one topic twice", {"image_topics": ["/a", "/a"]}),
 ]
 
 

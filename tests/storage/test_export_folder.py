@@ -111,7 +111,7 @@ def test_links_within_a_folder_are_removed_without_following_them(place: Path) -
 
 def test_a_folder_that_da3_did_not_create_is_emptied_only_by_force(place: Path) -> None:
     out = filled(place / "out", ours=False)
-    with pytest.raises(InputError, match="--force-cleanup"):
+    with pytest.raises(InputError, match="force_cleanup"):
         choose(out, place, auto=True)
     choose(out, place, force=True).prepare()
     assert [child.name for child in out.iterdir()] == [MARKER]

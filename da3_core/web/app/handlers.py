@@ -26,7 +26,7 @@ from da3_core.web.app import shown
 from da3_core.web.app.clouds import CloudOptions, write_cloud
 from da3_core.web.app.examples import Example, ExampleCache
 from da3_core.web.app.measure import Pixel
-from da3_core.web.app.pictures import MAX_FRAMES, take_frames, take_images, thumbnails
+from da3_core.web.app.pictures import MAX_FRAMES, label_of, take_frames, take_images, thumbnails
 from da3_core.web.app.reconstruct import Choices, reconstruct, write_result
 from da3_core.web.app.saving import save_scene
 from da3_core.web.app.visits import Visit, Visits
@@ -45,7 +45,7 @@ def reported(handler: Handler) -> Handler:
         try:
             return handler(*args, **kwargs)
         except InputError as error:
-            raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from None
+            raise gr.Error(html.escape(error.spelled(label_of), quote=False), print_exception=False) from None
         except gr.Error:
             raise
         except Exception as error:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from da3_core.errors import InputError
+from da3_core.errors import InputError, OptionError
 from da3_core.model.presets import Preset
 from da3_core.pipeline import Stage
 from da3_core.web.app.examples import Example, ExampleCache, find_examples
@@ -83,9 +83,11 @@ def compute_examples(settings: AppSettings, runner: ModelRunner, preset: Preset,
     """
     cache, examples = settings.example_cache(runner), settings.examples()
     if not preset.has_gaussians and any(cache.choices(example).infer_gs for example in examples):
-        raise InputError(
-            f"examples named {settings.gaussian_tag!r} are to be done with Gaussians, which {preset.name} does not "
-            "predict: use a giant model, or leave --cache-gs-tag out"
+        raise OptionError(
+            "examples named {tag!r} are to be done with Gaussians, which {model} does not predict: use a giant model, "
+            "or leave {cache_gs_tag} out",
+            tag=settings.gaussian_tag,
+            model=preset.name,
         )
 
     def compute(example: Example, choices: Choices, folder: Path) -> Prediction:
@@ -185,4 +187,4 @@ def open_tunnel(listener: socket.socket) -> str:
             share_server_tls_certificate=None,
         )
     except Exception as error:  # of many kinds: no network, no tunnel program, a wrong checksum
-        raise InputError(f"--share found no way to Gradio's servers ({error}): leave it out") from error
+        raise OptionError("{share} found no way to Gradio's servers ({error}): leave it out", error=error) from error

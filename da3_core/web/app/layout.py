@@ -15,7 +15,7 @@ from da3_core.sources.detect import VIDEO_EXTENSIONS
 from da3_core.sources.images import IMAGE_EXTENSIONS
 from da3_core.web.app.clouds import CloudOptions
 from da3_core.web.app.handlers import Handlers
-from da3_core.web.app.pictures import HEIC_EXTENSIONS, thumbnails
+from da3_core.web.app.pictures import HEIC_EXTENSIONS, label_of, thumbnails
 from da3_core.web.app.reconstruct import Choices, Flight, Method
 from da3_core.web.app.shown import DOWNLOADS, HINT, NO_FLIGHT
 
@@ -146,7 +146,7 @@ def _inputs() -> _Inputs:
     pictures = [f".{extension}" for extension in IMAGE_EXTENSIONS + HEIC_EXTENSIONS]
     return _Inputs(
         video=gr.Video(label=f"Upload Video ({', '.join(VIDEO_EXTENSIONS)})", sources=["upload"], include_audio=True),
-        fps=gr.Slider(0.1, 60, 10, step=0.1, label="Sampling FPS", info="frames taken per second of video"),
+        fps=gr.Slider(0.1, 60, 10, step=0.1, label=label_of("fps"), info="frames taken per second of video"),
         files=gr.File(label="Upload Images", file_count="multiple", file_types=pictures, height=160),
         preview=gr.Gallery(label="Preview", columns=4, height=300, object_fit="contain", interactive=False, buttons=[]),
         status=gr.Markdown(),

@@ -22,6 +22,12 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow would hand others to
 _JPEG_QUALITY = 95
 _ORIENTATION = 0x0112  # EXIF
 _THUMBNAIL = (320, 240)
+_LABELS = {"fps": "Sampling FPS"}
+
+
+def label_of(option: str) -> str:
+    """What the control of the page is called that sets an option of the library."""
+    return _LABELS.get(option, option)
 
 
 def take_images(uploads: Iterable[Path], folder: Path) -> tuple[Path, ...]:
@@ -61,7 +67,7 @@ def take_frames(
 
         files = frames.read(lambda: folder, count).images
     except InputError as error:
-        raise InputError(str(error).replace(str(video), video.name)) from None
+        raise InputError(error.spelled(label_of).replace(str(video), video.name)) from None
     thinned = len(files) == MAX_FRAMES and frames.times_s[-1] * fps > MAX_FRAMES
     return files, thinned
 

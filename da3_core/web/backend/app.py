@@ -30,6 +30,7 @@ from da3_core.web.backend.schema import (
     TaskList,
     TaskStatus,
     UploadAnswer,
+    field_of,
 )
 from da3_core.web.backend.tasks import QueueFullError, StoppingError, UnknownTaskError
 from da3_core.web.backend.uploads import NoRoomError
@@ -168,8 +169,9 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     def answer(status: int) -> object:
         def handle(request: Request, error: Exception) -> Response:
+            sentence = error.spelled(field_of) if isinstance(error, InputError) else str(error)
             headers = {"Retry-After": str(error.retry_after)} if isinstance(error, QueueFullError) else None
-            return JSONResponse({"detail": str(error)}, status, headers)
+            return JSONResponse({"detail": sentence}, status, headers)
 
         return handle
 

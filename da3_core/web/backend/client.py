@@ -13,7 +13,7 @@ from http.client import HTTPException, HTTPMessage
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from da3_core.errors import InputError
+from da3_core.errors import InputError, OptionError
 from da3_core.web.backend.token import find_token
 
 _STATUS_SECONDS, _SUBMIT_SECONDS, _ASK_SECONDS = 5.0, 30.0, 10.0
@@ -88,9 +88,11 @@ class BackendClient:
                 return self.task(task_id)
             except _UnreachableError as error:
                 if time.monotonic() > latest:
-                    raise TaskFailedError(f"{error}; whether task {task_id} is done is not known") from error
+                    raise _LostError(
+                        "{error}; whether task {task} is done is not known", error=error, task=task_id
+                    ) from error
             except InputError as error:
-                raise TaskFailedError(str(error)) from error
+                raise _LostError("{error}", error=error) from error
 
     def _ask(self, method: str, path: str, seconds: float, body: dict[str, Any] | None = None) -> dict[str, Any]:
         headers = {"Accept": "application/json"}
@@ -109,21 +111,35 @@ class BackendClient:
                 raise _BusyError(_detail(error), error.headers.get("Retry-After", "")) from error
             if error.code >= 500:
                 raise TaskFailedError(f"the backend at {self.url} fails: {_detail(error)}") from error
-            raise InputError(f"the backend at {self.url} refuses: {_detail(error)}") from error
+            raise OptionError(
+                "the backend at {url} refuses: {detail}"
+                + (" ({backend_token}, or DA3_BACKEND_TOKEN)" if error.code == 401 else ""),
+                url=self.url,
+                detail=_detail(error),
+            ) from error
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise _UnreachableError(
-                f"no backend is running at {self.url} ({reason}): start one with `da3 backend`, or give --backend-url"
+                "no backend is running at {url} ({reason}): start one with `da3 backend`, or give {backend_url}",
+                url=self.url,
+                reason=reason,
             ) from error
         except ValueError as error:
-            raise InputError(f"what answers at {self.url} is no backend of da3: give another --backend-url") from error
+            raise self._stranger() from error
         if not isinstance(answer, dict):
-            raise InputError(f"what answers at {self.url} is no backend of da3: give another --backend-url")
+            raise self._stranger()
         return answer
 
+    def _stranger(self) -> OptionError:
+        return OptionError("what answers at {url} is no backend of da3: give another {backend_url}", url=self.url)
 
-class _UnreachableError(InputError):
+
+class _UnreachableError(OptionError):
     """Nobody answers."""
+
+
+class _LostError(TaskFailedError, OptionError):
+    """The backend cannot tell what became of a task."""
 
 
 class _BusyError(InputError):

@@ -26,6 +26,11 @@ def as_array(matrices: Matrices | None) -> np.ndarray | None:
         raise InputError("matrices have rows of different lengths: give 3 or 4 rows of 3 or 4 numbers each") from None
 
 
+def field_of(option: str) -> str:
+    """What sets an option of the library in a request."""
+    return {"overwrite": "auto_cleanup: false"}.get(option, option)
+
+
 class InferenceRequest(BaseModel):
     """Images of one scene on the backend's disk, and what is wanted of them; see `SceneOptions` for what has no note.
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from da3_core.errors import InputError
-from da3_core.web.backend.schema import State, TaskResult, TaskStatus
+from da3_core.web.backend.schema import State, TaskResult, TaskStatus, field_of
 
 logger = logging.getLogger(__name__)
 
@@ -296,7 +296,7 @@ class TaskQueue:
                 return "failed", "the backend was stopped while the task ran", None
             return "cancelled", f"cancelled after {time.perf_counter() - start:.1f} s", None
         except InputError as error:
-            return "failed", str(error), None
+            return "failed", error.spelled(field_of), None
         except Exception as error:
             logger.error("task %s:\n%s", task.task_id, traceback.format_exc())
             first_line = str(error).partition("\n")[0]

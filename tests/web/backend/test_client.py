@@ -149,7 +149,7 @@ def test_what_the_backend_decides_is_not_taken_silently(da3: Command, use: tuple
 
 @pytest.mark.parametrize(
     ("export_dir", "image", "sentence"),
-    [("../elsewhere", "photos/1.png", "--allow-root"), ("inside", "../outside.png", "--allow-root")],
+    [("../elsewhere", "photos/1.png", "with allow_root"), ("inside", "../outside.png", "with allow_root")],
 )
 def test_a_refusal_ends_with_the_backends_sentence(
     da3: Command, use: tuple[str, ...], backend: BackendProcess, export_dir: str, image: str, sentence: str

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from da3_core.cli.gallery import gallery
 from da3_core.cli.inference import image
 from da3_core.errors import InputError
-from da3_core.web.server import listen, require_service_packages, url_of
+from da3_core.web.server import PortError, listen, require_service_packages, url_of
 
 
 def run(command: Callable[..., None], *arguments: object) -> Result:
@@ -80,7 +80,7 @@ def test_whoever_shows_it_to_the_network_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1", "a..b"])
 def test_an_address_that_is_not_ours_is_named(host: str) -> None:
-    with pytest.raises(OSError, match=f"cannot listen on '{host}', port 0 .*: give another --host or --port"):
+    with pytest.raises(PortError, match=f"cannot listen on '{host}', port 0 .*: give another host or port"):
         listen(host, 0)
 
 
