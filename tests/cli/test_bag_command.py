@@ -54,6 +54,8 @@ def test_what_is_refused_is_refused_in_one_line(recording: Path, da3: Callable[.
     for arguments, reason in (
         (["none"], "does not exist"),
         ([recording, "--image-topic", "/other"], "no images on '/other'"),
+        ([recording, "--image-topic", "/a", "--image-topic", "/a"], "error: --image-topic names one topic twice"),
+        ([recording, "--start", "99"], "error: --start is 99 s"),
         ([recording, "--output-bag", recording], "exists"),
         ([recording, "--pose-source", "tf"], "it has camera_link, camera_optical_frame, world"),
         ([recording, *SMALL, "--export-dir", "out", "--export-format", "gs_ply"], "cannot be exported"),

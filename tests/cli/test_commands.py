@@ -162,6 +162,9 @@ def test_an_existing_result_is_replaced_only_when_asked_to(da3: Command, photos:
     refused = da3(*command)
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "--auto-cleanup" in refused.stderr
+    refused = da3(*command, "--export-dir", photos, "--auto-cleanup")
+    assert "would delete the input" in refused.stderr
+    assert "give another --export-dir, or use --overwrite" in refused.stderr
     assert da3(*command, "--overwrite").exit_code == 0
     assert (tmp_path / "out/stale.txt").exists()
     assert da3(*command, "--auto-cleanup").exit_code == 0

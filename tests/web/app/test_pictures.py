@@ -115,6 +115,11 @@ def test_a_long_video_is_thinned_evenly(clip: Path, tmp_path: Path, monkeypatch:
     assert thinned
 
 
+def test_a_refused_choice_is_called_as_its_control(clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^Sampling FPS is 0: give"):
+        take_frames(clip, 0, tmp_path, lambda done, total: None)
+
+
 def test_a_bad_video_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     with pytest.raises(InputError, match=r"^bad\.mp4 is not a video"):

@@ -75,7 +75,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "ragged cameras": ({"extrinsics": [[[1.0], [1.0, 2.0]]]}, "different lengths"),
     "mirrored cameras": ({"extrinsics": [np.diag([1, 1, -1.0, 1]).tolist()]}, "not rigid"),
     "a file as folder": ({"export_dir": "notes.txt"}, "is a file"),
-    "emptying what is not ours": ({"export_dir": "photos", "auto_cleanup": True}, "would delete"),
+    "emptying what is not ours": (
+        {"export_dir": "photos", "auto_cleanup": True}, "give another export_dir, or use auto_cleanup: false",
+    ),
     "emptying an allowed folder": ({"export_dir": ".", "auto_cleanup": True}, "would delete"),
     "another's files by a side door": (
         {"export_kwargs": {"colmap": {"image_names": ["/etc/passwd"], "copy_images": True}}}, "image_names",
