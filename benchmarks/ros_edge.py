@@ -8,16 +8,17 @@ the middleware itself, are not part of it.
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
 import report
-from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CompressedImage
-from std_msgs.msg import Header
 
-from da3_ros import messages, poses
-from da3_ros.clouds import depth_cloud
+from da3_core.ros_data import conventions, images, values
+from da3_core.ros_data.camera_info import camera_info, intrinsics_from_camera_info
+from da3_core.ros_data.point_cloud import point_cloud
+from da3_ros.messages import packed
 from da3_ros.settings import Points
 
 HEIGHT, WIDTH = 480, 640
@@ -41,43 +42,45 @@ def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def steps() -> tuple[dict[str, Callable[[], object]], dict[str, Callable[[], object]]]:
     """What the budget counts, and what is shown beside it."""
     colour, depth, confidence = scene()
-    header = Header(stamp=messages.to_stamp(1_700_000_000_000_000_001), frame_id="camera_optical_frame")
-    rgb = messages.rgb_message(header, colour)
-    info = messages.camera_info_message(header, INTRINSICS, (HEIGHT, WIDTH))
-    bayer = messages.image_message(header, colour[..., 1], "bayer_rggb8")
-    yuyv = messages.image_message(header, colour[..., :2], "yuv422_yuy2")
+    header = values.header(1_700_000_000_000_000_001, "camera_optical_frame")
+    header_in_map = values.header(1_700_000_000_000_000_001, "da3_map")
+
+    def image(pixels: np.ndarray, encoding: str) -> Any:
+        return packed(values.image(header, pixels, encoding))
+
+    rgb, info = image(colour, "rgb8"), packed(camera_info(header, INTRINSICS, (HEIGHT, WIDTH)))
+    bayer, yuyv = image(colour[..., 1], "bayer_rggb8"), image(colour[..., :2], "yuv422_yuy2")
     jpeg = CompressedImage(format="jpeg", data=cv2.imencode(".jpg", colour)[1].tobytes())
-    camera = np.eye(4)
     every = Points(confidence_percentile=0.0, edge_threshold=0.0)
     plane = np.full_like(depth, 2.0)
 
     def cloud(depth: np.ndarray, keep: Points) -> object:
-        return depth_cloud(header, depth, INTRINSICS, rgb=colour, confidence=confidence, keep=keep)
+        return packed(point_cloud(header, depth, INTRINSICS, rgb=colour, confidence=confidence, keep=keep))
 
-    def pose_messages() -> PoseStamped:
-        camera_to_map = poses.camera_pose_in_map(camera)
-        poses.transform_message(header.stamp, "da3_map", "camera", camera_to_map)
-        poses.odometry(header.stamp, "da3_map", "camera", camera_to_map, 0.1, 0.1)
-        return poses.pose_stamped(header.stamp, "da3_map", camera_to_map)
+    def pose_messages() -> None:
+        camera_to_map = conventions.camera_pose_in_map(np.eye(4))
+        packed(values.transform(header_in_map, "camera", camera_to_map))
+        packed(values.odometry(header_in_map, "camera", camera_to_map, 0.1, 0.1))
+        packed(values.pose_stamped(header_in_map, camera_to_map))
 
     counted = {
-        "rgb8 message to array": lambda: messages.image_to_rgb(rgb),
-        "camera_info to intrinsics": lambda: messages.intrinsics_from_camera_info(info, (HEIGHT, WIDTH)),
-        "depth with NaN and sky": lambda: messages.publishable_depth(depth, confidence, np.isinf(depth), 1.5),
-        "depth to 32FC1": lambda: messages.depth_message(header, depth),
-        "confidence to 32FC1": lambda: messages.confidence_message(header, confidence),
-        "camera_info": lambda: messages.camera_info_message(header, INTRINSICS, (HEIGHT, WIDTH)),
+        "rgb8 message to array": lambda: images.image_to_rgb(rgb),
+        "camera_info to intrinsics": lambda: intrinsics_from_camera_info(info, (HEIGHT, WIDTH)),
+        "depth with NaN and sky": lambda: conventions.publishable_depth(depth, confidence, np.isinf(depth), 1.5),
+        "depth to 32FC1": lambda: image(depth, "32FC1"),
+        "confidence to 32FC1": lambda: image(confidence, "32FC1"),
+        "camera_info": lambda: packed(camera_info(header, INTRINSICS, (HEIGHT, WIDTH))),
         "pose, odometry, transform": pose_messages,
         "cloud of 307200 points, colour and confidence": lambda: cloud(plane, every),
     }
     others = {
         "cloud with the default filters": lambda: cloud(depth, Points()),
         "organized cloud": lambda: cloud(depth, Points(organized=True)),
-        "depth to 16UC1": lambda: messages.depth_mm_message(header, depth),
-        "colour to rgb8": lambda: messages.rgb_message(header, colour),
-        "bayer_rggb8 message to array": lambda: messages.image_to_rgb(bayer),
-        "yuv422_yuy2 message to array": lambda: messages.image_to_rgb(yuyv),
-        "jpeg message to array": lambda: messages.compressed_to_rgb(jpeg),
+        "depth to 16UC1": lambda: image(conventions.depth_in_millimetres(depth), "16UC1"),
+        "colour to rgb8": lambda: image(colour, "rgb8"),
+        "bayer_rggb8 message to array": lambda: images.image_to_rgb(bayer),
+        "yuv422_yuy2 message to array": lambda: images.image_to_rgb(yuyv),
+        "jpeg message to array": lambda: images.compressed_to_rgb(jpeg),
     }
     return counted, others
 

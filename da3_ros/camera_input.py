@@ -16,16 +16,10 @@ from rclpy.subscription import Subscription
 from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from da3_core.ros_data.camera_info import intrinsics_from_camera_info
+from da3_core.ros_data.conventions import stamp_ns
+from da3_core.ros_data.images import RefusedMessage, check_image, compressed_size, compressed_to_rgb, image_to_rgb
 from da3_core.stream.frame import Frame
-from da3_ros.messages import (
-    RefusedMessage,
-    check_image,
-    compressed_size,
-    compressed_to_rgb,
-    image_to_rgb,
-    intrinsics_from_camera_info,
-    stamp_ns,
-)
 from da3_ros.settings import Settings
 from da3_ros.window_buffer import Arrival, WindowBuffer
 

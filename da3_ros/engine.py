@@ -17,10 +17,10 @@ from da3_core.export import check_request
 from da3_core.model.memory import release_memory as release_memory
 from da3_core.options import InferenceOptions
 from da3_core.prediction import Prediction
+from da3_core.ros_data.images import RefusedMessage
 from da3_core.stream import inference
 from da3_core.stream.frame import Frame
 from da3_core.stream.session import Session, SessionOptions, WindowResult
-from da3_ros.messages import RefusedMessage
 from da3_ros.settings import Settings
 from da3_ros.window_buffer import LiveWindow, WindowBuffer
 

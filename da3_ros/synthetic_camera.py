@@ -15,7 +15,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 import rclpy
-from geometry_msgs.msg import PoseStamped, TransformStamped
+from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
@@ -30,11 +30,13 @@ from tf2_msgs.msg import TFMessage
 
 from da3_core.errors import InputError
 from da3_core.geometry.cameras import invert_rigid
+from da3_core.ros_data import values
+from da3_core.ros_data.camera_info import camera_info
+from da3_core.ros_data.conventions import OPTICAL_TO_MAP
 from da3_core.synthetic import Walk, room_walk
 from da3_core.synthetic.bag import CAMERA_FRAME, OPTICAL_FRAME, WORLD_FRAME
-from da3_ros import poses
 from da3_ros.logs import RosLogHandler
-from da3_ros.messages import camera_info_message, depth_message, rgb_message
+from da3_ros.messages import packed
 from da3_ros.parameters import OF_EVERY_NODE, table_of
 from da3_ros.rclpy_private import given_parameters
 from da3_ros.settings import parameter
@@ -72,7 +74,7 @@ class Shot:
     compressed: CompressedImage | None
     depth: Image
     pose: PoseStamped
-    transform: TransformStamped
+    transform: TFMessage
 
 
 class SyntheticCamera(Node):
@@ -96,7 +98,7 @@ class SyntheticCamera(Node):
         walk = room_walk(settings.frames, (settings.height, settings.width), seed=settings.seed)
 
         self._header, self._world_header = Header(frame_id=OPTICAL_FRAME), Header(frame_id=WORLD_FRAME)
-        self._camera_info = camera_info_message(self._header, walk.intrinsics, walk.size)
+        self._camera_info = packed(camera_info(self._header, walk.intrinsics, walk.size))
         self._shots = [self._pack(walk, frame, settings.compressed) for frame in range(len(walk))]
         once_around = 0 if settings.loop else len(walk)
         self._last = min(filter(None, (settings.max_frames, once_around)), default=0)
@@ -111,24 +113,21 @@ class SyntheticCamera(Node):
         self._pose = self.create_publisher(PoseStamped, "ground_truth/pose", RELIABLE)
         self._tf = self.create_publisher(TFMessage, "/tf", QoSProfile(depth=100)) if settings.publish_tf else None
         self._tf_static = self.create_publisher(TFMessage, "/tf_static", LATCHED)
-        stamp = self.get_clock().now().to_msg()
-        mounting = poses.transform_message(stamp, CAMERA_FRAME, OPTICAL_FRAME, poses.OPTICAL_TO_MAP)
-        self._tf_static.publish(TFMessage(transforms=[mounting]))
+        header = values.header(self.get_clock().now().nanoseconds, CAMERA_FRAME)
+        self._tf_static.publish(packed(values.transform(header, OPTICAL_FRAME, OPTICAL_TO_MAP)))
         self.create_timer(1 / settings.rate_hz, self._tick)
         size, topic = f"{settings.width}x{settings.height}", self._image.topic_name
         self.get_logger().info(f"publishing {size} images at {settings.rate_hz:g} Hz on {topic}")
 
     def _pack(self, walk: Walk, frame: int, compressed: bool) -> Shot:
         camera_to_world = walk.camera_to_world[frame]
-        link_to_world = camera_to_world @ invert_rigid(poses.OPTICAL_TO_MAP)
-        transform = poses.transform_message(self._world_header.stamp, WORLD_FRAME, CAMERA_FRAME, link_to_world)
-        transform.header = self._world_header
+        link_to_world = camera_to_world @ invert_rigid(OPTICAL_TO_MAP)
         return Shot(
-            image=rgb_message(self._header, walk.images[frame]),
+            image=packed(values.image(self._header, walk.images[frame], "rgb8")),
             compressed=_jpeg_message(self._header, walk.images[frame]) if compressed else None,
-            depth=depth_message(self._header, walk.depth_m[frame]),
-            pose=PoseStamped(header=self._world_header, pose=poses.pose_message(camera_to_world)),
-            transform=transform,
+            depth=packed(values.image(self._header, walk.depth_m[frame], "32FC1")),
+            pose=packed(values.pose_stamped(self._world_header, camera_to_world)),
+            transform=packed(values.transform(self._world_header, CAMERA_FRAME, link_to_world)),
         )
 
     def _tick(self) -> None:
@@ -149,7 +148,7 @@ class SyntheticCamera(Node):
     def _publish(self, shot: Shot) -> None:
         """The truth first, so that it is there when the image arrives."""
         if self._tf:
-            self._tf.publish(TFMessage(transforms=[shot.transform]))
+            self._tf.publish(shot.transform)
         self._pose.publish(shot.pose)
         self._depth.publish(shot.depth)
         self._info.publish(self._camera_info)

@@ -15,8 +15,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from da3_core.ros_data.images import RefusedMessage
 from da3_core.stream.frame import Frame
-from da3_ros.messages import RefusedMessage
 from da3_ros.settings import Settings
 
 SessionBreak = Literal["gap", "backwards", "size", "camera"]

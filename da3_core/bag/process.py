@@ -9,7 +9,7 @@ from pathlib import Path
 
 from da3_core.bag.camera import RecordedCamera
 from da3_core.bag.copies import TopicCopies
-from da3_core.bag.messages import MessageMaker, outputs, typestore
+from da3_core.bag.messages import MessageMaker, topics_of, typestore
 from da3_core.bag.options import BagOptions, Storage
 from da3_core.bag.topics import topics_to_copy
 from da3_core.bag.windows import cut_windows
@@ -79,7 +79,7 @@ def process_bag(
     fixed = options.metres_per_unit
     session = Session(infer, SessionOptions(options.scale, 1.0) if fixed is None else SessionOptions("fixed", fixed))
     maker = MessageMaker(store, model_name, options)
-    topics = outputs(camera.names)
+    topics = topics_of(camera.names)
     frames, maps, number, stopped = 0, set(), -1, False
 
     with BagWriter(output, storage) as writer:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CameraInfo messages: what they say about the pixels of an image, and when they are refused."""
+"""CameraInfo messages: what they say about the pixels of an image, when they are refused, and those we publish."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import numpy as np
 
 from da3_core.ros_data.conventions import HALF_PIXEL
 from da3_core.ros_data.images import RefusedMessage
+from da3_core.ros_data.values import CAMERA_INFO, MessageValue, message
 
 
 def intrinsics_from_camera_info(message: Any, size_hw: tuple[int, int]) -> np.ndarray | None:
@@ -35,6 +36,33 @@ def intrinsics_from_camera_info(message: Any, size_hw: tuple[int, int]) -> np.nd
     pixel_from_sensor, calibrated_hw = _region_and_binning(message)
     intrinsics[:2, 2] += HALF_PIXEL
     return np.asarray(_uniform_resize(calibrated_hw, size_hw) @ pixel_from_sensor @ intrinsics)
+
+
+def camera_info(header: Any, intrinsics: np.ndarray | None, size_hw: tuple[int, ...]) -> MessageValue:
+    """The calibration of an undistorted `size_hw` image from `(3, 3)` intrinsics with pixel edges at integers.
+
+    None is a camera of which nothing is known: all is zero then, the size too.
+    """
+    k, r, p = np.zeros((3, 3)), np.zeros((3, 3)), np.zeros((3, 4))
+    if intrinsics is not None:
+        k = np.array(intrinsics, np.float64)
+        k[:2, 2] -= HALF_PIXEL
+        r, p = np.eye(3), np.c_[k, np.zeros(3)]
+    height, width = (0, 0) if intrinsics is None else size_hw
+    return message(
+        CAMERA_INFO,
+        header=header,
+        height=height,
+        width=width,
+        distortion_model="" if intrinsics is None else "plumb_bob",
+        d=np.zeros(0 if intrinsics is None else 5),
+        k=k.ravel(),
+        r=r.ravel(),
+        p=p.ravel(),
+        binning_x=0,
+        binning_y=0,
+        roi=message("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False),
+    )
 
 
 def _bad_calibration(reason: str) -> RefusedMessage:

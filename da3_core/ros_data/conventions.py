@@ -31,24 +31,13 @@ OPTICAL_TO_MAP = np.array(
 
 def camera_pose_in_map(world_to_camera: np.ndarray) -> np.ndarray:
     """`(..., 4, 4)` float64 pose of cameras in the map, from world-to-camera matrices in metres."""
-    return in_map_axes(invert_rigid(np.asarray(world_to_camera, np.float64)))
-
-
-def in_map_axes(camera_to_world: np.ndarray) -> np.ndarray:
-    """`(..., 4, 4)` float64 the same where the library has inverted already: only the axes of the world change."""
-    return np.asarray(OPTICAL_TO_MAP @ np.asarray(camera_to_world, np.float64))
+    return np.asarray(OPTICAL_TO_MAP @ invert_rigid(np.asarray(world_to_camera, np.float64)))
 
 
 def world_to_camera_in_map(camera_to_map: np.ndarray) -> np.ndarray:
     """`(..., 4, 4)` float64 world-to-camera matrices of cameras whose pose in the map is known: `camera_pose_in_map`
     turned round."""
     return invert_rigid(OPTICAL_TO_MAP.T @ np.asarray(camera_to_map, np.float64))
-
-
-def points_to_map(points_world: np.ndarray) -> np.ndarray:
-    """`(..., 3)` points of the world in the map, in the type they come in."""
-    x, y, z = (points_world[..., axis] for axis in range(3))
-    return np.stack([z, -x, -y], axis=-1)
 
 
 def compose(translation: np.ndarray, quaternion: np.ndarray) -> np.ndarray:
@@ -86,14 +75,6 @@ def depth_in_millimetres(depth_m: np.ndarray) -> np.ndarray:
     millimetres = np.rint(depth_m.astype(np.float32, copy=False) * np.float32(1000))
     representable = (millimetres > 0) & (millimetres <= np.iinfo(np.uint16).max)
     return np.where(representable, millimetres, np.float32(0)).astype(np.uint16)
-
-
-def camera_matrices(intrinsics: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """K `(3, 3)`, R `(3, 3)` and P `(3, 4)` float64 of a CameraInfo without distortion, from `(3, 3)` intrinsics with
-    pixel edges at integers."""
-    k = np.array(intrinsics, np.float64)
-    k[:2, 2] -= HALF_PIXEL
-    return k, np.eye(3), np.c_[k, np.zeros(3)]
 
 
 def pose_sigmas(alignment_residual: float, depth: np.ndarray) -> tuple[float, float]:

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth images to the points of a cloud: which pixels become points, without a loop over pixels.
+"""Depth images to clouds: which pixels become points, without a loop over pixels.
 
-Whoever packs a message gives the memory to fill, so that the points are written once.
+Points are written once, into the memory of the message.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
+from da3_core.ros_data.values import IS_BIG_ENDIAN, POINT_CLOUD, LateBytes, MessageValue, message
+
 BLOCK_PIXELS = 16_384
+FLOAT32 = 7  # in a PointField; of rgb too, whose bits are those of a uint32
 FIELD_TYPES = {"x": "f4", "y": "f4", "z": "f4", "rgb": "u4", "confidence": "f4"}
+Channels = dict[str, Callable[[slice], np.ndarray]]  # the values of a field in a block of rows
 
 
 class PointChoice(Protocol):
@@ -33,20 +37,19 @@ class PointChoice(Protocol):
     def color(self) -> bool: ...
 
 
-def fill_cloud(
-    allocate: Callable[[tuple[int, ...], tuple[str, ...]], np.ndarray],
+def point_cloud(
+    header: Any,
     depth_m: np.ndarray,
     intrinsics: np.ndarray,
     *,
-    rgb: np.ndarray | None,
-    confidence: np.ndarray | None,
+    rgb: np.ndarray | None = None,
+    confidence: np.ndarray | None = None,
     keep: PointChoice,
-) -> None:
-    """The points of one depth image, in the camera's optical frame.
+) -> MessageValue:
+    """The cloud of one depth image, in the camera's optical frame.
 
     Args:
-        allocate: gives a structured array of a shape, `(P,)` or `(H, W)` for an organised cloud, with the fields
-            named, of `FIELD_TYPES`.
+        header: of the image.
         depth_m: `(H, W)` z-depth; NaN and infinite pixels give no point.
         intrinsics: `(3, 3)`, pixel edges at integers.
         rgb: `(H, W, 3)` uint8 colours, or None for a cloud without.
@@ -59,26 +62,49 @@ def fill_cloud(
     if keep.organized:
         depth_m = np.where(kept, depth_m, np.float32(np.nan))
     ray_x, ray_y = _rays(depth_m.shape, np.asarray(intrinsics, np.float32), keep.stride)
-    channels: dict[str, Callable[[slice], np.ndarray]] = {
+    channels: Channels = {
         "x": lambda block: depth_m[block] * ray_x[block],
         "y": lambda block: depth_m[block] * ray_y[block],
         "z": lambda block: depth_m[block],
     }
     if rgb is not None and keep.color:
-        channels["rgb"] = lambda block: packed_rgb(rgb[every][block])
+        channels["rgb"] = lambda block: _packed_rgb(rgb[every][block])
     if confidence is not None:
         channels["confidence"] = lambda block: confidence[every][block]
 
-    shape = depth_m.shape if keep.organized else (int(np.count_nonzero(kept)),)
-    points = allocate(shape, tuple(channels))
+    dtype = np.dtype([(name, FIELD_TYPES[name]) for name in channels])
+    height, width = depth_m.shape if keep.organized else (1, int(np.count_nonzero(kept)))
+    return message(
+        POINT_CLOUD,
+        header=header,
+        height=height,
+        width=width,
+        fields=[
+            message("sensor_msgs/msg/PointField", name=name, offset=place[1], datatype=FLOAT32, count=1)
+            for name, place in (dtype.fields or {}).items()
+        ],
+        is_bigendian=IS_BIG_ENDIAN,
+        point_step=dtype.itemsize,
+        row_step=dtype.itemsize * width,
+        data=LateBytes(
+            dtype.itemsize * width * height,
+            lambda memory: _fill(memory.view(dtype), kept, keep.organized, channels),
+        ),
+        is_dense=not keep.organized,
+    )
+
+
+def _fill(points: np.ndarray, kept: np.ndarray, organized: bool, channels: Channels) -> None:
+    """Write `(P,)` points: those of the pixels that are kept or, of an organized cloud, of all, row by row."""
     filled = 0
-    for block in _row_blocks(depth_m.shape):
-        picked = np.flatnonzero(kept[block])  # several times faster than picking by a ragged mask
-        target = points[block] if keep.organized else points[filled : filled + picked.size]
+    for block in _row_blocks(kept.shape):
+        picked = None if organized else np.flatnonzero(kept[block])  # much faster than picking by a ragged mask
+        count = kept[block].size if picked is None else picked.size
+        target = points[filled : filled + count]
         for name, values_of in channels.items():
-            values = values_of(block)
-            target[name] = values if keep.organized else values.ravel().take(picked)
-        filled += picked.size
+            values = values_of(block).ravel()
+            target[name] = values if picked is None else values.take(picked)
+        filled += count
 
 
 def _row_blocks(shape: tuple[int, int]) -> Iterator[slice]:
@@ -123,7 +149,7 @@ def _depth_edges(depth: np.ndarray, threshold: float) -> np.ndarray:
     return edges
 
 
-def packed_rgb(rgb: np.ndarray) -> np.ndarray:
+def _packed_rgb(rgb: np.ndarray) -> np.ndarray:
     """`(H, W)` uint32 0x00RRGGBB. The high byte stays 0: 0xFF would make many colours a NaN when read as a float."""
     if rgb.size == 0:  # OpenCV refuses empty images
         return np.zeros(rgb.shape[:2], np.uint32)

@@ -17,13 +17,13 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
-from std_msgs.msg import Header
 
 from da3_core.errors import InputError
 from da3_core.preprocessing import decode
+from da3_core.ros_data import values
 from da3_core.sources.images import find_images
 from da3_core.synthetic.bag import OPTICAL_FRAME
-from da3_ros.messages import rgb_message
+from da3_ros.messages import packed
 from da3_ros.settings import parameter
 from da3_ros.synthetic_camera import LAST_DELIVERY, RELIABLE, declare
 
@@ -85,8 +85,8 @@ def publish(node: Node, settings: PictureSettings) -> None:
     while publisher.get_subscription_count() < settings.wait_for_subscribers:
         time.sleep(POLL_S)
     for picture in pictures:
-        header = Header(stamp=node.get_clock().now().to_msg(), frame_id=OPTICAL_FRAME)
-        publisher.publish(rgb_message(header, picture))
+        header = values.header(node.get_clock().now().nanoseconds, OPTICAL_FRAME)
+        publisher.publish(packed(values.image(header, picture, "rgb8")))
         time.sleep(1 / settings.rate_hz)
     publisher.wait_for_all_acked(LAST_DELIVERY)
 

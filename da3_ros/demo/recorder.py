@@ -18,48 +18,24 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
-from da3_core.errors import InputError
-from da3_ros.demo.domain import package_file
-
-OWN_MESSAGES = ("DepthView", "DepthWindow")
+from da3_core.bag.messages import typestore
+from da3_ros.messages import message_class
 
 
 @dataclass(frozen=True)
 class Topic:
-    """What to record: a name, the class of its messages, and whether late subscribers get the last ones (latched)."""
+    """What to record: a name, the type of its messages, and whether late subscribers get the last ones (latched)."""
 
     name: str
-    message_type: type
+    type: str
     latched: bool = False
-
-    @property
-    def type_name(self) -> str:
-        """As ROS writes it: `sensor_msgs/msg/Image`."""
-        return f"{self.message_type.__module__.partition('.')[0]}/msg/{self.message_type.__name__}"
-
-
-def typestore() -> Typestore:
-    """The message types of ROS 2 and of this package.
-
-    Raises:
-        InputError: this package's definitions are nowhere.
-    """
-    store = get_typestore(Stores.LATEST)
-    for name in OWN_MESSAGES:
-        path = package_file(f"msg/{name}.msg")
-        if path is None:
-            raise InputError(f"msg/{name}.msg of this package is missing; build it with colcon")
-        store.register(get_types_from_msg(path.read_text(), f"da3_ros/msg/{name}"))
-    return store
 
 
 class Recorder:
     """Subscribes in a thread of its own and writes until closed."""
 
-    def __init__(self, folder: Path, topics: Iterable[Topic], context: Context):
+    def __init__(self, folder: Path, topics: Iterable[Topic], context: Context) -> None:
         self._counts: Counter[str] = Counter()
         self._failure: OSError | None = None
         self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
@@ -76,7 +52,9 @@ class Recorder:
     def __enter__(self) -> "Recorder":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._executor.shutdown()
         self._thread.join()
         self._node.destroy_node()
@@ -102,7 +80,7 @@ class Recorder:
 
     def _record(self, topic: Topic) -> None:
         connection = self._writer.add_connection(
-            topic.name, topic.type_name, typestore=self._store, offered_qos_profiles=[offered_qos(topic.latched)]
+            topic.name, topic.type, typestore=self._store, offered_qos_profiles=[offered_qos(topic.latched)]
         )
 
         def write(cdr: bytes) -> None:
@@ -114,7 +92,7 @@ class Recorder:
 
         durability = DurabilityPolicy.TRANSIENT_LOCAL if topic.latched else DurabilityPolicy.VOLATILE
         qos = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
-        self._node.create_subscription(topic.message_type, topic.name, write, qos, raw=True)
+        self._node.create_subscription(message_class(topic.type), topic.name, write, qos, raw=True)
 
 
 def offered_qos(latched: bool) -> Qos:

@@ -12,14 +12,13 @@ import numpy as np
 from rosbags.highlevel import AnyReader
 
 from da3_core.prediction import Prediction
-from da3_core.ros_data.conventions import world_to_camera_in_map
+from da3_core.ros_data.camera_info import intrinsics_from_camera_info
+from da3_core.ros_data.conventions import compose, stamp_ns, world_to_camera_in_map
 from da3_core.stream.frame import Frame
 from da3_core.stream.record import SessionRecord
 from da3_core.stream.session import ScaleSource, View, WindowResult
 from da3_ros.demo.children import DemoError
 from da3_ros.demo.comparison import Comparison, Findings, PosedFrames
-from da3_ros.messages import intrinsics_from_camera_info, stamp_ns
-from da3_ros.poses import compose
 
 SESSION = 0  # the only one: the demo allows for longer gaps than there are
 
@@ -93,7 +92,7 @@ class Recording:
                 chosen[stamp] = view
         for _, stamp, view in every:
             chosen.setdefault(stamp, without_pose(view))
-        complete = self.colour.keys()
+        complete = set(self.colour)
         if self.true_pose:
             complete = complete & self.true_depth.keys() & self.true_pose.keys()
         return [view for stamp, view in sorted(chosen.items()) if stamp in complete]

@@ -13,15 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import rclpy
-from geometry_msgs.msg import PoseStamped
-from nav_msgs.msg import Odometry
-from nav_msgs.msg import Path as PathMessage
 from rclpy.context import Context
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
-from tf2_msgs.msg import TFMessage
 
 from da3_core.export import export
+from da3_core.ros_data.outputs import OUTPUTS
+from da3_core.ros_data.values import CAMERA_INFO, IMAGE, POSE_STAMPED, TRANSFORMS
 from da3_core.synthetic import room_walk
 from da3_ros.demo.children import Children
 from da3_ros.demo.comparison import Comparison, Findings
@@ -30,7 +27,6 @@ from da3_ros.demo.pictures import load_pictures
 from da3_ros.demo.recorder import Recorder, Topic
 from da3_ros.demo.recording import BagTopics, Recording
 from da3_ros.demo.sheet import Caption, draw_sheet
-from da3_ros.msg import DepthWindow
 
 WALK_FRAMES, CAMERA_SIZE, CAMERA_HZ = 48, (240, 320), 4.0
 LONGER_SIDE = 640  # of pictures as the camera publishes them
@@ -40,26 +36,17 @@ MAX_GAP_S = 60.0  # a machine that stalls is no reason for a new map
 START_S = 90.0  # loading a network from a cold disk
 SECONDS_PER_FRAME = 12.0
 PRODUCTS = ("bag", "sheet.png", "scene.glb")
+NOT_RECORDED = ("depth/image_raw", "sky/image")  # depth once more, and what few models have
 PICTURE_TOPICS = (
-    Topic("/camera/image_raw", Image),
-    Topic("/da3/depth/image", Image),
-    Topic("/da3/depth/camera_info", CameraInfo),
-    Topic("/da3/depth/preview", Image),
-    Topic("/da3/image_rect", Image),
-    Topic("/da3/confidence/image", Image),
-    Topic("/da3/points", PointCloud2),
-    Topic("/da3/pose", PoseStamped),
-    Topic("/da3/odometry", Odometry),
-    Topic("/da3/path", PathMessage),
-    Topic("/da3/window", DepthWindow),
-    Topic("/tf", TFMessage),
+    Topic("/camera/image_raw", IMAGE),
+    *(Topic(each.topic("/da3"), each.type) for each in OUTPUTS if each.name not in NOT_RECORDED),
 )
 TOPICS = (
     *PICTURE_TOPICS,
-    Topic("/camera/camera_info", CameraInfo),
-    Topic("/camera/depth", Image),
-    Topic("/ground_truth/pose", PoseStamped),
-    Topic("/tf_static", TFMessage, latched=True),
+    Topic("/camera/camera_info", CAMERA_INFO),
+    Topic("/camera/depth", IMAGE),
+    Topic("/ground_truth/pose", POSE_STAMPED),
+    Topic("/tf_static", TRANSFORMS, latched=True),
 )
 WARNINGS = {
     "untrained:": "This model is untrained: its weights are fixed random numbers. The run shows that everything is "

@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "geometry": set(),
     "storage": set(),
     "formats": {"geometry"},
-    "ros_data": {"geometry"},
+    "ros_data": {"geometry", "stream", "visualise"},
     "options": {"network"},
     "render": {"prediction"},
     "model": {"network", "options", "storage"},

@@ -20,7 +20,7 @@ def known_walk() -> Walk:
 
 
 def note_first_calls(module: ModuleType, *names: str) -> None:
-    """Have functions of a module say so when they are first called: `made depth_cloud`."""
+    """Have functions of a module say so when they are first called: `made point_cloud`."""
 
     def noting(name: str, make: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -37,11 +37,11 @@ def note_first_calls(module: ModuleType, *names: str) -> None:
 
 
 if __name__ == "__main__":
+    from da3_core.ros_data import outputs
     from da3_core.synthetic.exact import ExactModel
-    from da3_ros import publishers
     from da3_ros.demo.run import CAMERA_SIZE, WALK_FRAMES
     from da3_ros.node import main
 
-    note_first_calls(publishers, "depth_message", "depth_mm_message", "depth_cloud", "colorize_depth", "rgb_message")
+    note_first_calls(outputs, "depth_in_millimetres", "point_cloud", "colorize_depth")
     walk = room_walk(WALK_FRAMES, CAMERA_SIZE) if "--demo" in sys.argv else known_walk()
     main(load_model=lambda settings: ExactModel(walk, similarity="--own-world" not in sys.argv))

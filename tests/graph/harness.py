@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import Queue
 from typing import IO, Any, TypeVar
 
+import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.action import ActionClient
@@ -24,6 +25,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from rclpy.subscription import Subscription
+from sensor_msgs.msg import PointCloud2
 
 from da3_ros.demo.domain import graph_environment
 
@@ -141,6 +143,21 @@ class Inbox(dict[str, list[Any]]):
 
 def stamp_ns(message: Any) -> int:
     return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+
+
+def unpack(cloud: PointCloud2) -> np.ndarray:
+    """The points by field name, every field a float32 as the fields say."""
+    dtype = np.dtype(
+        {
+            "names": [field.name for field in cloud.fields],
+            "formats": ["<f4"] * len(cloud.fields),
+            "offsets": [field.offset for field in cloud.fields],
+            "itemsize": cloud.point_step,
+        }
+    )
+    assert {"x", "y", "z", "rgb", "confidence"} <= set(dtype.names or ())
+    assert cloud.row_step == cloud.width * cloud.point_step
+    return np.frombuffer(cloud.data, dtype)
 
 
 def newest_status(reports: Sequence[DiagnosticArray], name: str) -> DiagnosticStatus | None:

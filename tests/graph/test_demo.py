@@ -43,7 +43,7 @@ def test_the_products_replace_those_of_an_earlier_run_and_nothing_else(out: Path
 def test_the_bag_holds_every_topic_with_its_definition(out: Path) -> None:
     with AnyReader([out / "bag"]) as reader:
         found = {connection.topic: connection for connection in reader.connections}
-        assert {topic.name: topic.type_name for topic in TOPICS} == {name: c.msgtype for name, c in found.items()}
+        assert {topic.name: topic.type for topic in TOPICS} == {name: c.msgtype for name, c in found.items()}
         assert all(connection.msgcount > 0 for connection in found.values())
         assert "DepthView[] views" in found["/da3/window"].msgdef.data
         stamps = {

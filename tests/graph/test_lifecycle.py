@@ -94,10 +94,10 @@ def test_what_nobody_subscribes_to_is_not_made(node: Node) -> None:
     assert "made" not in log.log
     node.play([3], "/da3/depth/preview")
     node.graph.wait_for("the note", lambda: "made colorize_depth" in log.log)
-    assert "made depth_cloud" not in log.log
+    assert "made point_cloud" not in log.log
     node.play([4], "/da3/points", PointCloud2)
-    node.graph.wait_for("the note", lambda: "made depth_cloud" in log.log)
-    assert "made depth_mm_message" not in log.log
+    node.graph.wait_for("the note", lambda: "made point_cloud" in log.log)
+    assert "made depth_in_millimetres" not in log.log
 
 
 def test_deactivated_it_hears_nothing_and_activated_it_goes_on(node: Node) -> None:

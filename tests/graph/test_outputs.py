@@ -9,32 +9,20 @@ import numpy as np
 import pytest
 from da3_ros.msg import DepthWindow
 from footage import CAMERA_FRAME, Footage, matrix
-from geometry_msgs.msg import PoseStamped
-from harness import Graph, Inbox, stamp_ns
-from nav_msgs.msg import Odometry, Path
+from harness import Graph, Inbox, stamp_ns, unpack
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
-from tf2_msgs.msg import TFMessage
+from sensor_msgs.msg import Image
 
+from da3_core.ros_data.outputs import OUTPUTS, TRANSFORM, VIEW_OUTPUTS
 from da3_core.synthetic import Walk
+from da3_ros.messages import message_class
 
 WINDOW = 4
 MILLIMETRE = 1e-3
 TOPICS = {
-    "/da3/depth/image": Image,
-    "/da3/depth/image_raw": Image,
-    "/da3/depth/camera_info": CameraInfo,
-    "/da3/depth/preview": Image,
-    "/da3/image_rect": Image,
-    "/da3/confidence/image": Image,
-    "/da3/points": PointCloud2,
-    "/da3/pose": PoseStamped,
-    "/da3/odometry": Odometry,
-    "/da3/path": Path,
-    "/da3/window": DepthWindow,
-    "/tf": TFMessage,
-}
-PER_FRAME = [topic for topic in TOPICS if topic not in ("/da3/window", "/da3/path", "/tf")]
+    each.topic("/da3"): message_class(each.type) for each in OUTPUTS if each.name != "sky/image"
+}  # an indoor walk
+PER_FRAME = [each.topic("/da3") for each in VIEW_OUTPUTS if each.topic("/da3") in TOPICS and each is not TRANSFORM]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -248,18 +236,3 @@ def test_window_holds_its_views_with_everything_about_them(session: ObservedSess
         assert newest.depth.data == depths[stamp_ns(newest)].data
     scales = {round(window.scale_m_per_unit, 6) for window in windows}
     assert len(scales) == len(windows)  # the model changes its unit with every call, the map does not
-
-
-def unpack(cloud: PointCloud2) -> np.ndarray:
-    """The points by field name, every field a float32 as the fields say."""
-    dtype = np.dtype(
-        {
-            "names": [field.name for field in cloud.fields],
-            "formats": ["<f4"] * len(cloud.fields),
-            "offsets": [field.offset for field in cloud.fields],
-            "itemsize": cloud.point_step,
-        }
-    )
-    assert {"x", "y", "z", "rgb", "confidence"} <= set(dtype.names or ())
-    assert cloud.row_step == cloud.width * cloud.point_step
-    return np.frombuffer(cloud.data, dtype)

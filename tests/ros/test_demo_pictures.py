@@ -10,9 +10,9 @@ from PIL import Image
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
+from da3_core.bag.messages import typestore
 from da3_core.errors import InputError
 from da3_ros.demo.pictures import load_pictures
-from da3_ros.demo.recorder import typestore
 from da3_ros.demo.recording import Recording
 
 

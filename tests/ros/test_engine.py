@@ -14,10 +14,10 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from da3_core.errors import InputError
 from da3_core.prediction import Prediction
+from da3_core.ros_data.images import RefusedMessage
 from da3_core.stream.frame import Frame
 from da3_core.stream.session import WindowResult
 from da3_ros.engine import Engine
-from da3_ros.messages import RefusedMessage
 from da3_ros.parameters import settings_from
 from da3_ros.window_buffer import Arrival, WindowBuffer
 

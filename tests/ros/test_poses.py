@@ -6,12 +6,13 @@ import pytest
 
 pytest.importorskip("nav_msgs", reason="needs ROS 2 messages")
 
-from geometry_msgs.msg import TransformStamped
+from geometry_msgs.msg import Transform, TransformStamped
 
+from da3_core.geometry.quaternions import slerp
+from da3_core.ros_data import values
+from da3_core.ros_data.conventions import UNKNOWN_VARIANCE, camera_pose_in_map, compose
 from da3_core.ros_data.transform_tree import TransformTree, TransformUnknown
-from da3_ros import poses
-from da3_ros.messages import to_stamp
-from da3_ros.poses import camera_pose_in_map
+from da3_ros.messages import packed
 
 SECOND = 1_000_000_000
 HALF = np.sqrt(0.5)
@@ -36,7 +37,7 @@ def test_the_first_camera_looks_along_x_of_the_map():
     pose = camera_pose_in_map(FIRST)
     forward, left, up = pose[:3, 2], -pose[:3, 0], -pose[:3, 1]
     assert np.array_equal([forward, left, up], np.eye(3))
-    message = poses.pose_message(pose)
+    message = packed(values.pose(pose))
     assert (message.position.x, message.position.y, message.position.z) == (0, 0, 0)
     # The optical frame's well-known orientation under a body frame.
     q = message.orientation
@@ -58,47 +59,47 @@ def test_a_turned_and_moved_camera():
     assert np.allclose(pose @ [0, 0, 3, 1], [2, 2, 0.5, 1])
 
 
-def test_many_cameras_at_once_and_points_of_the_world():
+def test_many_cameras_at_once():
     in_map = camera_pose_in_map(np.stack([FIRST, AHEAD, TURNED_LEFT]).astype(np.float32))
     assert in_map.dtype == np.float64
     assert np.allclose(in_map[2], camera_pose_in_map(TURNED_LEFT))
-    points = np.array([[1, -0.5, 2]], np.float32)
-    assert np.allclose(poses.points_to_map(points), in_map[2][:3, 3])
-    assert poses.points_to_map(points).dtype == np.float32
 
 
 def test_messages_carry_stamps_frames_and_numbers():
-    pose, stamp = camera_pose_in_map(TURNED_LEFT), to_stamp(7 * SECOND + 5)
-    transform = poses.transform_message(stamp, "da3_map", "camera", pose)
+    pose, header = camera_pose_in_map(TURNED_LEFT), values.header(7 * SECOND + 5, "da3_map")
+    [transform] = packed(values.transform(header, "camera", pose)).transforms
     assert (transform.header.frame_id, transform.child_frame_id) == ("da3_map", "camera")
     assert (transform.header.stamp.sec, transform.header.stamp.nanosec) == (7, 5)
-    assert np.allclose(poses.matrix_of(transform.transform), pose)
-    stamped = poses.pose_stamped(stamp, "da3_map", pose)
+    assert np.allclose(matrix_of(transform.transform), pose)
+    stamped = packed(values.pose_stamped(header, pose))
     assert stamped.header.frame_id == "da3_map"
-    assert stamped.pose == poses.pose_message(pose)
-    odometry = poses.odometry(stamp, "da3_map", "camera", pose, position_sigma_m=0.1, rotation_sigma_rad=0.02)
+    assert stamped.pose == packed(values.pose(pose))
+    odometry = packed(values.odometry(header, "camera", pose, position_sigma=0.1, rotation_sigma_rad=0.02))
     assert (odometry.header.frame_id, odometry.child_frame_id) == ("da3_map", "camera")
     assert np.allclose(np.diag(odometry.pose.covariance.reshape(6, 6)), [0.01] * 3 + [0.0004] * 3)
-    assert odometry.twist.covariance[0] == poses.UNKNOWN_VARIANCE
-    path = poses.path(stamp, "da3_map", [stamped, stamped])
-    assert (path.header.frame_id, len(path.poses)) == ("da3_map", 2)
+    assert odometry.twist.covariance[0] == UNKNOWN_VARIANCE
+    path = packed(values.path(header, [stamped, stamped]))
+    assert (path.header.frame_id, path.poses) == ("da3_map", [stamped, stamped])
+    unknown = packed(values.pose(None))
+    assert (unknown.position.x, unknown.orientation.w) == (0, 0)
+
+
+def matrix_of(transform: Transform) -> np.ndarray:
+    t, q = transform.translation, transform.rotation
+    return compose(np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w]))
 
 
 def test_slerp_goes_the_short_way():
     level, left = np.array([0, 0, 0, 1.0]), np.array([0, 0, HALF, HALF])  # 90 degrees about z
     third = np.array([0, 0, np.sin(np.pi / 12), np.cos(np.pi / 12)])  # 30 degrees
-    assert np.allclose(poses.slerp(level, left, 1 / 3), third)
-    assert np.allclose(poses.slerp(level, -left, 1 / 3), third)
-    assert np.allclose(poses.slerp(level, level, 0.4), level)
+    assert np.allclose(slerp(level, left, 1 / 3), third)
+    assert np.allclose(slerp(level, -left, 1 / 3), third)
+    assert np.allclose(slerp(level, level, 0.4), level)
 
 
 def edge(parent: str, child: str, translation, quaternion=(0, 0, 0, 1), stamp: int = 0) -> TransformStamped:
-    message = TransformStamped(child_frame_id=child)
-    message.header.frame_id, message.header.stamp = parent, to_stamp(stamp)
-    message.transform = poses.transform_message(
-        message.header.stamp, parent, child, poses.compose(np.array(translation, float), np.array(quaternion, float))
-    ).transform
-    return message
+    child_to_parent = compose(np.array(translation, float), np.array(quaternion, float))
+    return packed(values.transform(values.header(stamp, parent), child, child_to_parent)).transforms[0]
 
 
 @pytest.fixture
@@ -194,7 +195,7 @@ def test_circles_and_nonsense_do_not_hang_or_poison(tree):
 def test_agrees_with_tf_transformations():
     tf_transformations = pytest.importorskip("tf_transformations")
     theirs = tf_transformations.quaternion_matrix([0.1, -0.2, 0.3, 0.9])
-    assert np.allclose(poses.compose(np.zeros(3), np.array([0.1, -0.2, 0.3, 0.9])), theirs)
+    assert np.allclose(compose(np.zeros(3), np.array([0.1, -0.2, 0.3, 0.9])), theirs)
 
 
 def test_agrees_with_tf2(tree):
@@ -214,4 +215,4 @@ def test_agrees_with_tf2(tree):
     buffer.set_transform_static(mount, "test")
     stamp = 10 * SECOND + 300_000_001
     theirs = buffer.lookup_transform("odom", "camera", Time(nanoseconds=stamp))
-    assert np.allclose(tree.frame_to_root("camera", stamp)[1], poses.matrix_of(theirs.transform), atol=1e-9)
+    assert np.allclose(tree.frame_to_root("camera", stamp)[1], matrix_of(theirs.transform), atol=1e-9)

@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
+from da3_core.ros_data.images import RefusedMessage
 from da3_core.stream.frame import Frame
-from da3_ros.messages import RefusedMessage
 from da3_ros.parameters import settings_from
 from da3_ros.window_buffer import Arrival, LiveWindow, WindowBuffer
 

@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every topic that results become: its name, its type, and what its messages say. The one list that there is.
+
+The live node, bags, the demo's recorder, the reference (`python -m da3_core.ros_data.outputs NAMESPACE` prints its
+table) and the tests read it. A new topic about views is one more row of `VIEW_OUTPUTS`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from da3_core.ros_data import values
+from da3_core.ros_data.camera_info import camera_info
+from da3_core.ros_data.conventions import camera_pose_in_map, depth_in_millimetres, pose_sigmas, publishable_depth
+from da3_core.ros_data.point_cloud import PointChoice, point_cloud
+from da3_core.ros_data.values import MessageValue, message
+from da3_core.stream.session import ScaleSource, View, WindowResult
+from da3_core.visualise import colorize_depth
+
+SCALE_SOURCES: dict[ScaleSource, int] = {"none": 0, "model": 1, "fixed": 2, "poses": 3}  # SCALE_* of DepthWindow.msg
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What can be chosen about outputs; the parameters of the node and the options of `da3 bag` say how.
+
+    Attributes:
+        map_frame: the frame of poses and transforms.
+        confidence_floor: less confident depth becomes NaN.
+        points: which pixels become points; None for no clouds.
+        windows: whether there is a message about every window.
+        transforms: whether the map is joined to the tree of the camera.
+    """
+
+    map_frame: str
+    confidence_floor: float
+    points: PointChoice | None
+    windows: bool
+    transforms: bool
+
+
+@dataclass(frozen=True, eq=False)
+class MapEdge:
+    """The transform that joins the map to a camera: its child, and the `(4, 4)` pose of the child in the map.
+
+    The child is the camera, or the root of the tree that it is in.
+    """
+
+    child: str
+    child_to_map: np.ndarray
+
+
+@dataclass(frozen=True)
+class ViewOutputs:
+    """One view and the values of what is published about it, each made when asked for and None where there is none.
+
+    Stamp and frame id are those of the image, unchanged.
+
+    Attributes:
+        edge: None where it is unknown, or published with another view.
+    """
+
+    view: View
+    result: WindowResult
+    options: OutputOptions
+    edge: MapEdge | None = None
+
+    @cached_property
+    def header(self) -> MessageValue:
+        return values.header(self.view.frame.stamp_ns, self.view.frame.camera)
+
+    @cached_property
+    def header_in_map(self) -> MessageValue:
+        return values.header(self.view.frame.stamp_ns, self.options.map_frame)
+
+    @cached_property
+    def camera_to_map(self) -> np.ndarray | None:
+        world_to_camera = self.view.world_to_camera
+        return None if world_to_camera is None else camera_pose_in_map(world_to_camera)
+
+    @cached_property
+    def _depth(self) -> np.ndarray:
+        view = self.view
+        return publishable_depth(view.depth, view.confidence, view.sky, self.options.confidence_floor)
+
+    def transform(self) -> MessageValue | None:
+        if self.edge is None:
+            return None
+        return values.transform(self.header_in_map, self.edge.child, self.edge.child_to_map)
+
+    def depth(self) -> MessageValue:
+        return values.image(self.header, self._depth, "32FC1")
+
+    def depth_mm(self) -> MessageValue:
+        return values.image(self.header, depth_in_millimetres(self._depth), "16UC1")
+
+    def camera_info(self) -> MessageValue | None:
+        intrinsics = self.view.intrinsics
+        return None if intrinsics is None else camera_info(self.header, intrinsics, self.view.depth.shape)
+
+    def preview(self) -> MessageValue:
+        return values.image(self.header, colorize_depth(self._depth), "rgb8")
+
+    def image(self) -> MessageValue:
+        return values.image(self.header, self.view.image, "rgb8")
+
+    def confidence(self) -> MessageValue | None:
+        confidence = self.view.confidence
+        return (
+            None
+            if confidence is None
+            else values.image(self.header, confidence.astype(np.float32, copy=False), "32FC1")
+        )
+
+    def sky(self) -> MessageValue | None:
+        sky = self.view.sky
+        return None if sky is None else values.image(self.header, sky.astype(np.uint8) * 255, "mono8")
+
+    def points(self) -> MessageValue | None:
+        view, keep = self.view, self.options.points
+        if keep is None or view.intrinsics is None:
+            return None
+        return point_cloud(
+            self.header, self._depth, view.intrinsics, rgb=view.image, confidence=view.confidence, keep=keep
+        )
+
+    def pose(self) -> MessageValue | None:
+        return None if self.camera_to_map is None else values.pose_stamped(self.header_in_map, self.camera_to_map)
+
+    def odometry(self) -> MessageValue | None:
+        if self.camera_to_map is None:
+            return None
+        sigmas = pose_sigmas(self.result.alignment_residual, self._depth)
+        return values.odometry(self.header_in_map, self.view.frame.camera, self.camera_to_map, *sigmas)
+
+    def depth_view(self) -> MessageValue:
+        """The view within the message about its window."""
+        return message(
+            "da3_ros/msg/DepthView",
+            header=self.header,
+            camera_info=camera_info(self.header, self.view.intrinsics, self.view.depth.shape),
+            camera_in_map=values.pose(self.camera_to_map),
+            depth=self.depth(),
+            confidence=self.confidence() or values.no_image(self.header),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class CameraOutputs:
+    """One camera up to its newest view, and the values of what is published about that.
+
+    Attributes:
+        poses: `ViewOutputs.pose` of its views in this map, oldest first, packed or not.
+    """
+
+    newest: ViewOutputs
+    poses: Sequence[object]
+
+    def path(self) -> MessageValue | None:
+        return values.path(self.newest.header_in_map, self.poses) if self.poses else None
+
+
+@dataclass(frozen=True, eq=False)
+class WindowOutputs:
+    """One inference, and the values of what is published about all of it.
+
+    Attributes:
+        views: all of the window, oldest first.
+        model: the model's name as given.
+    """
+
+    views: Sequence[ViewOutputs]
+    model: str
+
+    def window(self) -> MessageValue:
+        newest, result = self.views[-1], self.views[-1].result
+        return message(
+            "da3_ros/msg/DepthWindow",
+            header=newest.header_in_map,
+            model=self.model,
+            views=[view.depth_view() for view in self.views],
+            scale_m_per_unit=result.scale_m_per_unit,
+            scale_source=SCALE_SOURCES[result.scale_source],
+            alignment_residual=result.alignment_residual,
+            map_segment=result.segment,
+            inference_s=result.inference_s,
+        )
+
+
+Source = TypeVar("Source")
+
+
+@dataclass(frozen=True)
+class Output(Generic[Source]):
+    """One topic.
+
+    Attributes:
+        name: below the name of the node, and of the camera of a rig; or from the root, with a slash.
+        type: as ROS writes it.
+        value: what a message says; None where there is nothing to say.
+        sentence: what it is about, for the reference; of an image, its encoding comes first.
+        condition: when there are messages, for the reference; empty for always.
+        chosen: whether it is wanted at all.
+        qos_depth: messages that are kept for slow subscribers; None for what the node is told.
+    """
+
+    name: str
+    type: str
+    value: Callable[[Source], MessageValue | None]
+    sentence: str
+    condition: str = ""
+    chosen: Callable[[OutputOptions], bool] = lambda options: True
+    qos_depth: int | None = None
+
+    def topic(self, node: str, camera: str = "") -> str:
+        """Its whole name; `node` is `/da3` or, in ROS, `~`, and the name of a single camera is empty."""
+        return self.name if self.name.startswith("/") else "/".join(filter(None, (node, camera, self.name)))
+
+
+TRANSFORM = Output(
+    "/tf",
+    values.TRANSFORMS,
+    ViewOutputs.transform,
+    "the map frame to the camera, or to the root of the tree it is in",
+    "with a pose",
+    lambda options: options.transforms,
+    qos_depth=100,
+)
+VIEW_OUTPUTS: tuple[Output[ViewOutputs], ...] = (
+    TRANSFORM,  # first, so that listeners can place what follows
+    Output(
+        "depth/image",
+        values.IMAGE,
+        ViewOutputs.depth,
+        "32FC1, depth along the optical axis; NaN unknown, +Inf sky (REP 117, 118)",
+    ),
+    Output(
+        "depth/image_raw",
+        values.IMAGE,
+        ViewOutputs.depth_mm,
+        "16UC1, the same in millimetres, 0 unknown or beyond 65.535 m",
+    ),
+    Output(
+        "depth/camera_info",
+        values.CAMERA_INFO,
+        ViewOutputs.camera_info,
+        "pinhole camera of exactly the depth image's size",
+        "with intrinsics, known or estimated",
+    ),
+    Output("depth/preview", values.IMAGE, ViewOutputs.preview, "rgb8, depth in colours, near is red"),
+    Output(
+        "image_rect",
+        values.IMAGE,
+        ViewOutputs.image,
+        "rgb8, the image as the network saw it, pixel-aligned with depth",
+    ),
+    Output(
+        "confidence/image",
+        values.IMAGE,
+        ViewOutputs.confidence,
+        "32FC1, at least 1, higher is better, not a probability",
+        "models with confidence",
+    ),
+    Output("sky/image", values.IMAGE, ViewOutputs.sky, "mono8, 255 is sky", "models with a sky head"),
+    Output(
+        "points",
+        values.POINT_CLOUD,
+        ViewOutputs.points,
+        "x y z rgb confidence in the camera's optical frame, of the pixels that are chosen",
+        "with intrinsics",
+        lambda options: options.points is not None,
+    ),
+    Output(
+        "pose",
+        values.POSE_STAMPED,
+        ViewOutputs.pose,
+        "the camera's optical frame in the map frame",
+        "with a pose",
+    ),
+    Output(
+        "odometry",
+        values.ODOMETRY,
+        ViewOutputs.odometry,
+        "the same with a covariance from the agreement of the windows",
+        "with a pose",
+    ),
+)
+CAMERA_OUTPUTS: tuple[Output[CameraOutputs], ...] = (
+    Output("path", values.PATH, CameraOutputs.path, "the trajectory of this map so far", "with a pose"),
+)
+WINDOW_OUTPUTS: tuple[Output[WindowOutputs], ...] = (
+    Output(
+        "window",
+        "da3_ros/msg/DepthWindow",
+        WindowOutputs.window,
+        "everything about one inference in one message, by far the largest",
+        chosen=lambda options: options.windows,
+    ),
+)
+OUTPUTS: tuple[Output[Any], ...] = (*VIEW_OUTPUTS, *CAMERA_OUTPUTS, *WINDOW_OUTPUTS)
+
+
+def to_markdown(node: str) -> str:
+    """The table of the documentation, with topics below `node`."""
+    lines = ["| topic | type | for every | when | |", "|---|---|---|---|---|"]
+    for what, outputs in (("view", VIEW_OUTPUTS), ("window", CAMERA_OUTPUTS), ("window", WINDOW_OUTPUTS)):
+        for each in outputs:
+            kind = each.type.replace("/msg/", "/")
+            lines.append(
+                f"| `{each.topic(node)}` | `{kind}` | {what} | {each.condition or 'always'} | {each.sentence} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(to_markdown(sys.argv[1]))

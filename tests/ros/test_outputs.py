@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The list of outputs: what exists when, and both packers of its values byte by byte."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("rosbags", reason="needs the package rosbags")
+
+from da3_ros.msg import DepthWindow
+from rclpy.serialization import serialize_message
+
+from da3_core.bag.messages import typestore
+from da3_core.bag.options import PointOptions
+from da3_core.ros_data import values
+from da3_core.ros_data.outputs import (
+    CAMERA_OUTPUTS,
+    OUTPUTS,
+    SCALE_SOURCES,
+    VIEW_OUTPUTS,
+    WINDOW_OUTPUTS,
+    CameraOutputs,
+    MapEdge,
+    OutputOptions,
+    ViewOutputs,
+    WindowOutputs,
+    to_markdown,
+)
+from da3_core.ros_data.values import MessageValue
+from da3_core.stream.frame import Frame
+from da3_core.stream.session import View, WindowResult
+from da3_ros import messages, publishers
+from da3_ros.settings import Settings
+
+OPTIONS = OutputOptions("da3_map", 1.5, PointOptions(edge_threshold=0.0), windows=True, transforms=True)
+STORE = typestore()
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def view(second: int) -> View:
+    """With everything that a view can have."""
+    rng = np.random.default_rng(second)
+    size = (9, 12)
+    world_to_camera = np.eye(4)
+    world_to_camera[:3, 3] = 0.1 * second, 0.2, -0.3
+    return View(
+        frame=Frame(np.zeros((18, 24, 3), np.uint8), second * 10**9 + 1, "camera"),
+        is_new=True,
+        image=rng.integers(0, 256, (*size, 3), dtype=np.uint8),
+        depth=rng.uniform(0.5, 80, size).astype(np.float32),
+        confidence=rng.uniform(1, 3, size).astype(np.float32),
+        sky=rng.uniform(size=size) < 0.2,
+        intrinsics=np.array([[10.0, 0.1, 6.2], [0, 11, 4.4], [0, 0, 1]]),
+        world_to_camera=world_to_camera,
+        processed_from_original=None,
+    )
+
+
+def bare(second: int) -> View:
+    """Of a model that knows depth only."""
+    return replace(view(second), confidence=None, sky=None, intrinsics=None, world_to_camera=None)
+
+
+def result(*views: View) -> WindowResult:
+    return WindowResult(views, "points", 0.7, "poses", 0.02, segment=3, inference_s=0.25)
+
+
+def outputs(each: View, options: OutputOptions = OPTIONS, edge: MapEdge | None = None) -> ViewOutputs:
+    return ViewOutputs(each, result(each), options, edge)
+
+
+def values_of(every: View, *, trajectory: Any = lambda pose: pose) -> dict[str, MessageValue | None]:
+    """What every topic says about a window of two, of which the newest has this view, by name."""
+    views = [outputs(view(1)), outputs(every, edge=MapEdge("odom", np.diag([-1.0, -1.0, 1.0, 1.0])))]
+    camera = CameraOutputs(views[1], [trajectory(pose) for each in views if (pose := each.pose())])
+    return {
+        **{each.name: each.value(views[1]) for each in VIEW_OUTPUTS},
+        **{each.name: each.value(camera) for each in CAMERA_OUTPUTS},
+        **{each.name: each.value(WindowOutputs(views, "a model")) for each in WINDOW_OUTPUTS},
+    }
+
+
+def recorded_bytes(value: MessageValue) -> bytes:
+    return bytes(STORE.serialize_cdr(values.packed(value, STORE.types), value.type))
+
+
+def live_bytes(value: MessageValue) -> bytes:
+    """As ROS writes them, but for the bytes between fields, which it leaves as they are in memory."""
+    raw = serialize_message(messages.packed(value))
+    return bytes(STORE.serialize_cdr(STORE.deserialize_cdr(raw, value.type), value.type))
+
+
+@pytest.mark.parametrize("of", [view, bare])
+def test_both_packers_write_the_same_bytes(of: Any) -> None:
+    ours = values_of(of(2), trajectory=messages.packed)
+    theirs = values_of(of(2), trajectory=lambda pose: values.packed(pose, STORE.types))
+    types = {each.name: each.type for each in OUTPUTS}
+    assert ours.keys() == theirs.keys() == types.keys()
+    for name, value in ours.items():
+        other = theirs[name]
+        if value is None or other is None:
+            assert value is other, name
+            continue
+        assert value.type == types[name]
+        assert live_bytes(value) == recorded_bytes(other), name
+
+
+@pytest.mark.parametrize("organized", [False, True])
+def test_both_packers_write_the_same_clouds(organized: bool) -> None:
+    options = replace(OPTIONS, points=PointOptions(organized=organized, color=False))
+    nothing = replace(view(1), depth=np.full((9, 12), np.nan, np.float32), sky=None)
+    for each in (view(1), nothing):
+        value = outputs(each, options).points()
+        assert value is not None
+        assert live_bytes(value) == recorded_bytes(value)
+
+
+def test_what_a_model_does_not_say_is_not_published() -> None:
+    said = values_of(bare(2))
+    everywhere = {"/tf", "depth/image", "depth/image_raw", "depth/preview", "image_rect", "path", "window"}
+    assert {name for name, value in said.items() if value} == everywhere
+    assert {name for name, value in values_of(view(2)).items() if value} == {each.name for each in OUTPUTS}
+    assert CameraOutputs(outputs(bare(1)), []).path() is None
+    assert outputs(view(1)).transform() is None, "nobody knows what to join"
+
+
+def test_a_view_of_an_unknown_camera_is_all_zero_within_its_window() -> None:
+    window = messages.packed(WindowOutputs([outputs(bare(5))], "a model").window())
+    [seen] = window.views
+    assert (seen.header.frame_id, seen.header.stamp.sec) == ("camera", 5)
+    assert (seen.camera_info.width, seen.camera_info.k.any(), len(seen.camera_info.d)) == (0, False, 0)
+    assert (seen.camera_in_map.orientation.w, seen.confidence.height, len(seen.confidence.data)) == (0.0, 0, 0)
+    assert (seen.depth.height, seen.depth.width, seen.depth.encoding) == (9, 12, "32FC1")
+    assert (window.header.frame_id, window.model, window.scale_m_per_unit) == ("da3_map", "a model", 0.7)
+    assert (window.alignment_residual, window.map_segment, window.inference_s) == (0.02, 3, 0.25)
+
+
+def test_options_choose() -> None:
+    def names(options: OutputOptions) -> set[str]:
+        return {each.name for each in OUTPUTS if each.chosen(options)}
+
+    every = {each.name for each in OUTPUTS}
+    assert names(OPTIONS) == names(publishers.output_options(Settings())) == every
+    assert names(replace(OPTIONS, points=None, windows=False, transforms=False)) == every - {"points", "window", "/tf"}
+    assert outputs(view(1), replace(OPTIONS, points=None)).points() is None
+
+    depth = values.packed(outputs(view(1)).depth(), STORE.types).data.view(np.float32).reshape(9, 12)
+    distrusted = (view(1).confidence < OPTIONS.confidence_floor) & ~view(1).sky
+    np.testing.assert_array_equal(np.isnan(depth), distrusted)
+    np.testing.assert_array_equal(np.isposinf(depth), view(1).sky)
+
+
+def test_topics_have_names_below_the_node_and_the_camera_of_a_rig() -> None:
+    assert {each.name: each.topic("/da3", "left") for each in VIEW_OUTPUTS}["depth/image"] == "/da3/left/depth/image"
+    assert [each.topic("~") for each in WINDOW_OUTPUTS] == ["~/window"]
+    assert [each.topic("/da3", "left") for each in VIEW_OUTPUTS if each.name == "/tf"] == ["/tf"]
+    assert len({each.name for each in OUTPUTS}) == len(OUTPUTS)
+
+
+def test_sentences_begin_with_the_encoding_of_images() -> None:
+    for each in OUTPUTS:
+        if each.type == values.IMAGE:
+            value = values_of(view(2))[each.name]
+            assert value is not None
+            assert each.sentence.startswith(f"{value.fields['encoding']}, "), each.name
+
+
+def test_scale_sources_are_the_constants_of_the_message() -> None:
+    for kind in (DepthWindow, STORE.types["da3_ros/msg/DepthWindow"]):
+        assert {name: getattr(kind, f"SCALE_{name.upper()}") for name in SCALE_SOURCES} == SCALE_SOURCES
+
+
+@pytest.mark.parametrize(("page", "node"), [("node.md", "~"), ("bags.md", "/da3")])
+def test_the_tables_in_the_reference_are_those_that_the_code_writes(page: str, node: str) -> None:
+    _, table = (DOCS / page).read_text().split(f"<!-- written by: python -m da3_core.ros_data.outputs '{node}' -->\n")
+    assert table.split("\n<!-- end -->")[0] == to_markdown(node).strip()
