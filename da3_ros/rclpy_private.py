@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node needs of rclpy and rclpy does not promise. Checked with rclpy 7.1 (Jazzy) and 9.1 (Kilted)."""
+"""What the node needs of rclpy and rclpy does not promise. Checked with rclpy 9.1.2 (Kilted) and 7.1.6 (Jazzy)."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -40,7 +40,7 @@ class TopicCopies:
         """Write a message of one of the topics, at its time."""
         raw: bytes | memoryview = message.raw
         if self._bag.is_ros1:
-            from rosbags.convert.converter import migrate_bytes
+            from da3_core.bag.rosbags_private import migrate_bytes
 
             kind = self._types[message.topic]
             raw = migrate_bytes(

@@ -73,7 +73,7 @@ class BagReader:
         connection = next(each for each in self._reader.connections if each.topic == topic)
         if not self.is_ros1:
             return list(connection.ext.offered_qos_profiles)
-        from rosbags.convert.converter import LATCH
+        from da3_core.bag.rosbags_private import LATCH
 
         return LATCH if connection.ext.latching else []
 

@@ -16,13 +16,23 @@ from urllib.parse import quote
 
 from backports import zstd
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinition, MessageDefinitionFormat
-from rosbags.rosbag1.reader import ChunkInfo, Header, IndexData, RecordType, read_bytes, read_uint32
-from rosbags.rosbag1.reader import Reader as Rosbag1Reader
-from rosbags.rosbag1.reader import ReaderError as Rosbag1Error
-from rosbags.rosbag2.errors import ReaderError
-from rosbags.rosbag2.metadata import ReaderMetadata, parse_qos
-from rosbags.rosbag2.storage_mcap import McapReader, decompress
-from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
+from rosbags.rosbag1 import Reader as Rosbag1Reader
+from rosbags.rosbag1 import ReaderError as Rosbag1Error
+from rosbags.rosbag2 import ReaderError
+
+from da3_core.bag.rosbags_private import (
+    ChunkInfo,
+    Header,
+    IndexData,
+    McapReader,
+    ReaderMetadata,
+    RecordType,
+    Sqlite3Reader,
+    decompress,
+    parse_qos,
+    read_bytes,
+    read_uint32,
+)
 
 CHUNK, DATA_END = 0x06, 0x0F
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"

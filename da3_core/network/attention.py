@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from da3_core.errors import InputError
 from da3_core.network.config import AttentionKernel, FeedForward
+from da3_core.network.torch_private import writes_all_scores
 
 _ROTARY_BASE = 100.0
 _MAX_SCORES = 2**27  # elements of the score matrix where no fused kernel avoids it: 512 MiB in float32
@@ -24,7 +25,7 @@ RotaryTable = tuple[Tensor, Tensor]
 def attend(query: Tensor, key: Tensor, value: Tensor, max_scores: int = _MAX_SCORES) -> Tensor:
     """Scaled dot-product attention (B, heads, T, channels) that never holds all T x T scores at once."""
     batch, heads, keys = key.shape[:3]
-    if torch._fused_sdp_choice(query, key, value) != 0:  # 0 is the plain kernel, which writes the score matrix
+    if not writes_all_scores(query, key, value):
         return F.scaled_dot_product_attention(query, key, value)
     rows = max(1, max_scores // (batch * heads * keys))
     return torch.cat([F.scaled_dot_product_attention(part, key, value) for part in query.split(rows, dim=2)], dim=2)

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from da3_core.network.attention import Block, rotary_table, rotate, rotate_across
 from da3_core.network.config import HEAD_WIDTH, PATCH_SIZE, BackboneConfig, RefViewStrategy, Size, image_size_of
 from da3_core.network.reference_view import choose_reference, reference_first, reorder
+from da3_core.network.torch_private import version_of
 
 _TABLE_SIDE = 37  # the position table was learned on 37 x 37 patches, an image of 518 x 518
 _CACHED_SIZES = 4
@@ -119,8 +120,7 @@ class VisionTransformer(nn.Module):
             return table
         if table.requires_grad and torch.is_grad_enabled():
             return resample_positions(table, height, width)
-        version = 0 if table.is_inference() else table._version
-        key = (height, width, id(table), version, table.device, table.dtype)
+        key = (height, width, id(table), version_of(table), table.device, table.dtype)
         positions = self._positions.get(key)
         if positions is None:
             with torch.inference_mode(False), torch.no_grad():

@@ -2,6 +2,7 @@
 """The map of the house as a table: who may import whom, read from the import statements, lazy ones included."""
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -134,6 +135,64 @@ def test_heavy_packages_are_imported_where_used(module: str, forbidden: set[str]
     code = f"import sys, {module}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not forbidden & set(loaded)
+
+
+# What is private to another package: where it stands, and the pins of the versions that it was checked with.
+PRIVATE = {
+    "da3_core.bag.rosbags_private": [("requirements.txt", "rosbags")],
+    "da3_core.network.torch_private": [("requirements.txt", "torch")],
+    "da3_core.web.app.gradio_private": [("requirements.txt", "gradio")],
+    "da3_ros.rclpy_private": [
+        ("ros_wheels/requirements-kilted.txt", "ros-rclpy"),
+        ("ros_wheels/requirements-jazzy.txt", "ros-jazzy-rclpy"),
+    ],
+}
+UNDOCUMENTED = (
+    "gradio.networking",
+    "rclpy.impl",
+    *("rosbags.convert.converter", "rosbags.rosbag1.reader", "rosbags.rosbag2.errors", "rosbags.rosbag2.metadata"),
+    *("rosbags.rosbag2.storage_mcap", "rosbags.rosbag2.storage_sqlite3"),
+)
+DOCUMENTED = {"_exit", "_replace"}  # of os and of named tuples
+
+
+def private_names(path: Path) -> set[str]:
+    """Every `_name` that a file reaches for, on an object or in a module."""
+    tree = ast.parse(path.read_text())
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    imported = {part for module in imports_of(path) for part in module.split(".")}
+    return {name for name in attributes | imported if name.startswith("_") and not name.startswith("__")} - DOCUMENTED
+
+
+@cache
+def our_names() -> frozenset[str]:
+    """What our own sources define, on `self` or otherwise."""
+    found = set()
+    for node in (node for path in SOURCES for node in ast.walk(ast.parse(path.read_text()))):
+        match node:
+            case ast.FunctionDef() | ast.ClassDef():
+                found.add(node.name)
+            case ast.Attribute(ctx=ast.Store()):
+                found.add(node.attr)
+            case ast.Name(ctx=ast.Store()):
+                found.add(node.id)
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_private_interfaces_of_other_packages_stand_in_modules_of_their_own(name: str) -> None:
+    undocumented = {module for module in imports_of(MODULES[name]) if under(module, *UNDOCUMENTED)}
+    used = undocumented | (private_names(MODULES[name]) - our_names())
+    assert bool(used) == (name in PRIVATE), f"{name} uses {sorted(used)}"
+
+
+@pytest.mark.parametrize("name", PRIVATE)
+def test_private_interfaces_were_checked_with_the_pinned_versions(name: str) -> None:
+    text = ast.get_docstring(ast.parse(MODULES[name].read_text())) or ""
+    for file, package in PRIVATE[name]:
+        version = re.search(rf"^{package}==([\d.]+)", (ROOT / file).read_text(), re.MULTILINE)
+        assert version
+        assert f"{version[1]}" in text, f"{file} has {package} {version[1]}: check what {name} needs of it"
 
 
 def test_every_source_names_its_licence() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import shutil
 import socket
 import threading
@@ -13,11 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from da3_core.errors import InputError, OptionError
 from da3_core.model.presets import Preset
 from da3_core.pipeline import Stage
+from da3_core.web.app import gradio_private
 from da3_core.web.app.examples import Example, ExampleCache, find_examples
 from da3_core.web.app.reconstruct import Choices, reconstruct, write_result
 from da3_core.web.app.visits import Visits
@@ -149,7 +149,7 @@ def open_app(settings: AppSettings, runner: ModelRunner, preset: Preset) -> Iter
             visits.expire()
 
     threading.Thread(target=expire, name="visits", daemon=True).start()
-    mounted: Any = server.routes[-1]  # what Gradio made of the page; its open connections end with its `stop_event`
+    end_open_connections = gradio_private.end_of_streams(server.routes[-1])  # the last is the page
 
     def clean_up() -> None:
         done.set()
@@ -157,7 +157,7 @@ def open_app(settings: AppSettings, runner: ModelRunner, preset: Preset) -> Iter
         shutil.rmtree(os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 
     def end_streams() -> None:
-        mounted.app.stop_event.set()
+        end_open_connections()
         if visits.in_use:  # nothing interrupts an inference, and nobody waits for its result any more
             logger.warning("the app ends in the middle of work for a visitor")
             clean_up()
@@ -175,16 +175,8 @@ def open_tunnel(listener: socket.socket) -> str:
     Raises:
         InputError: these cannot be reached.
     """
-    from gradio import networking
-
     host, port = listener.getsockname()[:2]
     try:
-        return networking.setup_tunnel(
-            local_host={"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host),
-            local_port=port,
-            share_token=secrets.token_urlsafe(32),
-            share_server_address=None,
-            share_server_tls_certificate=None,
-        )
+        return gradio_private.open_tunnel({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
     except Exception as error:  # of many kinds: no network, no tunnel program, a wrong checksum
         raise OptionError("{share} found no way to Gradio's servers ({error}): leave it out", error=error) from error
