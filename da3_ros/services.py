@@ -21,13 +21,19 @@ class Controls:
     Args:
         engine: the running one, or None while the node is not active.
         on_reset: called when the engine has forgotten its map.
+        timeout_s: how long an inference is waited for.
     """
 
-    def __init__(self, engine: Callable[[], Engine | None], on_reset: Sequence[Callable[[], object]]) -> None:
-        self._engine, self._on_reset = engine, on_reset
+    def __init__(
+        self,
+        engine: Callable[[], Engine | None],
+        on_reset: Sequence[Callable[[], object]],
+        timeout_s: float = INFERENCE_TIMEOUT_S,
+    ) -> None:
+        self._engine, self._on_reset, self._timeout_s = engine, on_reset, timeout_s
 
     def infer(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return self._answer(response, lambda engine: engine.infer_now().result(INFERENCE_TIMEOUT_S))
+        return self._answer(response, lambda engine: engine.infer_now().result(self._timeout_s))
 
     def reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def reset(engine: Engine) -> str:
@@ -56,7 +62,7 @@ class Controls:
         except InputError as refusal:
             response.message = str(refusal)
         except FutureTimeoutError:
-            response.message = f"The inference has not ended within {INFERENCE_TIMEOUT_S:.0f} s; see /diagnostics."
+            response.message = f"The inference has not ended within {self._timeout_s:.0f} s; see /diagnostics."
         except Exception as error:  # of the model, logged already
             response.message = f"The inference failed: {error}"
         return response
