@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from da3_core.bag.channel import ROS_ENCODINGS, Channel
 from da3_core.bag.read import BagMessage, BagReader
 from da3_core.bag.write import BagWriter
 
@@ -18,42 +19,60 @@ class TopicCopies:
     """The topics of a bag that are copied to another.
 
     Attributes:
-        topics: those whose types are known. A bag of an old distribution does not define its own.
+        topics: those of ROS whose types are known. A bag of an old distribution does not define its own.
     """
 
     def __init__(self, bag: BagReader, topics: set[str], writer: BagWriter) -> None:
         from rosbags.typesys import TypesysError
 
         self._bag, self._writer = bag, writer
-        self._types = {topic: RENAMED.get(bag.types[topic], bag.types[topic]) for topic in topics}
-        self._store = _ros2_types(bag.typestore) if bag.is_ros1 else bag.typestore
+        self._types: dict[str, str] = {}
+        self._ros1_as_ros2: Any = None
         self._plans: dict[str, object] = {}  # of the conversion, which it keeps for the next message
-        self.topics: set[str] = set()
-        for topic, kind in sorted(self._types.items()):
+        for topic in sorted(topics):
+            channel = bag.channel(topic)
+            if channel.encoding not in ROS_ENCODINGS:
+                logger.warning("%s is not copied: its messages are %s, not of ROS", topic, channel.encoding)
+                continue
+            kind = RENAMED.get(channel.type_name, channel.type_name)
             try:
-                writer.add(topic, kind, self._store, bag.qos(topic))
-                self.topics.add(topic)
+                writer.add(topic, kind, self._types_for(channel), channel.qos)
+                self._types[topic] = kind
             except TypesysError:
                 logger.warning("%s is not copied: nothing defines its type %s", topic, kind)
+        self.topics = set(self._types)
 
     def copy(self, message: BagMessage) -> None:
-        """Write a message of one of the topics, at its time."""
+        """Write a message of one of the topics, at its time. One of ROS 1 that cannot be converted is left out."""
+        channel = message.channel
         raw: bytes | memoryview = message.raw
-        if self._bag.is_ros1:
+        if channel.encoding == "ros1":
             from da3_core.bag.rosbags_private import migrate_bytes
 
-            kind = self._types[message.topic]
-            raw = migrate_bytes(
-                self._bag.typestore,
-                self._store,
-                message.type_name,
-                kind,
-                self._plans,
-                raw,
-                src_is2=False,
-                dst_is2=True,
-            )
+            try:
+                raw = migrate_bytes(
+                    self._bag.typestore(channel),
+                    self._types_for(channel),
+                    channel.type_name,
+                    self._types[message.topic],
+                    self._plans,
+                    raw,
+                    src_is2=False,
+                    dst_is2=True,
+                )
+            except Exception as error:  # whatever wrong bytes make a parser raise
+                self._bag.tell_damaged(message, error)
+                return
         self._writer.write(message.topic, message.time_ns, raw)
+
+    def _types_for(self, channel: Channel) -> Any:
+        """The types of ROS 2 that messages of a channel are written with."""
+        types = self._bag.typestore(channel)
+        if channel.encoding != "ros1":
+            return types
+        if self._ros1_as_ros2 is None:
+            self._ros1_as_ros2 = _ros2_types(types)
+        return self._ros1_as_ros2
 
 
 def _ros2_types(ros1: Any) -> Any:

@@ -4,16 +4,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from da3_core.errors import InputError
+
+if TYPE_CHECKING:
+    from da3_core.bag.channel import BagFile, Channel, FileMessage
 
 logger = logging.getLogger(__name__)
 
 STORAGE_SUFFIXES = (".mcap", ".db3", ".bag")
+COMPRESSED_SUFFIX = ".zstd"
+METADATA = "metadata.yaml"
 INSTALL = "reading bags needs the package 'rosbags': pip install 'da3_ros[bag]'"
 
 
@@ -23,15 +30,16 @@ class BagMessage(NamedTuple):
     topic: str
     time_ns: int
     raw: bytes
-    type_name: str
+    channel: Channel
 
 
 class BagReader:
     """A bag from construction to `close`.
 
     Attributes:
-        path: as given: a folder, or one `.mcap`, `.db3` or `.bag` file.
-        types: the type of every topic, such as `sensor_msgs/msg/Image`.
+        path: as given: a folder, its `metadata.yaml`, or one `.mcap`, `.db3` or `.bag` file.
+        types: the type of ROS that the messages of every topic have when they are decoded, such as
+            `sensor_msgs/msg/Image`; Foxglove's images have it too.
         counts: the messages of every topic.
         start_ns, end_ns: time of the first message, and just after the last one.
         damage: what is wrong with the bag, in words; None while nothing is known to be.
@@ -43,48 +51,65 @@ class BagReader:
         Raises:
             InputError: no bag, or nothing of it can be read.
         """
+        try:
+            import rosbags  # noqa: F401
+        except ImportError as error:
+            raise InputError(INSTALL) from error
+        from da3_core.bag.decode import MessageDecoder, decoded_type
+
         self.path = path
         self.damage: str | None = None
-        self._reader = self._open()
-        connections = self._reader.connections
-        self.types: dict[str, str] = {connection.topic: connection.msgtype for connection in connections}
+        self._folder = TemporaryDirectory(prefix="da3-bag-", ignore_cleanup_errors=True)  # for what is unpacked
+        self._files: list[BagFile] = []
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+        channels = [channel for file in self._files for channel in file.channels]
+        self._channels = {channel.topic: channel for channel in reversed(channels)}  # the first of each topic
+        self._decoder = MessageDecoder(channels)
+        self.types: dict[str, str] = {topic: decoded_type(channel) for topic, channel in self._channels.items()}
         self.counts = dict.fromkeys(self.types, 0)
-        for connection in connections:
-            self.counts[connection.topic] += connection.msgcount
-        self.start_ns, self.end_ns = int(self._reader.start_time), int(self._reader.end_time)
+        for channel in channels:
+            self.counts[channel.topic] += channel.count
+        filled = [file for file in self._files if file.end_ns > file.start_ns]
+        self.start_ns = min((file.start_ns for file in filled), default=0)
+        self.end_ns = max((file.end_ns for file in filled), default=0)
 
     def __enter__(self) -> BagReader:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):  # type: ignore[no-untyped-def]
-        self._reader.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
-    @property
-    def typestore(self) -> Any:
-        """The types of this bag's messages, as recorded with them."""
-        return self._reader.typestore
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+        self._folder.cleanup()
 
-    @property
-    def is_ros1(self) -> bool:
-        return not self._reader.is2
+    def channel(self, topic: str) -> Channel:
+        """How a topic was recorded."""
+        return self._channels[topic]
 
-    def qos(self, topic: str) -> list[Any]:
-        """The profiles that a topic was offered with; in ROS 1 it may have been latched."""
-        connection = next(each for each in self._reader.connections if each.topic == topic)
-        if not self.is_ros1:
-            return list(connection.ext.offered_qos_profiles)
-        from da3_core.bag.rosbags_private import LATCH
-
-        return LATCH if connection.ext.latching else []
+    def typestore(self, channel: Channel) -> Any:
+        """The types that a channel of ROS 1 or of ROS 2 is among, as recorded."""
+        return self._decoder.ros1_types if channel.encoding == "ros1" else self._decoder.ros2_types
 
     def decode(self, message: BagMessage) -> Any:
         """The fields of a message. Raises InputError when its bytes are not such a message, which is damage."""
         try:
-            return self._reader.deserialize(message.raw, message.type_name)
+            return self._decoder.decode(message.channel, message.raw)
         except Exception as error:  # whatever wrong bytes make a parser raise
-            damage = f"a message of {message.topic} in {self.path} is damaged ({_in_words(error)})"
-            self.damage = self.damage or damage
-            raise InputError(damage) from error
+            raise InputError(self.tell_damaged(message, error)) from error
+
+    def tell_damaged(self, message: BagMessage, error: Exception) -> str:
+        """Note that a message is damaged, which the error shows; in words."""
+        damage = f"a message of {message.topic} in {self.path} is damaged ({_in_words(error)})"
+        self.damage = self.damage or damage
+        return damage
 
     def first(self, topic: str) -> Any:
         """The first message of a topic, decoded; None where there is none."""
@@ -97,68 +122,120 @@ class BagReader:
     ) -> Iterator[BagMessage]:
         """Messages in the order of their recording, from `start_ns` to before `stop_ns`.
 
-        Where the bag is damaged they end, and `damage` says so.
+        Where a file of the bag is damaged its messages end, and `damage` says so.
         """
-        connections = [each for each in self._reader.connections if each.topic in topics]
-        if not connections:
-            return
-        messages = self._reader.messages(connections, start_ns, stop_ns)
-        while True:
-            try:
-                connection, time_ns, raw = next(messages)
-            except StopIteration:
-                return
-            except Exception as error:  # whatever damaged files make parsers and decompressors raise
-                self.damage = self.damage or f"{self.path} is damaged ({_in_words(error)})"
-                return
-            yield BagMessage(connection.topic, time_ns, raw, connection.msgtype)
+        from da3_core.bag.channel import in_order
 
-    def _open(self) -> Any:
+        parts: list[tuple[int, Callable[[], Iterator[FileMessage]]]] = []
+        for file in self._files:
+            channels = [channel for channel in file.channels if channel.topic in topics]
+            if channels and any(channel.count for channel in channels):
+                parts.append((file.start_ns, partial(self._of_file, file, channels, start_ns, stop_ns)))
+        for channel, time_ns, raw in in_order(parts):
+            yield BagMessage(channel.topic, time_ns, raw, channel)
+
+    def _of_file(
+        self, file: BagFile, channels: list[Channel], start_ns: int | None, stop_ns: int | None
+    ) -> Iterator[FileMessage]:
         try:
-            from rosbags.highlevel import AnyReader  # noqa: F401
-        except ImportError as error:
-            raise InputError(INSTALL) from error
+            yield from file.messages(channels, start_ns, stop_ns)
+        except Exception as error:  # whatever damaged files make parsers and decompressors raise
+            self.damage = self.damage or f"{self.path} is damaged ({_in_words(error)})"
+
+    def _open(self) -> None:
         if not self.path.exists():
             raise InputError(f"{self.path} does not exist: give a bag, a folder or a .mcap, .db3 or .bag file")
-        is_storage = self.path.suffix in STORAGE_SUFFIXES
-        if self.path.is_file() and not is_storage:
+        folder = self.path.parent if self.path.name == METADATA else self.path
+        if folder.is_dir():
+            paths, expected = self._files_of(folder)
+        elif _storage_suffix(self.path):
+            paths, expected = [self.path], 0
+        else:
             raise InputError(f"{self.path} is no bag: give a folder, or a file ending in {', '.join(STORAGE_SUFFIXES)}")
-        try:
-            return _opened([self.path])
-        except Exception as error:  # as above
-            self.damage = f"{self.path} is damaged ({_in_words(error)})"
-            return self._open_files()
-
-    def _open_files(self) -> Any:
-        """The storage files by themselves, without metadata.yaml; those that cannot be read are left out."""
-        files = (
-            [self.path] if self.path.is_file() else sorted(self.path.glob("*.mcap")) + sorted(self.path.glob("*.db3"))
-        )
-        readable = []
-        for file in files:
+        reasons = []
+        for path in paths:
             try:
-                _opened([file], is_damaged=True).close()
-                readable.append(file)
+                self._files.append(self._opened(path))
+                reasons += [self._files[-1].damage] if self._files[-1].damage else []
             except Exception as error:  # as above
-                logger.warning("%s cannot be read: %s", file, _in_words(error))
-        if not readable:
+                reasons.append(_in_words(error))
+                if len(paths) > 1:
+                    logger.warning("%s cannot be read: %s", path, reasons[-1])
+        if reasons and not self.damage:
+            self.damage = f"{self.path} is damaged ({reasons[0]})"
+        if not self._files:
             raise InputError(f"{self.damage}, and nothing of it can be read: reindex it with the tools of ROS")
-        return _opened(readable, is_damaged=True)
+        found = sum(channel.count for file in self._files for channel in file.channels)
+        if found < expected and not self.damage:
+            logger.warning("%s speaks of %d messages, and the files hold %d", METADATA, expected, found)
+
+    def _files_of(self, folder: Path) -> tuple[list[Path], int]:
+        """The storage files of a folder, and how many messages its metadata speak of.
+
+        The files themselves say what is in them. Metadata may be absent, edited, or name files that were renamed; where
+        there are no others instead, files are missing, which is damage.
+        """
+        there = sorted(path for path in folder.iterdir() if _storage_suffix(path) and not path.name.startswith("."))
+        names, expected = _read_metadata(folder / METADATA)
+        named = [folder / name for name in names]
+        missing = [path.name for path in named if path not in there]
+        others = [path for path in there if path not in named]
+        if len(others) < len(missing):
+            self.damage = f"{self.path} is damaged (its {', '.join(missing)} is missing)"
+        if not there:
+            inside = sorted(path.parent.name for path in folder.glob(f"*/{METADATA}"))
+            one = f"name one of the bags in it, {', '.join(inside)}" if inside else "give the folder of a bag"
+            raise InputError(f"{folder} holds no file ending in {', '.join(STORAGE_SUFFIXES)}: {one}")
+        return (named if named and not missing else there), expected
+
+    def _opened(self, path: Path) -> BagFile:
+        suffix = _storage_suffix(path)
+        if path.suffix == COMPRESSED_SUFFIX:
+            path = _unpacked(path, Path(self._folder.name))
+        if suffix == ".mcap":
+            from da3_core.bag.mcap_file import McapFile
+
+            return McapFile(path)
+        if suffix == ".db3":
+            from da3_core.bag.sqlite_file import SqliteFile
+
+            return SqliteFile(path)
+        from da3_core.bag.ros1_file import Ros1File
+
+        return Ros1File(path)
 
 
-def _opened(paths: list[Path], is_damaged: bool = False) -> Any:
-    """rosbags' reader; with readers of our own for files that are damaged."""
-    from rosbags.highlevel import AnyReader
-    from rosbags.typesys import Stores, get_typestore
+def _storage_suffix(path: Path) -> str | None:
+    """Of a file of a bag, also of one that was compressed as a whole."""
+    suffix = Path(path.name.removesuffix(COMPRESSED_SUFFIX)).suffix
+    return suffix if suffix in STORAGE_SUFFIXES and path.is_file() else None
 
-    reader = AnyReader(paths, default_typestore=get_typestore(Stores.LATEST))
-    if is_damaged:
-        from da3_core.bag.salvage import salvage
 
-        readers: Any = [salvage(path, usual) for path, usual in zip(paths, reader.readers, strict=True)]
-        reader.readers = readers
-    reader.open()
-    return reader
+def _read_metadata(path: Path) -> tuple[list[str], int]:
+    """The names of files and the number of messages; none where there is nothing to be read."""
+    from ruamel.yaml import YAML
+
+    if not path.is_file():
+        return [], 0
+    try:
+        information = YAML(typ="safe").load(path.read_text())["rosbag2_bagfile_information"]
+        names = [PurePath(name).name for name in information["relative_file_paths"]]
+        return names, int(information["message_count"])
+    except Exception as error:  # whatever an edited file makes the parser raise
+        logger.warning("%s cannot be read (%s): the files beside it are", path, _in_words(error))
+        return [], 0
+
+
+def _unpacked(path: Path, folder: Path) -> Path:
+    """A copy of a file without its compression."""
+    import shutil
+
+    from backports import zstd
+
+    target = folder / path.name.removesuffix(COMPRESSED_SUFFIX)
+    with zstd.open(path, "rb") as packed, target.open("wb") as file:
+        shutil.copyfileobj(packed, file)
+    return target
 
 
 def _in_words(error: Exception) -> str:

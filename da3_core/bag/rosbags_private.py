@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What we need of rosbags and rosbags does not promise, which is why pyproject.toml has an upper bound for it.
 
-`salvage` makes its readers go on where a file is damaged, which they have no option for, and so also overrides their
-methods and sets their attributes. `migrate_bytes` converts one message, which is public for whole bags alone.
+`ros1_file` makes the index of a cut bag anew, which the reader has no option for, and so also calls its methods and
+sets its attributes. `migrate_bytes` converts one message, which is public for whole bags alone. `parse_qos` reads what
+rosbag2 notes about profiles.
 Checked with rosbags 0.11.9.
 """
 
@@ -14,8 +15,4 @@ from rosbags.rosbag1.reader import IndexData as IndexData
 from rosbags.rosbag1.reader import RecordType as RecordType
 from rosbags.rosbag1.reader import read_bytes as read_bytes
 from rosbags.rosbag1.reader import read_uint32 as read_uint32
-from rosbags.rosbag2.metadata import ReaderMetadata as ReaderMetadata
 from rosbags.rosbag2.metadata import parse_qos as parse_qos
-from rosbags.rosbag2.storage_mcap import McapReader as McapReader
-from rosbags.rosbag2.storage_mcap import decompress as decompress
-from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader as Sqlite3Reader

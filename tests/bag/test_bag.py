@@ -39,6 +39,7 @@ from bags import (
     stamps,
     true_pose,
 )
+from others_bags import in_mcap, in_protobuf
 from rosbags import rosbag1, rosbag2
 from rosbags.convert.converter import migrate_bytes
 from rosbags.highlevel import AnyReader
@@ -205,6 +206,8 @@ CONTAINERS = {
     "mcap file": lambda bag, to: next(bag.glob("*.mcap")),
     "ros 1": as_ros1,
     "png": with_compressed_images,
+    "ros 1 in mcap": lambda bag, to: in_mcap(as_ros1(bag, to), to, profile="ros1"),
+    "protobuf": in_protobuf,
 }
 
 
@@ -311,8 +314,11 @@ def test_every_topic_carries_the_whole_definition_of_its_type(
                     assert primitive.fullmatch(kind) or kind in defined, (connection.topic, kind)
 
 
-def test_topics_of_ros1_are_copied_as_those_of_ros2(process: Process, recording: Path, tmp_path: Path) -> None:
-    process(as_ros1(recording, tmp_path / "in"), copy_topics="all", every=4)
+@pytest.mark.parametrize("container", ["ros 1", "ros 1 in mcap"])
+def test_topics_of_ros1_are_copied_as_those_of_ros2(
+    process: Process, recording: Path, tmp_path: Path, container: str
+) -> None:
+    process(CONTAINERS[container](recording, tmp_path / "in"), copy_topics="all", every=4)
     copied, original = read(tmp_path / "out"), read(recording)
     for topic, messages in original.items():
         if topic == "/tf":
@@ -341,18 +347,16 @@ def assert_equal_messages(one: Any, other: Any) -> None:
             np.testing.assert_array_equal(value, theirs)
 
 
-def test_damaged_bytes_end_the_processing_with_what_came_before(
-    process: Process, recording: Path, tmp_path: Path
-) -> None:
+def test_damaged_message_is_left_out_and_told(process: Process, recording: Path, tmp_path: Path) -> None:
     folder = rewritten(recording, tmp_path / "in", storage=SQLITE3, compression=rosbag2.CompressionMode.MESSAGE)
     with sqlite3.connect(next(folder.glob("*.db3"))) as database:
         [topic] = database.execute("SELECT id FROM topics WHERE name = ?", [IMAGE]).fetchone()
         rows = database.execute("SELECT id FROM messages WHERE topic_id = ? ORDER BY id", [topic]).fetchall()
         database.execute("UPDATE messages SET data = ? WHERE id = ?", [b"no zstd at all", *rows[6]])
     summary = process(folder)
-    assert summary.frames == 6
+    assert (summary.frames, summary.refused) == (FRAMES - 1, {"damage": 1})
     assert "is damaged" in (summary.damage or "")
-    assert stamps(read(tmp_path / "out")) == list(range(6))
+    assert stamps(read(tmp_path / "out")) == [0, 1, 2, 3, 4, 5, 7]
 
 
 def test_nothing_is_left_of_what_could_not_be_done(process: Process, recording: Path, tmp_path: Path) -> None:
