@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import QoSProfile
@@ -59,36 +59,61 @@ class OutputState:
     transform_is_missing: bool
 
 
-class Publishers:
-    """Every publisher of the node, from construction to `close`.
+class Publisher(Protocol):
+    """One of rclpy, or what is as simple."""
+
+    @property
+    def topic_name(self) -> str: ...
+
+    def get_subscription_count(self) -> int: ...
+
+    def publish(self, msg: Any) -> None:
+        """Raises RuntimeError when the middleware takes no more."""
+
+
+def open_publishers(node: LifecycleNode, settings: Settings) -> dict[str, LifecyclePublisher[Any]]:
+    """The publishers of all chosen outputs, by their names."""
+    return {
+        each.name: node.create_lifecycle_publisher(
+            message_class(each.type),
+            each.topic("~"),
+            QoSProfile(depth=each.qos_depth or settings.qos.depth),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        for each in OUTPUTS
+        if each.chosen(output_options(settings))
+    }
+
+
+def close_publishers(node: LifecycleNode, publishers: Mapping[str, LifecyclePublisher[Any]]) -> None:
+    for publisher in publishers.values():
+        node.destroy_lifecycle_publisher(publisher)
+
+
+class Publications:
+    """What is published of results.
 
     Args:
+        publishers: by the names of the outputs.
+        warn: told why a transform cannot be published, again and again.
         model: its name in messages.
     """
 
-    def __init__(self, node: LifecycleNode, settings: Settings, tree: TransformTree, model: str) -> None:
-        self._node, self._tree, self._model = node, tree, model
+    def __init__(
+        self,
+        publishers: Mapping[str, Publisher],
+        warn: Callable[[str], object],
+        settings: Settings,
+        tree: TransformTree,
+        model: str,
+    ) -> None:
+        self._publishers, self._warn, self._tree, self._model = publishers, warn, tree, model
         self._session = self._segment = 0
         self._path: deque[Any] = deque()
         self._failures: Counter[str] = Counter()
         self._tf_state = "no pose yet"
         self._tf_is_missing = False
         self.apply(settings)
-        self._publishers = {
-            each.name: self._create(each, settings.qos.depth) for each in OUTPUTS if each.chosen(self._options)
-        }
-
-    def _create(self, output: Output[Any], depth: int) -> LifecyclePublisher[Any]:
-        return self._node.create_lifecycle_publisher(
-            message_class(output.type),
-            output.topic("~"),
-            QoSProfile(depth=output.qos_depth or depth),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
-
-    def close(self) -> None:
-        for publisher in self._publishers.values():
-            self._node.destroy_lifecycle_publisher(publisher)
 
     def apply(self, settings: Settings) -> None:
         """Take over settings; those that are not dynamic must stay."""
@@ -123,7 +148,7 @@ class Publishers:
             if publisher and publisher.get_subscription_count() > 0 and (value := each.value(source)):
                 self._send(publisher, packed(value))
 
-    def _send(self, publisher: LifecyclePublisher[Any], message: Any) -> None:
+    def _send(self, publisher: Publisher, message: Any) -> None:
         try:
             publisher.publish(message)
         except RuntimeError:  # RCLError: the middleware is flooded, or the node is shutting down
@@ -142,7 +167,7 @@ class Publishers:
             edge = MapEdge(*self._tree.map_to_tree(view.frame.camera, camera_to_map, view.frame.stamp_ns))
         except TransformUnknown as reason:
             self._tf_state, self._tf_is_missing = str(reason), True
-            self._node.get_logger().warning(self._tf_state, throttle_duration_sec=10.0)
+            self._warn(self._tf_state)
             return None
         self._tf_state = f"{self._options.map_frame} -> {edge.child}"
         return edge

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the parts of the node hang together: what exists while it is configured, and what while it is active.
 
-image, camera_info -> CameraInput -> WindowBuffer -> Engine (model and session) -> Publishers -> topics, /tf
+image, camera_info -> CameraInput -> WindowBuffer -> Engine (model and session) -> Publications -> topics, /tf
 """
 
 import traceback
@@ -22,7 +22,7 @@ from da3_ros.camera_input import CameraInput
 from da3_ros.diagnostics import Diagnostics
 from da3_ros.engine import Engine
 from da3_ros.export_service import ExportService
-from da3_ros.publishers import Publishers
+from da3_ros.publishers import Publications, close_publishers, open_publishers
 from da3_ros.services import Controls, Services
 from da3_ros.settings import Settings
 from da3_ros.transform_input import TransformInput
@@ -54,19 +54,26 @@ class Configured:
             node.get_logger().info(f"Loading {now.model} ...")
             self.model = load_model(now)
             name = engine.model_name(self.model, now)
-            self.publishers = Publishers(node, now, tree, name)
-            undo.callback(self.publishers.close)
+            publishers = open_publishers(node, now)
+            undo.callback(close_publishers, node, publishers)
+            self.publications = Publications(
+                publishers,
+                lambda text: node.get_logger().warning(text, throttle_duration_sec=10.0),
+                now,
+                tree,
+                name,
+            )
             self.record = SessionRecord(now.export.max_views)
             undo.callback(ExportService(node, now.export.root, self.record).close)
             self.bags = BagService(node, settings, running, name)
             undo.callback(self.bags.close)
-            controls = Controls(running, (self.publishers.reset, self.record.clear, self.bags.cancel))
+            controls = Controls(running, (self.publications.reset, self.record.clear, self.bags.cancel))
             undo.callback(Services(node, controls).close)
             self.close = undo.pop_all().close
 
     def apply(self, settings: Settings) -> None:
         """Take over settings; those that are not dynamic must stay."""
-        self.publishers.apply(settings)
+        self.publications.apply(settings)
 
 
 class Active:
@@ -109,7 +116,7 @@ class Active:
                 frames=buffer.counts,
                 camera=self.camera.state,
                 engine=self.engine,
-                outputs=parts.publishers.state,
+                outputs=parts.publications.state,
             )
             self.engine.start()
             self.close = undo.pop_all().close
@@ -128,7 +135,7 @@ class Active:
 
     def _on_result(self, result: WindowResult, session: int) -> None:
         self._parts.record.add(result, session)
-        self._parts.publishers.publish(result, session)
+        self._parts.publications.publish(result, session)
         self._diagnostics.observe(result)
 
     def _on_failure(self, error: Exception, in_a_row: int) -> None:

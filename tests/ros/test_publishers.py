@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is published of known results, to publishers that keep their messages in a list."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+from geometry_msgs.msg import TransformStamped
+
+from da3_core.ros_data.conventions import OPTICAL_TO_MAP
+from da3_core.ros_data.outputs import OUTPUTS
+from da3_core.ros_data.transform_tree import TransformTree
+from da3_core.stream.frame import Frame
+from da3_core.stream.session import View, WindowResult
+from da3_ros.parameters import settings_from
+from da3_ros.publishers import OutputState, Publications, output_options
+
+STAMP_NS = 5_000_000_007
+
+
+class Kept:
+    """A publisher whose only subscriber is a list."""
+
+    def __init__(self, name: str, order: list[str]) -> None:
+        self.topic_name = name
+        self.messages: list[Any] = []
+        self.subscriptions = 1
+        self.is_flooded = False
+        self._order = order
+
+    def get_subscription_count(self) -> int:
+        return self.subscriptions
+
+    def publish(self, msg: Any) -> None:
+        if self.is_flooded:
+            raise RuntimeError("the middleware takes no more")
+        self.messages.append(msg)
+        self._order.append(self.topic_name)
+
+
+class Published:
+    """Publications of all outputs that the parameters choose."""
+
+    def __init__(self, **values: object) -> None:
+        settings = settings_from({name.replace("__", "."): value for name, value in values.items()})
+        self.order: list[str] = []
+        self.warnings: list[str] = []
+        self.tree = TransformTree(settings.map_frame, settings.tf.max_extrapolation_s)
+        self.outputs = {
+            each.name: Kept(each.name, self.order) for each in OUTPUTS if each.chosen(output_options(settings))
+        }
+        self.publications = Publications(self.outputs, self.warnings.append, settings, self.tree, "da3-test")
+
+    def counts(self) -> dict[str, int]:
+        return {name: len(each.messages) for name, each in self.outputs.items()}
+
+    def only(self, name: str) -> Any:
+        (message,) = self.outputs[name].messages
+        return message
+
+
+def view(stamp_ns: int = STAMP_NS, camera: str = "camera", **changes: object) -> View:
+    given = View(
+        frame=Frame(np.zeros((12, 16, 3), np.uint8), stamp_ns, camera),
+        is_new=True,
+        image=np.full((6, 8, 3), 7, np.uint8),
+        depth=np.full((6, 8), 2, np.float32),
+        confidence=np.full((6, 8), 3, np.float32),
+        sky=np.zeros((6, 8), bool),
+        intrinsics=np.array([[8.0, 0, 4], [0, 8, 3], [0, 0, 1]]),
+        world_to_camera=np.eye(4),
+        processed_from_original=None,
+    )
+    return replace(given, **changes)
+
+
+def result(*views: View, segment: int = 0) -> WindowResult:
+    return WindowResult(views, "points", 1.5, "model", 0.01, segment, 0.25)
+
+
+def test_a_view_with_everything_is_on_every_topic_and_its_transform_first():
+    it = Published()
+    it.publications.publish(result(view()), session=1)
+    assert it.counts() == dict.fromkeys(it.outputs, 1)
+    assert len(it.outputs) == len(OUTPUTS)
+    assert it.order[0] == "/tf"
+    assert it.order[-1] == "window"
+    (transform,) = it.only("/tf").transforms
+    assert (transform.header.frame_id, transform.child_frame_id) == ("da3_map", "camera")
+    assert it.publications.state() == OutputState({}, "da3_map -> camera", False)
+    assert it.only("window").model == "da3-test"
+
+
+def test_what_a_model_does_not_say_is_not_published():
+    it = Published()
+    it.publications.publish(result(view(confidence=None, sky=None, intrinsics=None, world_to_camera=None)), session=1)
+    published = {name for name, count in it.counts().items() if count}
+    assert published == {"depth/image", "depth/image_raw", "depth/preview", "image_rect", "window"}
+    assert it.publications.state() == OutputState({}, "no pose", False)
+
+
+def test_what_nobody_subscribes_to_is_not_computed():
+    """The depth of this view cannot be packed, as the topic that does have a subscriber need not notice."""
+    it = Published()
+    for name, each in it.outputs.items():
+        each.subscriptions = int(name == "image_rect")
+    it.publications.publish(result(view(depth=None)), session=1)
+    assert [name for name, count in it.counts().items() if count] == ["image_rect"]
+
+
+def test_a_view_that_repeats_an_earlier_result_is_only_in_the_window():
+    it = Published()
+    it.publications.publish(result(view(1), view(2)), session=1)
+    it.publications.publish(result(view(2, is_new=False), view(3)), session=1)
+    stamps = [message.header.stamp.nanosec for message in it.outputs["depth/image"].messages]
+    assert stamps == [1, 2, 3]
+    assert [len(message.views) for message in it.outputs["window"].messages] == [2, 2]
+    assert [len(message.poses) for message in it.outputs["path"].messages] == [2, 3]
+
+
+@pytest.mark.parametrize(("session", "segment"), [(2, 0), (1, 1)])
+def test_a_new_map_starts_a_new_trajectory(session, segment):
+    it = Published()
+    it.publications.publish(result(view(1)), session=1)
+    it.publications.publish(result(view(2), segment=segment), session=session)
+    assert [len(message.poses) for message in it.outputs["path"].messages] == [1, 1]
+
+
+def test_a_trajectory_is_forgotten_and_has_a_longest_length():
+    it = Published(path__max_poses=2)
+    for stamp_ns in (1, 2, 3):
+        it.publications.publish(result(view(stamp_ns)), session=1)
+    it.publications.reset()
+    it.publications.publish(result(view(4)), session=1)
+    assert [len(message.poses) for message in it.outputs["path"].messages] == [1, 2, 2, 1]
+    it.publications.apply(settings_from({"path.max_poses": 3}))
+    for stamp_ns in (5, 6, 7):
+        it.publications.publish(result(view(stamp_ns)), session=1)
+    assert len(it.outputs["path"].messages[-1].poses) == 3
+
+
+def test_publications_that_the_middleware_refuses_are_counted_and_the_rest_goes_out():
+    it = Published()
+    it.outputs["points"].is_flooded = it.outputs["/tf"].is_flooded = True
+    for _ in range(2):
+        it.publications.publish(result(view()), session=1)
+    assert it.publications.state().failures == {"points": 2, "/tf": 2}
+    assert it.counts()["depth/image"] == 2
+
+
+def test_a_transform_goes_to_the_root_of_the_tree_of_the_camera():
+    it = Published()
+    mounting = TransformStamped(child_frame_id="camera")
+    mounting.header.frame_id = "base_link"
+    mounting.transform.translation.x, mounting.transform.rotation.w = 0.5, 1.0
+    it.tree.add([mounting], static=True)
+    it.publications.publish(result(view()), session=1)
+    (transform,) = it.only("/tf").transforms
+    assert transform.child_frame_id == "base_link"
+    in_map = transform.transform.translation
+    camera_in_map = it.only("pose").pose.position
+    np.testing.assert_allclose(
+        [in_map.x, in_map.y, in_map.z],
+        np.array([camera_in_map.x, camera_in_map.y, camera_in_map.z]) - OPTICAL_TO_MAP[:3, :3] @ (0.5, 0, 0),
+        atol=1e-9,
+    )
+
+
+def test_a_transform_that_cannot_be_published_is_said_and_the_rest_goes_out():
+    it = Published()
+    it.publications.publish(result(view(camera="")), session=1)
+    state = it.publications.state()
+    assert state.transform_is_missing
+    assert "empty frame_id" in state.transform
+    assert it.warnings == [state.transform]
+    assert (it.counts()["/tf"], it.counts()["pose"]) == (0, 1)
+    it.publications.publish(result(view()), session=1)
+    assert it.publications.state() == OutputState({}, "da3_map -> camera", False)
+
+
+def test_no_transforms_where_they_are_not_wanted():
+    it = Published(tf__mode="none")
+    assert "/tf" not in it.outputs
+    it.publications.publish(result(view()), session=1)
+    assert it.publications.state() == OutputState({}, "off", False)
