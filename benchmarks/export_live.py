@@ -18,11 +18,12 @@ import torch
 
 from da3_core.export import export
 from da3_core.stream.frame import Frame
+from da3_core.stream.inference import bind_inference
 from da3_core.stream.record import SessionRecord
 from da3_core.stream.session import Session, SessionOptions
 from da3_ros.allowed_folder import AllowedFolder
 from da3_ros.background import in_background
-from da3_ros.engine import bind_inference, load_model
+from da3_ros.engine import load_model
 from da3_ros.parameters import settings_from
 
 FORMATS = "glb-mini_npz-ply"

@@ -15,11 +15,11 @@ import numpy as np
 import report
 from sensor_msgs.msg import CompressedImage
 
+from da3_core.options import PointOptions
 from da3_core.ros_data import conventions, images, values
 from da3_core.ros_data.camera_info import camera_info, intrinsics_from_camera_info
 from da3_core.ros_data.point_cloud import point_cloud
 from da3_ros.messages import packed
-from da3_ros.settings import Points
 
 HEIGHT, WIDTH = 480, 640
 BUDGET_MS = 15.0
@@ -51,10 +51,10 @@ def steps() -> tuple[dict[str, Callable[[], object]], dict[str, Callable[[], obj
     rgb, info = image(colour, "rgb8"), packed(camera_info(header, INTRINSICS, (HEIGHT, WIDTH)))
     bayer, yuyv = image(colour[..., 1], "bayer_rggb8"), image(colour[..., :2], "yuv422_yuy2")
     jpeg = CompressedImage(format="jpeg", data=cv2.imencode(".jpg", colour)[1].tobytes())
-    every = Points(confidence_percentile=0.0, edge_threshold=0.0)
+    every = PointOptions(confidence_percentile=0.0, edge_threshold=0.0)
     plane = np.full_like(depth, 2.0)
 
-    def cloud(depth: np.ndarray, keep: Points) -> object:
+    def cloud(depth: np.ndarray, keep: PointOptions) -> object:
         return packed(point_cloud(header, depth, INTRINSICS, rgb=colour, confidence=confidence, keep=keep))
 
     def pose_messages() -> None:
@@ -74,8 +74,8 @@ def steps() -> tuple[dict[str, Callable[[], object]], dict[str, Callable[[], obj
         "cloud of 307200 points, colour and confidence": lambda: cloud(plane, every),
     }
     others = {
-        "cloud with the default filters": lambda: cloud(depth, Points()),
-        "organized cloud": lambda: cloud(depth, Points(organized=True)),
+        "cloud with the default filters": lambda: cloud(depth, PointOptions()),
+        "organized cloud": lambda: cloud(depth, PointOptions(organized=True)),
         "depth to 16UC1": lambda: image(conventions.depth_in_millimetres(depth), "16UC1"),
         "colour to rgb8": lambda: image(colour, "rgb8"),
         "bayer_rggb8 message to array": lambda: images.image_to_rgb(bayer),

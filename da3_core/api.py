@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -17,20 +18,24 @@ from da3_core.export import check_request, export
 from da3_core.geometry.cameras import check_extrinsics, check_intrinsics, normalise_trajectory
 from da3_core.model import weights
 from da3_core.model.device import choose_device
-from da3_core.model.precision import autocast_dtype, check_precision
+from da3_core.model.precision import autocast_dtype
 from da3_core.model.presets import Preset, find_preset
 from da3_core.network import build_network
 from da3_core.network.attention import use_attention
 from da3_core.network.config import AttentionKernel
-from da3_core.network.requests import check_layers, check_strategy
+from da3_core.network.requests import check_layers
 from da3_core.options import (
     DEFAULT_MODEL,
+    EXPORT_FORMATS,
     InferenceOptions,
+    ModelOptions,
     PoseMethod,
     Precision,
     ProcessResMethod,
     RefViewStrategy,
+    SceneOptions,
     WeightsLicence,
+    check_options,
 )
 from da3_core.postprocessing import (
     aligned_to_given_poses,
@@ -40,9 +45,11 @@ from da3_core.postprocessing import (
     with_known_intrinsics,
 )
 from da3_core.prediction import Prediction
-from da3_core.preprocessing import Batch, ImageInput, check_resize, image_names, list_images, preprocess
+from da3_core.preprocessing import Batch, ImageInput, image_names, list_images, preprocess
 
 log = logging.getLogger(__name__)
+
+Choices = TypeVar("Choices", bound=InferenceOptions)
 
 
 class DepthAnything3(nn.Module):
@@ -76,7 +83,7 @@ class DepthAnything3(nn.Module):
             **_config: what else the `config.json` of a checkpoint holds, all of it implied by `model_name`.
         """
         super().__init__()
-        check_precision(precision)
+        check_options(ModelOptions, {"precision": precision})
         self.preset: Preset = find_preset(model_name)
         self.source = model_name
         self.caution: str | None = None
@@ -132,7 +139,7 @@ class DepthAnything3(nn.Module):
         Raises:
             InputError: unknown model, refused licence, incomplete or damaged weights, no connection.
         """
-        check_precision(precision)
+        check_options(ModelOptions, {"precision": precision})
         target = None if device is None else choose_device(str(device))
         loaded = weights.resolve(
             source,
@@ -197,7 +204,7 @@ class DepthAnything3(nn.Module):
         process_res: int | None = InferenceOptions.process_res,
         process_res_method: ProcessResMethod = InferenceOptions.process_res_method,
         export_dir: str | os.PathLike[str] | None = None,
-        export_format: str = "mini_npz",
+        export_format: str = EXPORT_FORMATS["library"],
         export_feat_layers: Collection[int] | None = None,
         conf_thresh_percentile: float = 40.0,
         num_max_points: int = 1_000_000,
@@ -243,58 +250,117 @@ class DepthAnything3(nn.Module):
         Raises:
             InputError: in one sentence, before any image is opened where that is possible.
         """
+        options = SceneOptions(
+            process_res=process_res,
+            process_res_method=process_res_method,
+            use_ray_pose=use_ray_pose,
+            pose_method=pose_method,
+            ref_view_strategy=ref_view_strategy,
+            apply_exif=apply_exif,
+            align_to_input_ext_scale=align_to_input_ext_scale,
+            infer_gs=infer_gs,
+            export_feat_layers=_layers(export_feat_layers),
+            export_format=export_format,
+            export_kwargs=export_kwargs or {},
+            conf_thresh_percentile=conf_thresh_percentile,
+            num_max_points=num_max_points,
+            show_cameras=show_cameras,
+            feat_vis_fps=feat_vis_fps,
+            render_exts=render_exts,
+            render_ixts=render_ixts,
+            render_hw=render_hw,
+        )
         images = list_images(image)
-        method = self.resolve_pose_method(pose_method, use_ray_pose=use_ray_pose)
-        from_features = method == "features" and len(images) >= 2
-        if from_features and infer_gs and self.preset.has_gaussians:
+        options = self.check_scene(
+            options,
+            views=len(images),
+            intrinsics_known=intrinsics is not None,
+            images_are_paths=image_names(images) is not None,
+        )
+        prediction = self.predict(images, options, extrinsics, intrinsics)
+        if export_dir is not None:
+            export(prediction, export_dir, options.export_format, **options.export_options())
+        return prediction
+
+    def check(self, options: Choices) -> Choices:
+        """The options with every choice made that they leave open, as `predict` takes them.
+
+        Raises:
+            InputError: this model cannot do what they ask for.
+        """
+        method = self.resolve_pose_method(options.pose_method, use_ray_pose=options.use_ray_pose)
+        check_layers(options.export_feat_layers, self.preset.depth_blocks)
+        if options.infer_gs and not self.preset.has_gaussians:
+            raise InputError(
+                f"{self.preset.name} predicts no Gaussians; use a giant or a nested model for infer_gs=True"
+            )
+        return replace(
+            options,
+            process_res=options.process_res or self.preset.process_res,
+            use_ray_pose=method == "rays",
+            pose_method=method,
+            infer_gs=options.wants_gaussians,
+        )
+
+    def check_scene(
+        self, options: SceneOptions, *, views: int, intrinsics_known: bool, images_are_paths: bool = True
+    ) -> SceneOptions:
+        """As `check`, for so many images of a scene and with what is written of it, before any of them is opened.
+
+        Raises:
+            InputError: this model cannot do it, or a format cannot hold it.
+        """
+        options = self.check(options)
+        from_features = options.pose_method == "features" and views >= 2
+        if from_features and options.infer_gs and self.preset.has_gaussians:
             raise InputError(
                 "infer_gs=True came with pose_method='features', but Gaussians lie in the world of the network's own "
                 "cameras; leave one of them out"
             )
-        network_options = self._check_network_options(export_feat_layers, infer_gs, method == "rays", ref_view_strategy)
-        export_options = {
-            "export_kwargs": export_kwargs,
-            "conf_thresh_percentile": conf_thresh_percentile,
-            "num_max_points": num_max_points,
-            "show_cameras": show_cameras,
-            "feat_vis_fps": feat_vis_fps,
-            "render_exts": render_exts,
-            "render_ixts": render_ixts,
-            "render_hw": render_hw,
-        }
-        process_res = self.preset.process_res if process_res is None else process_res
-        check_resize(process_res, process_res_method)
         check_request(
-            export_format,
+            options.export_format,
             self.preset,
-            views=len(images),
-            intrinsics_known=intrinsics is not None,
-            infer_gs=infer_gs,
-            export_feat_layers=network_options["export_feat_layers"],
-            images_are_paths=image_names(images) is not None,
+            views=views,
+            intrinsics_known=intrinsics_known,
+            infer_gs=options.wants_gaussians,
+            export_feat_layers=options.export_feat_layers,
+            images_are_paths=images_are_paths,
             poses_from_features=from_features,
-            **export_options,
+            **options.export_options(),
         )
+        return options
+
+    def predict(
+        self, images: Sequence[ImageInput], options: InferenceOptions, extrinsics: Any = None, intrinsics: Any = None
+    ) -> Prediction:
+        """What `inference` does but for the check of its options and the files.
+
+        Args:
+            images, extrinsics, intrinsics: as of `inference`.
+            options: as `check` or `check_scene` returned them.
+
+        Raises:
+            InputError: a camera or an image that cannot be used, or not enough memory.
+        """
+        assert options.process_res is not None
         extrinsics, intrinsics = self._check_cameras(len(images), extrinsics, intrinsics)
 
-        batch = preprocess(images, process_res, process_res_method, apply_exif=apply_exif)
+        batch = preprocess(images, options.process_res, options.process_res_method, apply_exif=options.apply_exif)
         if intrinsics is not None:
             intrinsics = batch.processed_from_original @ intrinsics
 
-        output = self._run(batch, extrinsics, intrinsics, network_options)
+        output = self._run(batch, extrinsics, intrinsics, options)
 
         prediction = to_prediction(output, batch)
         if intrinsics is not None:
             prediction = with_known_intrinsics(prediction, intrinsics)
         if self.preset.kind == "metric":
             prediction = in_metres(prediction)
-        if from_features:
+        if options.pose_method == "features" and len(images) >= 2:
             prediction = with_feature_poses(prediction)
         if extrinsics is not None:
-            prediction = aligned_to_given_poses(prediction, extrinsics, to_input_scale=align_to_input_ext_scale)
-
-        if export_dir is not None:
-            export(prediction, export_dir, export_format, **export_options)
+            to_input_scale = options.align_to_input_ext_scale
+            prediction = aligned_to_given_poses(prediction, extrinsics, to_input_scale=to_input_scale)
         return prediction
 
     def resolve_pose_method(
@@ -311,8 +377,7 @@ class DepthAnything3(nn.Module):
         Raises:
             InputError: an unknown method, one that this model does not have, or two at once.
         """
-        if pose_method not in get_args(PoseMethod):
-            raise InputError(f"pose_method is {pose_method!r}; use one of {', '.join(get_args(PoseMethod))}")
+        check_options(InferenceOptions, {"pose_method": pose_method})
         if use_ray_pose and pose_method not in ("auto", "rays"):
             raise InputError(f"use_ray_pose=True contradicts pose_method={pose_method!r}; leave one of them out")
         if (use_ray_pose or pose_method == "rays") and not self.preset.has_poses:
@@ -324,24 +389,6 @@ class DepthAnything3(nn.Module):
         if pose_method == "auto":
             return "rays" if use_ray_pose else self.preset.pose_method
         return pose_method
-
-    def _check_network_options(
-        self, layers: Collection[int] | None, infer_gs: bool, use_ray_pose: bool, ref_view_strategy: str
-    ) -> dict[str, Any]:
-        """Keyword arguments of the network; refuses what this model does not have."""
-        check_strategy(ref_view_strategy)
-        export_feat_layers = (layers,) if isinstance(layers, int) else tuple(layers or ())
-        check_layers(export_feat_layers, self.preset.depth_blocks)
-        if infer_gs and not self.preset.has_gaussians:
-            raise InputError(
-                f"{self.preset.name} predicts no Gaussians; use a giant or a nested model for infer_gs=True"
-            )
-        return {
-            "export_feat_layers": export_feat_layers,
-            "infer_gs": infer_gs,
-            "use_ray_pose": use_ray_pose,
-            "ref_view_strategy": ref_view_strategy,
-        }
 
     def _check_cameras(
         self, views: int, extrinsics: Any, intrinsics: Any
@@ -355,7 +402,7 @@ class DepthAnything3(nn.Module):
         )
 
     def _run(
-        self, batch: Batch, extrinsics: np.ndarray | None, intrinsics: np.ndarray | None, options: dict[str, Any]
+        self, batch: Batch, extrinsics: np.ndarray | None, intrinsics: np.ndarray | None, options: InferenceOptions
     ) -> dict[str, Any]:
         """The network's output for one scene, conditioned on its cameras if they are known and it sees them."""
         device = self.device
@@ -373,7 +420,14 @@ class DepthAnything3(nn.Module):
 
         try:
             with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                output: dict[str, Any] = self(batch.tensor.to(device), *known, **options)
+                output: dict[str, Any] = self(
+                    batch.tensor.to(device),
+                    *known,
+                    export_feat_layers=options.export_feat_layers,
+                    infer_gs=options.wants_gaussians,
+                    use_ray_pose=options.use_ray_pose,
+                    ref_view_strategy=options.ref_view_strategy,
+                )
                 return output
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
@@ -395,6 +449,11 @@ class DepthAnything3(nn.Module):
 
 def _weights_were_loaded(model: DepthAnything3, _: object) -> None:
     model._has_weights = True
+
+
+def _layers(given: Collection[int] | int | None) -> tuple[int, ...]:
+    """Layers as `inference` takes them: none, one number, or several."""
+    return (given,) if isinstance(given, int) else tuple(given or ())
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

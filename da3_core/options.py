@@ -1,14 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be chosen about an inference, each choice with its one default, for the library and the command line alike.
+"""What can be chosen, each choice declared once: a field with its type, default, limits and one sentence.
 
-It imports nothing heavy, so that a help page may show the defaults without loading a network.
+The command line, the HTTP requests, the parameters of the node and the tables of the documentation are derived from
+these dataclasses and from those of `bag.options` and of the export formats, each in its own spelling. Nothing heavy is
+imported, so that a help page may show the defaults without loading a network.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+import dataclasses
+import math
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from da3_core.errors import InputError, OptionError
 from da3_core.network.config import PATCH_SIZE as PATCH_SIZE
 from da3_core.network.config import RefViewStrategy as RefViewStrategy
+
+# Who offers an option: the commands from images to results, `da3 bag`, `da3 intrinsics`, requests over HTTP, parameters
+# of the node, and its requests `~/process_bag`.
+Face = Literal["command", "bag", "intrinsics", "http", "node", "bag_request"]
+ALL_FACES: tuple[Face, ...] = get_args(Face)
 
 PoseMethod = Literal["auto", "decoder", "rays", "features"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -18,14 +32,295 @@ WeightsLicence = Literal["any", "permissive"]
 DEFAULT_MODEL = "auto"  # of the library, every command, the services and the node; `weights.resolve` decides what it is
 PROCESS_RES = 504  # pixels; what the released models are used at, see `Preset.process_res`
 
+# The one default of each face.
+EXPORT_FORMATS = {
+    "library": "mini_npz",  # the official API's
+    "command": "glb",  # a viewer opens it
+    "bag": "glb",  # as of the commands, where `--export-dir` asks for an export at all
+    "http": "mini_npz-glb",  # numbers for the program that asked, and a scene for the gallery
+}
+
 
 @dataclass(frozen=True)
-class InferenceOptions:
-    """Choices of `DepthAnything3.inference`, described there; the class attributes are the defaults."""
+class Option:
+    """A declared field, as the faces read it.
 
-    process_res: int | None = None
-    process_res_method: ProcessResMethod = "upper_bound_resize"
-    align_to_input_ext_scale: bool = True
-    use_ray_pose: bool = False
-    pose_method: PoseMethod = "auto"
-    ref_view_strategy: RefViewStrategy = "saddle_balanced"
+    Attributes:
+        name: of the field.
+        kind: bool, int, float or str; None for what is none of them, such as an array.
+        choices: of a text, if not every one is allowed.
+        is_optional: None is allowed, and `unset` says what it stands for.
+        low, high: limits of a number, both allowed.
+        sentence: what it means.
+        dynamic: whether it may change while a stream runs.
+        faces: who offers it.
+    """
+
+    name: str
+    kind: type | None
+    choices: tuple[str, ...]
+    is_optional: bool
+    default: Any
+    sentence: str
+    low: float
+    high: float
+    unset: str
+    dynamic: bool
+    faces: tuple[Face, ...]
+
+    def allows(self, value: object) -> bool:
+        """Whether a value has the type and is within the limits. Whole numbers serve as floats, NumPy's as Python's."""
+        if value is None:
+            return self.is_optional
+        if self.kind is None:
+            return True
+        if self.kind is str:
+            return isinstance(value, str) and (value in self.choices if self.choices else value != "")
+        if self.kind is bool or isinstance(value, bool):
+            return self.kind is bool and isinstance(value, bool)
+        accepted = numbers.Integral if self.kind is int else numbers.Real
+        return isinstance(value, accepted) and math.isfinite(value) and self.low <= float(value) <= self.high
+
+    @property
+    def limits(self) -> str:
+        """The allowed values in words, but for None."""
+        if self.kind is bool:
+            return "true or false"
+        if self.kind is str:
+            return "one of " + ", ".join(self.choices) if self.choices else "any text, not empty"
+        if self.kind is None:
+            return "an array"
+        words = "a whole number" if self.kind is int else "a number"
+        low, high = f"{self.low:.7g}", f"{self.high:.7g}"
+        if math.isfinite(self.low) and math.isfinite(self.high):
+            return f"{words} from {low} to {high}"
+        if math.isfinite(self.low):
+            return f"{words} of at least {low}"
+        return f"{words} of at most {high}" if math.isfinite(self.high) else words
+
+
+def option(
+    default: Any,
+    sentence: str,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    unset: str = "",
+    dynamic: bool = False,
+    faces: tuple[Face, ...] = ALL_FACES,
+) -> Any:
+    """A field of a frozen dataclass that is an option; what is left to say is described in `Option`.
+
+    Choices are those of the field's type, a `Literal`.
+    """
+    said = {"sentence": sentence, "low": low, "high": high, "unset": unset, "dynamic": dynamic, "faces": faces}
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=said)
+    return field(default=default, metadata=said)
+
+
+def same_option(owner: type, name: str, **changes: Any) -> Any:
+    """A field that is the same option as one of another dataclass, whatever its name here, offered where it stands.
+
+    Args:
+        changes: what is said otherwise, as of `option`.
+    """
+    [origin] = [each for each in dataclasses.fields(owner) if each.name == name]
+    return option(**{"default": origin.default, **origin.metadata, "faces": ALL_FACES, **changes})
+
+
+def declared(owner: Any) -> dict[str, Option]:
+    """The options of a dataclass by name; fields that are none are left out."""
+    return _declared(owner)
+
+
+@cache
+def _declared(owner: Any) -> dict[str, Option]:
+    hints = get_type_hints(owner)
+    options = {}
+    for each in dataclasses.fields(owner):
+        if "sentence" in each.metadata:
+            kind, choices, is_optional = _read_type(hints[each.name])
+            default = each.default if each.default_factory is dataclasses.MISSING else each.default_factory()
+            options[each.name] = Option(each.name, kind, choices, is_optional, default, **each.metadata)
+    return options
+
+
+def _read_type(hint: Any) -> tuple[type | None, tuple[str, ...], bool]:
+    """Kind, choices, and whether None is allowed."""
+    if get_origin(hint) in (Union, UnionType):
+        inner = [each for each in get_args(hint) if each is not type(None)]
+        kind, choices, _ = _read_type(inner[0])
+        return kind, choices, True
+    if get_origin(hint) is Literal:
+        return str, get_args(hint), False
+    return (hint, (), False) if hint in (bool, int, float, str) else (None, (), hint is Any)
+
+
+def check_options(owner: type, values: Mapping[str, Any]) -> None:
+    """Refuse values that an option of `owner` does not allow.
+
+    Raises:
+        InputError: the first of them, and what is allowed.
+    """
+    for name, each in declared(owner).items():
+        if name in values and not each.allows(values[name]):
+            sentence = f"{{{name}}} is {{given!r}}; give {{limits}}"
+            raise OptionError(sentence, given=values[name], limits=each.limits)
+
+
+class Checked:
+    """A dataclass whose instances hold allowed values only."""
+
+    def __post_init__(self) -> None:
+        """Raises InputError."""
+        check_options(type(self), vars(self))
+
+
+@dataclass(frozen=True)
+class ModelOptions(Checked):
+    """Which network, and where it runs; see `DepthAnything3.from_pretrained`."""
+
+    model: str = option(
+        DEFAULT_MODEL,
+        "Hub id, local folder, model name such as da3-small, embedded (needs no hub; soft, relative depth), "
+        "untrained:NAME, or auto: DA3-BASE where it is cached or the hub answers, else embedded.",
+    )
+    weights_licence: WeightsLicence = option("any", "permissive: refuse weights whose licence forbids commercial use.")
+    device: str = option("auto", "A torch device (cpu, cuda, cuda:1, mps), or auto: CUDA, else MPS, else CPU.")
+    precision: Precision = option("auto", "Arithmetic of the backbone; auto asks the hardware.")
+
+
+@dataclass(frozen=True)
+class InferenceOptions(Checked):
+    """What a model makes of images of one scene; see `DepthAnything3.inference`."""
+
+    process_res: int | None = option(
+        None,
+        "Length in pixels that the longer or shorter side of images is resized to.",
+        low=PATCH_SIZE,
+        high=8192,
+        unset="the model's, 504, of embedded 224",
+    )
+    process_res_method: ProcessResMethod = option(
+        "upper_bound_resize",
+        "upper: the longer side is resized to that length; lower: the shorter side; resize or crop: how sides become "
+        "multiples of 14 then.",
+    )
+    use_ray_pose: bool = option(
+        False, "The same as the pose method rays.", faces=("command", "bag", "intrinsics", "http")
+    )
+    pose_method: PoseMethod = option(
+        "auto",
+        "Where cameras come from. decoder: the network; rays: its ray head, principal point included, slower; "
+        "features: matches between the images and depth; auto: the decoder of models that have one, else features.",
+    )
+    ref_view_strategy: RefViewStrategy = option(
+        "saddle_balanced",
+        "How the view that others refer to is chosen, from 3 views on.",
+        faces=("command", "bag", "http", "node"),
+    )
+    apply_exif: bool = option(
+        False, "Turn images upright by their EXIF tag; intrinsics then refer to the upright images.", faces=()
+    )
+    align_to_input_ext_scale: bool = option(
+        True, "Put the results into the frame and unit of the given cameras.", faces=("http",)
+    )
+    infer_gs: bool | None = option(
+        None,
+        "Predict 3-D Gaussians (giant and nested models).",
+        unset="on for gs formats",
+        faces=("command", "http"),
+    )
+    export_feat_layers: tuple[int, ...] = option(
+        (), "Backbone blocks whose features are exported, such as 0,5,11.", faces=("command", "http")
+    )
+
+    @property
+    def wants_gaussians(self) -> bool:
+        return bool(self.infer_gs)
+
+
+@dataclass(frozen=True, eq=False)
+class SceneOptions(InferenceOptions):
+    """What is computed for a scene and written of it. None stands for the default of each format."""
+
+    max_views_per_window: int | None = option(
+        None,
+        "Process more views than this in overlapping windows and join them.",
+        low=2,
+        unset="what fits into the free memory",
+    )
+    export_format: str = option(EXPORT_FORMATS["command"], "Formats joined by hyphens, such as mini_npz-glb-depth_vis.")
+    export_kwargs: Mapping[str, Mapping[str, Any]] = option({}, "Options of formats, by format.")
+    conf_thresh_percentile: float | None = option(
+        None,
+        "Points less confident than this percentile are left out of clouds.",
+        low=0,
+        high=100,
+        unset="the format's",
+    )
+    num_max_points: int | None = option(None, "Most points of a GLB or PLY.", low=0, unset="the format's")
+    show_cameras: bool | None = option(None, "Draw the cameras into a GLB.", unset="the format's")
+    feat_vis_fps: int | None = option(
+        None, "Frames per second of feature videos.", low=1, high=1000, unset="the format's"
+    )
+    render_exts: Any = option(
+        None,
+        "World-to-camera matrices of the frames of a gs_video, (M, 4, 4).",
+        unset="a path by the cameras",
+        faces=("http",),
+    )
+    render_ixts: Any = option(
+        None, "Intrinsics of these frames, (M, 3, 3).", unset="those of the views", faces=("http",)
+    )
+    render_hw: tuple[int, int] | None = option(
+        None, "Height and width of these frames.", unset="those of the views", faces=("http",)
+    )
+
+    @property
+    def wants_gaussians(self) -> bool:
+        if self.infer_gs is None:
+            return any(name.startswith("gs_") for name in self.export_format.split("-"))
+        return self.infer_gs
+
+    def export_options(self) -> dict[str, Any]:
+        """Keyword arguments of `export.export`."""
+        names = ("export_kwargs", "conf_thresh_percentile", "num_max_points", "show_cameras", "feat_vis_fps")
+        return {name: getattr(self, name) for name in (*names, "render_exts", "render_ixts", "render_hw")}
+
+
+@dataclass(frozen=True)
+class PointOptions(Checked):
+    """Which pixels become the points of a cloud, live and from a bag."""
+
+    stride: int = option(1, "Take every n-th row and column.", low=1, high=1000, dynamic=True)
+    min_depth_m: float = option(0.0, "Leave out nearer points; metres.", low=0, dynamic=True)
+    max_depth_m: float = option(0.0, "Leave out farther points; metres, 0 is no limit.", low=0, dynamic=True)
+    confidence_percentile: float = option(
+        20.0,
+        "Leave out this share of each image's valid pixels, the least confident; percent.",
+        low=0,
+        high=99,
+        dynamic=True,
+    )
+    edge_threshold: float = option(
+        0.05,
+        "Leave out pixels whose depth jumps to a neighbour by more than this share: they float between surfaces; "
+        "0 keeps them.",
+        low=0,
+        dynamic=True,
+    )
+    organized: bool = option(
+        False, "Keep rows and columns and put NaN where there is no point, instead of a packed list.", dynamic=True
+    )
+    color: bool = option(True, "Give every point the colour of its pixel.", dynamic=True)
+
+    def __post_init__(self) -> None:
+        """Raises InputError, for limits that leave nothing too."""
+        super().__post_init__()
+        if 0 < self.max_depth_m <= self.min_depth_m:
+            raise InputError(
+                f"points are kept from {self.min_depth_m:g} m to {self.max_depth_m:g} m: the nearest must be less than "
+                "the farthest, or the farthest 0"
+            )

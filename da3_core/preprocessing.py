@@ -8,22 +8,20 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from da3_core.errors import InputError
-from da3_core.options import PROCESS_RES, InferenceOptions, ProcessResMethod
+from da3_core.options import PATCH_SIZE, PROCESS_RES, InferenceOptions, ProcessResMethod, check_options
 
 if TYPE_CHECKING:
     import torch
 
-PATCH = 14
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 MAX_ASPECT_RATIO = 20
-MAX_PROCESS_RES = 8192
 DECODING_THREADS = 8
 
 _Resized: TypeAlias = tuple[np.ndarray, np.ndarray, tuple[int, int]]
@@ -73,7 +71,7 @@ def preprocess(
     Raises:
         InputError: names the image by index and path.
     """
-    check_resize(process_res, process_res_method)
+    check_options(InferenceOptions, {"process_res": process_res, "process_res_method": process_res_method})
     given = list_images(images)
     resized = _map_in_order(lambda image: _prepare(image, process_res, process_res_method, apply_exif), given)
 
@@ -104,17 +102,6 @@ def normalise(pixels: np.ndarray) -> torch.Tensor:
     tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     return tensor.div_(255).sub_(mean).div_(std)[None]
-
-
-def check_resize(process_res: int, process_res_method: str) -> None:
-    whole = isinstance(process_res, int | np.integer) and not isinstance(process_res, bool)
-    if not whole or not PATCH <= process_res <= MAX_PROCESS_RES:
-        raise InputError(
-            f"process_res is {process_res!r}; give a whole number from {PATCH} to {MAX_PROCESS_RES} pixels"
-        )
-    if process_res_method not in get_args(ProcessResMethod):
-        allowed = ", ".join(get_args(ProcessResMethod))
-        raise InputError(f"process_res_method is {process_res_method!r}; allowed are {allowed}")
 
 
 def list_images(images: Any) -> list[ImageInput]:
@@ -241,13 +228,13 @@ def _prepare(image: ImageInput, process_res: int, method: ProcessResMethod, appl
     pixels = _resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
 
     if method.endswith("resize"):
-        new_height, new_width = ((side + PATCH // 2) // PATCH * PATCH for side in pixels.shape[:2])
+        new_height, new_width = ((side + PATCH_SIZE // 2) // PATCH_SIZE * PATCH_SIZE for side in pixels.shape[:2])
     else:
-        new_height, new_width = (side // PATCH * PATCH for side in pixels.shape[:2])
-    if min(new_height, new_width) < PATCH:
+        new_height, new_width = (side // PATCH_SIZE * PATCH_SIZE for side in pixels.shape[:2])
+    if min(new_height, new_width) < PATCH_SIZE:
         raise InputError(
             f"{width} x {height} pixels would become {pixels.shape[1]} x {pixels.shape[0]}, less than one patch of "
-            f"{PATCH} x {PATCH}; raise process_res or crop the long side"
+            f"{PATCH_SIZE} x {PATCH_SIZE}; raise process_res or crop the long side"
         )
     if method.endswith("resize"):
         pixels = _resize(pixels, new_height, new_width)

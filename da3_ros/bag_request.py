@@ -1,21 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a request to process a bag means: its fields and the node's parameters, checked before anything is opened."""
 
-import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
-from da3_core.bag.options import BagOptions, PointOptions, PoseSource, Storage
+from da3_core.bag.options import BagOptions, Storage
 from da3_core.errors import InputError
+from da3_core.options import Option, declared
 from da3_ros.allowed_folder import AllowedFolder
 from da3_ros.export_service import check_possible
 from da3_ros.settings import Settings
-
-LONGEST_S = 1e9  # some thirty years
-MOST_FPS = 1e6
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ def checked(request: Any, settings: Settings, recordings: AllowedFolder, results
     return BagJob(
         input=recording,
         output=output,
-        storage=_one_of("storage", request.storage, get_args(Storage)),
+        storage=_storage(request.storage),
         options=_options(request, settings),
         export_format=request.export_format,
         export_folder=export_folder,
@@ -67,37 +64,28 @@ def checked(request: Any, settings: Settings, recordings: AllowedFolder, results
 
 
 def _options(request: Any, settings: Settings) -> BagOptions:
-    pose_source = _one_of("pose_source", request.pose_source, get_args(PoseSource))
+    pose_source = request.pose_source
     if pose_source in ("tf", "rig") and settings.scale.source != "auto":
         raise InputError(
             f"The pose_source {pose_source} gives metres and the parameter scale.source is {settings.scale.source}; "
             "leave pose_source out, or set scale.source to auto."
         )
-    if request.every < 1:
-        raise InputError(f"The number every is {request.every}; give at least 1, which takes every image.")
     window, stride = _window(request, settings)
+    asked = {name: _asked(request, each) for name, each in declared(BagOptions).items() if "bag_request" in each.faces}
     scale = settings.scale.source
     return BagOptions(
-        image_topics=tuple(request.image_topics),
-        camera_info_topics=tuple(request.camera_info_topics),
-        start_s=_number("start_s", request.start_s, LONGEST_S),
-        duration_s=_number("duration_s", request.duration_s, LONGEST_S) or None,
-        every=request.every,
-        fps=_number("fps", request.fps, MOST_FPS) or None,
+        **asked,
         window=window,
         stride=stride,
         max_gap_s=settings.window.max_gap_s,
         intrinsics=settings.intrinsics.source,
-        pose_source=pose_source,
-        odom_frame=request.odom_frame,
         scale="auto" if scale == "fixed" else scale,
         metres_per_unit=settings.scale.fixed_m_per_unit if scale == "fixed" else None,
         confidence_floor=settings.depth.confidence_floor,
         map_frame=settings.map_frame,
         max_extrapolation_s=settings.tf.max_extrapolation_s,
         path_poses=settings.path.max_poses,
-        points=PointOptions(**asdict(settings.points)) if request.points else None,
-        window_messages=request.window_messages,
+        points=settings.points if request.points else None,
         copy_topics=_topics(request.copy_topics),
     )
 
@@ -128,13 +116,21 @@ def _topics(names: Sequence[str]) -> str:
     return rf"\A(?:{'|'.join(map(re.escape, names))})\Z"
 
 
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> Any:
-    if value not in allowed:
-        raise InputError(f"The {name} is {value[:80]!r}; give one of {', '.join(allowed)}.")
+def _asked(request: Any, each: Option) -> Any:
+    """The value of an option; 0 leaves open what may be left open."""
+    value = getattr(request, each.name)
+    if each.is_optional and value == 0:
+        return None
+    if each.kind is None:
+        return tuple(value)
+    if not each.allows(value):
+        zero = "0 or " if each.is_optional else ""
+        given = repr(value[:80]) if isinstance(value, str) else f"{value:g}"
+        raise InputError(f"The {each.name} is {given}; give {zero}{each.limits}.")
     return value
 
 
-def _number(name: str, value: float, most: float) -> float:
-    if not (math.isfinite(value) and 0 <= value <= most):
-        raise InputError(f"The number {name} is {value:g}; give one from 0 to {most:g}.")
-    return value
+def _storage(name: str) -> Storage:
+    if name not in get_args(Storage):
+        raise InputError(f"The storage is {name[:80]!r}; give one of {', '.join(get_args(Storage))}.")
+    return cast(Storage, name)

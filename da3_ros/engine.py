@@ -15,11 +15,10 @@ from typing import Any
 from da3_core.errors import InputError
 from da3_core.export import check_request
 from da3_core.model.memory import release_memory as release_memory
-from da3_core.options import InferenceOptions
 from da3_core.prediction import Prediction
 from da3_core.ros_data.images import RefusedMessage
-from da3_core.stream import inference
 from da3_core.stream.frame import Frame
+from da3_core.stream.inference import bind_inference
 from da3_core.stream.session import Session, SessionOptions, WindowResult
 from da3_ros.settings import Settings
 from da3_ros.window_buffer import LiveWindow, WindowBuffer
@@ -32,7 +31,7 @@ def load_model(settings: Settings) -> Any:
     """The model with its weights on its device; it has the method `inference`.
 
     Raises:
-        InputError: unknown model, refused licence, missing weights, no such device or pose method.
+        InputError: unknown model, refused licence, missing weights, no such device, or an option that it does not have.
     """
     from da3_core.api import DepthAnything3
 
@@ -42,24 +41,13 @@ def load_model(settings: Settings) -> Any:
         device=settings.device,
         precision=settings.precision,
     )
-    model.resolve_pose_method(settings.pose_method)
+    model.check(settings)
     return model
 
 
 def model_name(model: Any, settings: Settings) -> str:
     """What the messages call the model: the parameter, but for `auto` what it became."""
     return str(getattr(model, "source", settings.model))
-
-
-def bind_inference(model: Any, settings: Settings) -> Callable[[Sequence[Frame]], Prediction]:
-    """The model's inference with its options, as a function of frames."""
-    options = InferenceOptions(
-        process_res=settings.process_res or None,
-        process_res_method=settings.process_res_method,
-        pose_method=settings.pose_method,
-        ref_view_strategy=settings.ref_view_strategy,
-    )
-    return inference.bind_inference(model, options)
 
 
 class Engine:
@@ -152,7 +140,7 @@ class Engine:
         Raises:
             InputError: a format needs poses, and neither the model nor anything else tells them.
         """
-        from_features = views >= 2 and self._model.resolve_pose_method(self._settings.pose_method) == "features"
+        from_features = views >= 2 and self._model.check(self._settings).pose_method == "features"
         check_request(
             export_format,
             self._model.preset,

@@ -13,32 +13,46 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeAlias, get_type_hints
 
 from da3_core.errors import InputError
-from da3_core.options import PATCH_SIZE
+from da3_core.options import Option, declared
 from da3_ros.rclpy_private import given_parameters
-from da3_ros.settings import Settings, Value
+from da3_ros.settings import Settings
 
 if TYPE_CHECKING:
     from rcl_interfaces.msg import ParameterDescriptor
     from rclpy.node import Node
+
+Value: TypeAlias = bool | int | float | str
 
 OF_EVERY_NODE = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One line of the table."""
+    """One line of the table: an option under its full name. Where it may be left open, its value is 0 then.
+
+    Attributes:
+        name: with its group, such as `window.size`.
+        type: of its values.
+    """
 
     name: str
     type: type
-    default: Value
-    allowed: tuple[str, ...]
-    low: float
-    high: float
-    dynamic: bool
-    description: str
+    option: Option
+
+    @property
+    def default(self) -> Value:
+        return self.value_of(self.option.default)
+
+    @property
+    def description(self) -> str:
+        return self.option.sentence + (f" 0: {self.option.unset}." if self.option.is_optional else "")
+
+    def value_of(self, chosen: Value | None) -> Value:
+        """The parameter's value for one of `Settings`."""
+        return self.type(0) if chosen is None else chosen
 
     def checked(self, value: object) -> Value:
         """The value in the parameter's type; a whole number serves as a float.
@@ -48,9 +62,15 @@ class Parameter:
         """
         if self.type is float and type(value) is int:
             value = float(value)
-        if type(value) is not self.type or not self._is_allowed(value):
+        is_open = self.option.is_optional and value == 0
+        if type(value) is not self.type or not (is_open or self.option.allows(value)):
             raise InputError(f"The parameter {self.name} is {value!r}; allowed is {self.limits}.")
         return value
+
+    def chosen(self, value: object) -> Value | None:
+        """The value of `Settings`; raises as `checked`."""
+        checked = self.checked(value)
+        return None if self.option.is_optional and not checked else checked
 
     def parsed(self, text: str) -> Value:
         """The value that a text stands for, as given to a launch argument.
@@ -63,36 +83,23 @@ class Parameter:
             value = {"true": True, "false": False}[text.lower()] if self.type is bool else self.type(text)
         return self.checked(value)
 
-    def _is_allowed(self, value: Value) -> bool:
-        if isinstance(value, str):
-            return value in self.allowed if self.allowed else value != ""
-        return math.isfinite(value) and self.low <= value <= self.high
-
     @property
     def limits(self) -> str:
         """The allowed values in words."""
-        if self.type is bool:
-            return "true or false"
-        if self.type is str:
-            return "one of " + ", ".join(self.allowed) if self.allowed else "any text, not empty"
-        kind = "a whole number" if self.type is int else "a number"
-        bounds = [(f"at least {self.low:.7g}", self.low), (f"at most {self.high:.7g}", self.high)]
-        return " ".join([kind, " and ".join(text for text, bound in bounds if math.isfinite(bound))]).strip()
+        return ("0 or " if self.option.is_optional else "") + self.option.limits
 
 
 def table_of(settings: type, prefix: str = "") -> dict[str, Parameter]:
     """Every parameter by its full name, in the order of the fields, those of the groups after the others."""
     table = {}
+    for name, each in declared(settings).items():
+        if "node" in each.faces:
+            assert each.kind is not None, f"{name} cannot be a parameter"
+            table[prefix + name] = Parameter(prefix + name, each.kind, each)
     hints = get_type_hints(settings)
-    for each in dataclasses.fields(settings):
-        hint = hints[each.name]
-        if dataclasses.is_dataclass(hint):
-            table |= table_of(hint, f"{each.name}.")
-            continue
-        allowed = get_args(hint) if get_origin(hint) is Literal else ()
-        kind = str if allowed else hint
-        name = prefix + each.name
-        table[name] = Parameter(name=name, type=kind, default=each.default, allowed=allowed, **each.metadata)
+    for group in dataclasses.fields(settings):
+        if dataclasses.is_dataclass(hints[group.name]):
+            table |= table_of(hints[group.name], f"{group.name}.")
     return table
 
 
@@ -105,7 +112,7 @@ def settings_from(values: Mapping[str, object]) -> Settings:
     Raises:
         InputError: an unknown name, a value that is not allowed, or values that do not go together.
     """
-    groups: dict[str, dict[str, Value]] = {}
+    groups: dict[str, dict[str, Value | None]] = {}
     for name, value in values.items():
         if name not in TABLE:
             nearest = difflib.get_close_matches(name, TABLE, cutoff=0.0)
@@ -113,7 +120,7 @@ def settings_from(values: Mapping[str, object]) -> Settings:
                 f"There is no parameter {name!r}; the nearest are {', '.join(nearest)}, all are in config/da3.yaml."
             )
         group, _, key = name.rpartition(".")
-        groups.setdefault(group, {})[key] = TABLE[name].checked(value)
+        groups.setdefault(group, {})[key] = TABLE[name].chosen(value)
     top = groups.pop("", {})
     defaults = Settings()
     settings = dataclasses.replace(
@@ -124,21 +131,11 @@ def settings_from(values: Mapping[str, object]) -> Settings:
 
 
 def _check_together(settings: Settings) -> None:
-    window, points = settings.window, settings.points
-    if 0 < settings.process_res < PATCH_SIZE:
-        raise InputError(
-            f"The parameter process_res is {settings.process_res}; allowed is 0, for the model's own, or at least "
-            f"{PATCH_SIZE}."
-        )
+    window = settings.window
     if window.stride >= max(window.size, 2):
         raise InputError(
             f"window.stride is {window.stride} and window.size {window.size}; windows must share views, so the stride "
             "must be smaller (1 for a size of 1)."
-        )
-    if 0 < points.max_depth_m <= points.min_depth_m:
-        raise InputError(
-            f"points.min_depth_m is {points.min_depth_m:g} and points.max_depth_m {points.max_depth_m:g}; the nearest "
-            "must be less than the farthest, or the farthest 0."
         )
 
 
@@ -151,7 +148,7 @@ def _get(settings: Settings, name: str) -> Value:
     value: Any = settings
     for part in name.split("."):
         value = getattr(value, part)
-    return value
+    return TABLE[name].value_of(value)
 
 
 def declare(node: Node) -> Settings:
@@ -181,7 +178,7 @@ def changed(settings: Settings, changes: Mapping[str, object], *, configured: bo
     ours = {name: value for name, value in changes.items() if not name.startswith(OF_EVERY_NODE)}
     result = settings_from({**flat(settings), **ours})
     for name in ours:
-        if configured and not TABLE[name].dynamic and _get(result, name) != _get(settings, name):
+        if configured and not TABLE[name].option.dynamic and _get(result, name) != _get(settings, name):
             raise InputError(
                 f"The parameter {name} is {_get(settings, name)!r} and takes effect when the node is configured; "
                 "deactivate and clean up the node, set it, then configure it again."
@@ -197,15 +194,16 @@ def _descriptor(line: Parameter) -> ParameterDescriptor:
         additional_constraints=f"{line.limits}; {_when(line)}",
         dynamic_typing=True,  # a wrong type is refused by `Parameter.checked`, whose words are clearer than rclpy's
     )
-    if line.type is float and (math.isfinite(line.low) or math.isfinite(line.high)):
-        descriptor.floating_point_range = [FloatingPointRange(from_value=line.low, to_value=line.high)]
+    low, high = 0 if line.option.is_optional else line.option.low, line.option.high
+    if line.type is float and (math.isfinite(low) or math.isfinite(high)):
+        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
     if line.type is int:
-        descriptor.integer_range = [IntegerRange(from_value=int(line.low), to_value=int(line.high), step=1)]
+        descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
     return descriptor
 
 
 def _when(line: Parameter) -> str:
-    return "at once" if line.dynamic else "at configure"
+    return "at once" if line.option.dynamic else "at configure"
 
 
 def to_yaml() -> str:

@@ -30,6 +30,7 @@ from tf2_msgs.msg import TFMessage
 
 from da3_core.errors import InputError
 from da3_core.geometry.cameras import invert_rigid
+from da3_core.options import option
 from da3_core.ros_data import values
 from da3_core.ros_data.camera_info import camera_info
 from da3_core.ros_data.conventions import OPTICAL_TO_MAP
@@ -39,7 +40,6 @@ from da3_ros.logs import RosLogHandler
 from da3_ros.messages import packed
 from da3_ros.parameters import OF_EVERY_NODE, table_of
 from da3_ros.rclpy_private import given_parameters
-from da3_ros.settings import parameter
 
 RELIABLE = QoSProfile(depth=10)  # also serves best-effort subscribers
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -52,16 +52,16 @@ Settings = TypeVar("Settings")
 class CameraSettings:
     """The parameters, all read at the start."""
 
-    rate_hz: float = parameter(30.0, "Images per second.", low=0.1, high=1000.0)
-    width: int = parameter(640, "Image width, pixels.", low=16, high=4096)
-    height: int = parameter(480, "Image height, pixels.", low=16, high=4096)
-    frames: int = parameter(60, "Images of one walk around the room.", low=1, high=10_000)
-    seed: int = parameter(0, "Of the pictures on walls and furniture.", low=0, high=2**31 - 1)
-    loop: bool = parameter(True, "Walk again after the last frame; false: end there.")
-    max_frames: int = parameter(0, "End after so many images; 0: never.", low=0, high=2**31 - 1)
-    wait_for_subscribers: int = parameter(0, "Begin when the image has so many subscribers.", low=0, high=1000)
-    compressed: bool = parameter(True, "Publish JPEG images too.")
-    publish_tf: bool = parameter(
+    rate_hz: float = option(30.0, "Images per second.", low=0.1, high=1000.0)
+    width: int = option(640, "Image width, pixels.", low=16, high=4096)
+    height: int = option(480, "Image height, pixels.", low=16, high=4096)
+    frames: int = option(60, "Images of one walk around the room.", low=1, high=10_000)
+    seed: int = option(0, "Of the pictures on walls and furniture.", low=0, high=2**31 - 1)
+    loop: bool = option(True, "Walk again after the last frame; false: end there.")
+    max_frames: int = option(0, "End after so many images; 0: never.", low=0, high=2**31 - 1)
+    wait_for_subscribers: int = option(0, "Begin when the image has so many subscribers.", low=0, high=1000)
+    compressed: bool = option(True, "Publish JPEG images too.")
+    publish_tf: bool = option(
         False, "Publish world -> camera_link too; the live node gives the same camera a place in its map."
     )
 

@@ -4,89 +4,126 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from da3_core.errors import InputError, OptionError
+from da3_core.errors import OptionError
+from da3_core.options import Checked, Face, PointOptions, option
 
 Storage = Literal["mcap", "sqlite3"]
 IntrinsicsSource = Literal["auto", "camera_info", "model"]
 ScaleChoice = Literal["auto", "poses", "model", "none"]
 PoseSource = Literal["auto", "none", "tf", "rig"]
 
-
-@dataclass(frozen=True)
-class PointOptions:
-    """Which pixels become points; as the parameters `points.*` of the live node, with the same defaults."""
-
-    stride: int = 1
-    min_depth_m: float = 0.0
-    max_depth_m: float = 0.0
-    confidence_percentile: float = 20.0
-    edge_threshold: float = 0.05
-    organized: bool = False
-    color: bool = True
+_LONGEST_S = 1e9  # some thirty years
+# A request to the node takes the others from the node's parameters.
+_ASKED: tuple[Face, ...] = ("bag", "bag_request")
+_COMMAND: tuple[Face, ...] = ("bag",)
 
 
 @dataclass(frozen=True)
-class BagOptions:
-    """Choices of `process_bag`; those that the live node has too mean the same there and have the same defaults.
+class BagOptions(Checked):
+    """Choices of `process_bag`; those that the live node has too are the same options there.
+
+    With poses, the model is shown them where it can see them, depth takes their metres, and the poses of the results
+    are the given ones. Images without a pose are used without. With `tf`, `map_frame` lies where `odom_frame` is.
 
     Attributes:
-        image_topics: several are a rig, whose images of one instant are inferred together; none for the one with
-            pictures.
-        camera_info_topics: one for each image topic, in their order; none for those beside the images.
-        sync_slop_s: how far the stamps of a rig's images of one instant may be apart.
-        start_s, duration_s: the part of the bag, in seconds from its first message; None is to its end.
-        every: take every n-th image.
-        fps: take so many images per second of their stamps; None for all.
-        window, stride: views inferred together, and how many of them are new; of a rig, instants.
-        max_gap_s: a longer gap between stamps starts a new map.
-        intrinsics: `auto` takes CameraInfo where it is calibrated, else the model's estimate; `camera_info` refuses
-            images without; `model` is always the estimate.
-        pose_source: `tf` takes the pose of every camera in `odom_frame` from the transforms of the bag, `rig` what
-            /tf_static says about the cameras of a rig among each other, `auto` the latter where it says it. The model
-            is shown them where it can see them, depth takes their metres, and the poses of the results are the given
-            ones. Images without a pose are used without.
-        odom_frame: where `tf` takes poses from; `map_frame` then lies in the same place.
-        pose_required: leave out images without a pose.
-        tf_timeout_s: how long after an image, in recorded time, its transforms may come.
-        scale: `poses` gives metres where poses are known, `model` where the model predicts them, `auto` by poses, else
-            by the model; `none` gives the model's unit.
-        metres_per_unit: given, it goes before `scale`.
-        confidence_floor: less confident depth becomes NaN.
-        map_frame: the frame of poses and transforms.
-        max_extrapolation_s: how far a stamp may lie outside the known transforms.
-        path_poses: newest poses that the path keeps.
         points: given, clouds are written, of these pixels.
-        window_messages: whether `window` is written, the largest topic by far.
-        copy_topics: `all`, `none`, or a regular expression of the topics that are written with the results.
     """
 
-    image_topics: tuple[str, ...] = ()
-    camera_info_topics: tuple[str, ...] = ()
-    sync_slop_s: float = 0.02
-    start_s: float = 0.0
-    duration_s: float | None = None
-    every: int = 1
-    fps: float | None = None
-    window: int = 4
-    stride: int = 1
-    max_gap_s: float = 2.0
-    intrinsics: IntrinsicsSource = "auto"
-    pose_source: PoseSource = "auto"
-    odom_frame: str = "odom"
-    pose_required: bool = False
-    tf_timeout_s: float = 0.5
-    scale: ScaleChoice = "auto"
-    metres_per_unit: float | None = None
-    confidence_floor: float = 0.0
-    map_frame: str = "da3_map"
-    max_extrapolation_s: float = 0.1
-    path_poses: int = 1000
+    image_topics: tuple[str, ...] = option(
+        (),
+        "Topics of Image or CompressedImage; several are the cameras of a rig, whose images of one instant are "
+        "inferred together.",
+        unset="the one with pictures",
+        faces=_ASKED,
+    )
+    camera_info_topics: tuple[str, ...] = option(
+        (),
+        "Calibration; one for each of the image topics, in their order.",
+        unset="camera_info beside the images",
+        faces=_ASKED,
+    )
+    sync_slop_s: float = option(
+        0.02, "How far stamps of a rig's images of one instant may be apart; seconds.", low=0, faces=_COMMAND
+    )
+    start_s: float = option(0.0, "Seconds into the bag.", low=0, high=_LONGEST_S, faces=_ASKED)
+    duration_s: float | None = option(
+        None, "Seconds of the bag.", low=1e-9, high=_LONGEST_S, unset="to its end", faces=_ASKED
+    )
+    every: int = option(1, "Take every n-th image.", low=1, faces=_ASKED)
+    fps: float | None = option(
+        None, "Images taken per second of their stamps.", low=1e-6, high=1e6, unset="all", faces=_ASKED
+    )
+    window: int = option(
+        4,
+        "Views inferred together, 1 is monocular depth, the fastest; of a rig, instants.",
+        low=1,
+        high=64,
+        faces=_COMMAND,
+    )
+    stride: int = option(
+        1,
+        "New views per inference; fewer than a window has, so that windows share views to be joined by.",
+        low=1,
+        high=64,
+        faces=_COMMAND,
+    )
+    max_gap_s: float = option(
+        2.0, "A longer gap between stamps, or time going backwards, starts a new map; seconds.", low=0, faces=_COMMAND
+    )
+    intrinsics: IntrinsicsSource = option(
+        "auto",
+        "auto: CameraInfo where it is calibrated, else the model's estimate; camera_info: only images with it; "
+        "model: always the estimate.",
+        faces=_COMMAND,
+    )
+    pose_source: PoseSource = option(
+        "auto",
+        "tf: poses of the cameras in the odometry frame by the bag's transforms; rig: of the cameras of a rig among "
+        "each other by /tf_static; auto: rig where it is known; none.",
+        faces=_ASKED,
+    )
+    odom_frame: str = option("odom", "Frame that the pose source tf takes poses in.", faces=_ASKED)
+    pose_required: bool = option(False, "Leave out images that the pose source tf knows no pose of.", faces=_COMMAND)
+    tf_timeout_s: float = option(
+        0.5, "How long after an image, in recorded time, its transforms may come.", low=0, faces=()
+    )
+    scale: ScaleChoice = option(
+        "auto",
+        "poses: metres where poses are known; model: where the model predicts them; auto: by poses, else by the "
+        "model; none: the model's unit.",
+        faces=_COMMAND,
+    )
+    metres_per_unit: float | None = option(
+        None,
+        "Metres per unit of the model's depth, in place of the scale.",
+        low=1e-6,
+        high=1e6,
+        unset="no",
+        faces=_COMMAND,
+    )
+    confidence_floor: float = option(
+        0.0,
+        "Pixels of lower confidence (it is at least 1) become NaN in depth images; 0 keeps all.",
+        low=0,
+        dynamic=True,
+        faces=_COMMAND,
+    )
+    map_frame: str = option(
+        "da3_map", "Name of the frame that poses, path and transforms are given in.", faces=_COMMAND
+    )
+    max_extrapolation_s: float = option(
+        0.1, "How far the stamp of an image may lie outside the known transforms of its tree; seconds.", low=0, faces=()
+    )
+    path_poses: int = option(1000, "Newest poses that the path keeps.", low=1, high=1_000_000, dynamic=True, faces=())
     points: PointOptions | None = None
-    window_messages: bool = True
-    copy_topics: str = "none"
+    window_messages: bool = option(True, "Write the topic window too, the largest by far.", faces=_ASKED)
+    copy_topics: str = option(
+        "none", "Topics copied beside the results: all, none or a regular expression.", faces=_COMMAND
+    )
 
     def __post_init__(self) -> None:
-        """Raises InputError for choices that contradict each other."""
+        """Raises InputError, for choices that contradict each other too."""
+        super().__post_init__()
         if self.pose_source in ("tf", "rig") and (self.scale not in ("auto", "poses") or self.metres_per_unit):
             raise OptionError(
                 "{pose_source} {given} gives metres, which "
@@ -106,10 +143,4 @@ class BagOptions:
                 "order, or none",
                 infos=len(self.camera_info_topics),
                 images=max(1, len(self.image_topics)),
-            )
-        points = self.points
-        if points and 0 < points.max_depth_m <= points.min_depth_m:
-            raise InputError(
-                f"points are kept from {points.min_depth_m:g} m to {points.max_depth_m:g} m: the nearest must be less "
-                "than the farthest, or the farthest 0"
             )

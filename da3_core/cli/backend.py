@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from da3_core.cli.arguments import BACKEND_TOKEN, ServedModelArguments, flatten_arguments
+from da3_core.cli.arguments import BACKEND_TOKEN, Debug, ServedModelOptions, flatten_arguments
 from da3_core.cli.failures import FAILED, failures_reported, report, terminated_like_interrupted
 from da3_core.cli.serve import served_model
 from da3_core.errors import InputError
@@ -52,11 +52,11 @@ class ServingArguments:
         float, typer.Option(min=10, help="Seconds for which finished tasks and their uploads are kept.")
     ] = 600.0
     max_upload_mb: Annotated[int, typer.Option(min=1, help="Most that uploaded images take, all together.")] = 1024
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False
+    debug: Debug = False
 
 
-@flatten_arguments
-def backend(model: ServedModelArguments, arguments: ServingArguments) -> None:
+@flatten_arguments("command")
+def backend(model: ServedModelOptions, arguments: ServingArguments) -> None:
     """Keep the model in memory and process what other commands send (--use-backend)."""
     with failures_reported(arguments.debug):
         try:
@@ -68,7 +68,7 @@ def backend(model: ServedModelArguments, arguments: ServingArguments) -> None:
             raise typer.Exit(FAILED) from None
 
 
-def _serve(model: ServedModelArguments, arguments: ServingArguments) -> None:
+def _serve(model: ServedModelOptions, arguments: ServingArguments) -> None:
     from da3_core.web.server import is_loopback, listen, require_service_packages, serve, url_of
 
     require_service_packages("da3 backend")
@@ -97,14 +97,14 @@ def _serve(model: ServedModelArguments, arguments: ServingArguments) -> None:
             typer.echo("whoever can reach this machine can use the backend", err=True)
         sharing = shared_token(made_up, port) if made_up else nullcontext()
         with sharing, suppress(KeyboardInterrupt), terminated_like_interrupted():
-            typer.echo(f"backend with {model.model_dir} on {work.runner.device}: {url} (Ctrl-C ends it)")
+            typer.echo(f"backend with {model.model} on {work.runner.device}: {url} (Ctrl-C ends it)")
             serve(app, listener, names)
     typer.echo("backend ended", err=True)
     if not work.has_ended:
         os._exit(0)  # a thread is still in the network, and would crash when the interpreter ends under it
 
 
-def _make_backend(model: ServedModelArguments, arguments: ServingArguments) -> "Backend":
+def _make_backend(model: ServedModelOptions, arguments: ServingArguments) -> "Backend":
     from da3_core.web.backend.backend import Backend, BackendOptions
 
     _, runner = served_model(model)

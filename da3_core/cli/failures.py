@@ -9,7 +9,7 @@ from types import FrameType
 
 import typer
 
-from da3_core.cli.arguments import option_of
+from da3_core.cli.spelling import option_of
 from da3_core.errors import InputError
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 
 import typer
 
-from da3_core.cli.arguments import ServedModelArguments, flatten_arguments
+from da3_core.cli.arguments import Debug, ServedModelOptions, flatten_arguments
 from da3_core.cli.failures import failures_reported, terminated_like_interrupted
 from da3_core.cli.serve import open_port, served_model
 from da3_core.errors import InputError
-from da3_core.options import InferenceOptions
+from da3_core.options import InferenceOptions, same_option
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class AppArguments:
     share: Annotated[bool, typer.Option("--share", help="Also open a public address by way of Gradio's servers.")] = (
         False
     )
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False
+    debug: Debug = False
     cache_examples: Annotated[
         bool, typer.Option("--cache-examples", help="Compute the results of all example scenes before the start.")
     ] = False
@@ -42,13 +42,11 @@ class AppArguments:
     session_hours: Annotated[
         float, typer.Option(min=0.01, help="A visitor's files are deleted after so long without use.")
     ] = 6.0
-    process_res: Annotated[int | None, typer.Option(min=14, help="As of `da3 auto`.", show_default="the model's")] = (
-        InferenceOptions.process_res
-    )
+    process_res: int | None = same_option(InferenceOptions, "process_res")
 
 
-@flatten_arguments
-def gradio(model: ServedModelArguments, arguments: AppArguments) -> None:
+@flatten_arguments("command")
+def gradio(model: ServedModelOptions, arguments: AppArguments) -> None:
     """Serve a page that turns pictures or a video into a point cloud, depth and measurements."""
     with failures_reported(arguments.debug):
         if find_spec("gradio") is None:
@@ -58,7 +56,7 @@ def gradio(model: ServedModelArguments, arguments: AppArguments) -> None:
         _serve(model, arguments)
 
 
-def _serve(model: ServedModelArguments, arguments: AppArguments) -> None:
+def _serve(model: ServedModelOptions, arguments: AppArguments) -> None:
     from da3_core.cli.progress import stage
     from da3_core.web.app import launch
     from da3_core.web.server import is_loopback, serve, url_of

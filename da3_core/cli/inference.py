@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`da3 auto`, `image`, `images`, `video` and `colmap`: from an input to results."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,32 +10,32 @@ import typer
 from da3_core.cli.arguments import (
     BackendArguments,
     ColmapArguments,
-    ExportArguments,
-    ModelArguments,
+    OutputArguments,
     VideoArguments,
     flatten_arguments,
 )
 from da3_core.cli.failures import FAILED, failures_reported
-from da3_core.options import InferenceOptions
+from da3_core.options import ModelOptions, SceneOptions
 from da3_core.sources import Source
 from da3_core.sources.detect import describe_inputs, detect
 from da3_core.sources.images import IMAGE_EXTENSIONS, open_folder, open_image, parse_extensions
 from da3_core.sources.video import open_video
 
 
-@flatten_arguments
+@flatten_arguments("command")
 def auto(
     input_path: Annotated[
         Path, typer.Argument(metavar="INPUT_PATH", help="An image, a folder of images, a video or a COLMAP folder.")
     ],
-    model: ModelArguments,
-    output: ExportArguments,
+    model: ModelOptions,
+    options: SceneOptions,
+    output: OutputArguments,
     backend: BackendArguments,
     video: VideoArguments,
     colmap: ColmapArguments,
 ) -> None:
     """Detect the kind of input and process it."""
-    with failures_reported(model.debug):
+    with failures_reported(output.debug):
         kind = detect(input_path)
         if kind is None:
             problem = "is of no known kind" if input_path.exists() else "does not exist"
@@ -42,94 +43,96 @@ def auto(
             raise typer.Exit(FAILED)
         typer.echo(f"{kind.upper()}: {input_path}", err=True)
         if kind == "image":
-            _run(open_image(input_path), model, output, backend)
+            _run(open_image(input_path), model, options, output, backend)
         elif kind == "images":
-            _run(open_folder(input_path), model, output, backend)
+            _run(open_folder(input_path), model, options, output, backend)
         elif kind == "video":
-            _run(open_video(input_path, video.sampling(), video.frame_format), model, output, backend)
+            _run(open_video(input_path, video.sampling(), video.frame_format), model, options, output, backend)
         else:
-            _run_colmap(input_path, colmap, model, output, backend)
+            _run_colmap(input_path, colmap, model, options, output, backend)
 
 
-@flatten_arguments
+@flatten_arguments("command")
 def image(
     image_path: Annotated[Path, typer.Argument(metavar="IMAGE_PATH", help="An image file.")],
-    model: ModelArguments,
-    output: ExportArguments,
+    model: ModelOptions,
+    options: SceneOptions,
+    output: OutputArguments,
     backend: BackendArguments,
 ) -> None:
     """Process a single image."""
-    with failures_reported(model.debug):
-        _run(open_image(image_path), model, output, backend)
+    with failures_reported(output.debug):
+        _run(open_image(image_path), model, options, output, backend)
 
 
-@flatten_arguments
+@flatten_arguments("command")
 def images(
     images_dir: Annotated[
         Path, typer.Argument(metavar="IMAGES_DIR", help="A folder of images, views of one scene in natural order.")
     ],
-    model: ModelArguments,
-    output: ExportArguments,
+    model: ModelOptions,
+    options: SceneOptions,
+    output: OutputArguments,
     backend: BackendArguments,
     image_extensions: Annotated[str, typer.Option(help="Which files count as images.")] = ",".join(IMAGE_EXTENSIONS),
 ) -> None:
     """Process a folder of images."""
-    with failures_reported(model.debug):
-        _run(open_folder(images_dir, parse_extensions(image_extensions)), model, output, backend)
+    with failures_reported(output.debug):
+        _run(open_folder(images_dir, parse_extensions(image_extensions)), model, options, output, backend)
 
 
-@flatten_arguments
+@flatten_arguments("command")
 def video(
     video_path: Annotated[Path, typer.Argument(metavar="VIDEO_PATH", help="A video file.")],
     video: VideoArguments,
-    model: ModelArguments,
-    output: ExportArguments,
+    model: ModelOptions,
+    options: SceneOptions,
+    output: OutputArguments,
     backend: BackendArguments,
 ) -> None:
     """Process frames of a video."""
-    with failures_reported(model.debug):
-        _run(open_video(video_path, video.sampling(), video.frame_format), model, output, backend)
+    with failures_reported(output.debug):
+        _run(open_video(video_path, video.sampling(), video.frame_format), model, options, output, backend)
 
 
-@flatten_arguments
+@flatten_arguments("command")
 def colmap(
     colmap_dir: Annotated[Path, typer.Argument(metavar="COLMAP_DIR", help="A folder with images/ and sparse/ in it.")],
     colmap: ColmapArguments,
-    model: ModelArguments,
-    output: ExportArguments,
+    model: ModelOptions,
+    options: SceneOptions,
+    output: OutputArguments,
     backend: BackendArguments,
 ) -> None:
     """Process the images of a COLMAP reconstruction with its cameras."""
-    with failures_reported(model.debug):
-        _run_colmap(colmap_dir, colmap, model, output, backend)
+    with failures_reported(output.debug):
+        _run_colmap(colmap_dir, colmap, model, options, output, backend)
 
 
 def _run_colmap(
     folder: Path,
     colmap: ColmapArguments,
-    model: ModelArguments,
-    output: ExportArguments,
+    model: ModelOptions,
+    options: SceneOptions,
+    output: OutputArguments,
     backend: BackendArguments,
 ) -> None:
     from da3_core.sources.colmap import open_colmap
 
     source = open_colmap(folder, colmap.sparse_subdir, undistort=colmap.undistort)
-    _run(source, model, output, backend, colmap.align_to_input_ext_scale)
+    options = replace(options, align_to_input_ext_scale=colmap.align_to_input_ext_scale)
+    _run(source, model, options, output, backend)
 
 
 def _run(
-    source: Source,
-    model: ModelArguments,
-    output: ExportArguments,
-    backend: BackendArguments,
-    align_to_input_ext_scale: bool = InferenceOptions.align_to_input_ext_scale,
+    source: Source, model: ModelOptions, options: SceneOptions, output: OutputArguments, backend: BackendArguments
 ) -> None:
     # Only now, because one imports the network and neither helps `--help`.
     if backend.use_backend:
         from da3_core.cli.submit import submit
 
-        submit(source, model, output, align_to_input_ext_scale, backend)
+        submit(source, model, options, output, backend)
     else:
         from da3_core.cli.run import run
 
-        run(source, model, output, align_to_input_ext_scale)
+        run(source, model, options, output)

@@ -6,44 +6,43 @@ from typing import Annotated
 
 import typer
 
-from da3_core.cli.arguments import ModelArguments, flatten_arguments
+from da3_core.cli.arguments import Debug, flatten_arguments
 from da3_core.cli.failures import failures_reported
 from da3_core.errors import InputError
+from da3_core.options import InferenceOptions, ModelOptions
 from da3_core.sources.images import open_image
 from da3_core.storage.files import write_atomically
 
 
-@flatten_arguments
+@flatten_arguments("intrinsics")
 def intrinsics(
     image: Annotated[Path, typer.Option(help="The image.")],
-    model: ModelArguments,
+    model: ModelOptions,
+    inference: InferenceOptions,
     output: Annotated[Path, typer.Option(help="Text file of three lines with three numbers.")] = Path("K.txt"),
     at_process_res: Annotated[
         bool, typer.Option("--at-process-res", help="For the resized image, as in npz files, instead of the original.")
     ] = False,
+    debug: Debug = False,
 ) -> None:
     """Estimate the intrinsics of one image and save them as a 3x3 matrix."""
-    with failures_reported(model.debug):
+    with failures_reported(debug):
         open_image(image)
         if not output.parent.is_dir():
             raise InputError(f"the folder of {output} does not exist: create it, or give another --output")
-        _estimate(image, model, output, at_process_res)
+        _estimate(image, model, inference, output, at_process_res)
 
 
-def _estimate(image: Path, arguments: ModelArguments, output: Path, at_process_res: bool) -> None:
+def _estimate(
+    image: Path, model_options: ModelOptions, inference: InferenceOptions, output: Path, at_process_res: bool
+) -> None:
     from da3_core.cli.model import load_model
     from da3_core.geometry.cameras import format_matrix
 
-    model = load_model(arguments)
+    model = load_model(model_options)
     if not model.preset.has_poses:
         raise InputError(f"{model.preset.name} estimates no intrinsics: use an any-view or nested model")
-    prediction = model.inference(
-        [image],
-        process_res=arguments.process_res,
-        process_res_method=arguments.process_res_method,
-        use_ray_pose=arguments.use_ray_pose,
-        pose_method=arguments.pose_method,
-    )
+    prediction = model.predict([image], model.check(inference))
     original, processed = prediction.original_intrinsics(), prediction.intrinsics
     assert original is not None
     assert processed is not None

@@ -8,15 +8,15 @@ import logging
 import typer
 
 from da3_core.api import DepthAnything3
-from da3_core.cli.arguments import ModelArguments
 from da3_core.cli.failures import FAILED, report
 from da3_core.errors import InputError
 from da3_core.model.device import choose_device
+from da3_core.options import ModelOptions
 
 logger = logging.getLogger(__name__)
 
 
-def load_model(arguments: ModelArguments) -> DepthAnything3:
+def load_model(options: ModelOptions) -> DepthAnything3:
     """The model on its device.
 
     Raises:
@@ -24,14 +24,14 @@ def load_model(arguments: ModelArguments) -> DepthAnything3:
         typer.Exit: the device is not there (code 1, as for everything that works on another machine).
     """
     try:
-        device = choose_device(arguments.device)
+        device = choose_device(options.device)
     except InputError as error:
         report(error)
         raise typer.Exit(FAILED) from None
     model = DepthAnything3.from_pretrained(
-        arguments.model_dir,
-        weights_licence=arguments.weights_licence,
-        precision=arguments.precision,
+        options.model,
+        weights_licence=options.weights_licence,
+        precision=options.precision,
         device=device,
     )
     logger.info("%s on %s", model.preset.name, device)

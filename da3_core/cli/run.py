@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from da3_core.cli.arguments import ExportArguments, ModelArguments, scene_options
+from da3_core.cli.arguments import OutputArguments
 from da3_core.cli.ask import ask_to_empty
 from da3_core.cli.model import load_model
 from da3_core.cli.progress import stage
-from da3_core.options import InferenceOptions
-from da3_core.pipeline import check_scene, export_scene, infer_scene
+from da3_core.export import parse_formats
+from da3_core.options import ModelOptions, SceneOptions
+from da3_core.pipeline import export_scene, infer_scene
 from da3_core.sources import Source
 from da3_core.storage.export_folder import choose_export_folder
 
@@ -27,35 +28,30 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def run(
-    source: Source,
-    arguments: ModelArguments,
-    output: ExportArguments,
-    align_to_input_ext_scale: bool = InferenceOptions.align_to_input_ext_scale,
-) -> None:
+def run(source: Source, model_options: ModelOptions, options: SceneOptions, output: OutputArguments) -> None:
     """Check every choice, then load, read, infer, export and report.
 
     An existing export folder is emptied when the first new file is ready for it, not before.
     """
     start = time.perf_counter()
-    options = scene_options(arguments, output, align_to_input_ext_scale)
+    formats = parse_formats(options.export_format)
     folder = choose_export_folder(
         output.export_dir,
-        [source.path, Path(arguments.model_dir)],
+        [source.path, Path(model_options.model)],
         auto_cleanup=output.auto_cleanup,
         force_cleanup=output.force_cleanup,
         overwrite=output.overwrite,
         ask=ask_to_empty,
     )
-    model = load_model(arguments)
-    check_scene(model, options, views=source.views, has_cameras=source.has_cameras)
+    model = load_model(model_options)
+    options = model.check_scene(options, views=source.views, intrinsics_known=source.has_cameras)
 
     with stage("input", source.views, "views") as advance:
         scene = source.read(folder.prepare, advance)
     prediction = infer_scene(model, scene, options, stage)
     files = export_scene(prediction, folder, options, stage)
 
-    if any(name.endswith("npz") for name in options.formats):
+    if any(name.endswith("npz") for name in formats):
         logger.info("intrinsics in npz files are in pixels of the depth, `da3 intrinsics` gives those of the image")
     if output.json:
         typer.echo(json.dumps(_summary(source, model, prediction, files, time.perf_counter() - start), indent=2))

@@ -10,58 +10,52 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 import typer
 
 from da3_core.bag.camera import RecordedCamera
+from da3_core.bag.options import BagOptions
 from da3_core.bag.process import BagSummary, process_bag
 from da3_core.bag.read import BagReader
 from da3_core.bag.write import OutputError
-from da3_core.cli.arguments import ModelArguments
+from da3_core.cli.arguments import BagOutputArguments
 from da3_core.cli.failures import FAILED, INTERRUPTED, report
 from da3_core.cli.model import load_model
 from da3_core.cli.progress import stage
 from da3_core.errors import InputError
 from da3_core.export import check_request, export
-from da3_core.options import InferenceOptions
+from da3_core.options import InferenceOptions, ModelOptions
 from da3_core.stream.inference import bind_inference
 from da3_core.stream.record import SessionRecord
-
-if TYPE_CHECKING:
-    from da3_core.cli.bag import BagArguments
 
 logger = logging.getLogger(__name__)
 
 EXPORTED_VIEWS = 200  # of the longest map
 
 
-def run_bag(input_bag: Path, arguments: BagArguments, model_arguments: ModelArguments) -> None:
+def run_bag(
+    input_bag: Path,
+    options: BagOptions,
+    arguments: BagOutputArguments,
+    inference: InferenceOptions,
+    model_options: ModelOptions,
+) -> None:
     """Write the new bag, then the exports, then say what became of it; damage and Ctrl-C show in the exit code."""
     output = arguments.output_bag or Path(f"{input_bag.resolve().stem}_da3")
     if output.exists():
         raise InputError(f"{output} exists: name another --output-bag, or remove it")
-    options = arguments.options()
     with BagReader(input_bag) as bag:
         camera = RecordedCamera(bag, options)
         logger.info("%s", camera.described)
-        model = load_model(model_arguments)
-        inference = InferenceOptions(
-            process_res=model_arguments.process_res,
-            process_res_method=model_arguments.process_res_method,
-            use_ray_pose=model_arguments.use_ray_pose,
-            pose_method=model_arguments.pose_method,
-            ref_view_strategy=arguments.ref_view_strategy,
-        )
+        model = load_model(model_options)
         infer = bind_inference(model, inference)
-        method = model.resolve_pose_method(inference.pose_method, use_ray_pose=inference.use_ray_pose)
         if arguments.export_dir:
             check_request(
                 arguments.export_format,
                 model.preset,
-                views=arguments.window,
+                views=options.window,
                 intrinsics_known=True,
-                poses_from_features=method == "features" and arguments.window >= 2,
+                poses_from_features=model.check(inference).pose_method == "features" and options.window >= 2,
             )
         record = SessionRecord(EXPORTED_VIEWS, "longest_map")
         try:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from da3_core.cli.arguments import ServedModelArguments
+from da3_core.cli.arguments import ServedModelOptions
 from da3_core.cli.failures import FAILED, report
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from da3_core.web.model_runner import ModelRunner
 
 
-def served_model(arguments: ServedModelArguments) -> "tuple[Preset, ModelRunner]":
+def served_model(options: ServedModelOptions) -> "tuple[Preset, ModelRunner]":
     """Which model it is, and what loads it with the first use.
 
     Raises:
@@ -23,13 +23,13 @@ def served_model(arguments: ServedModelArguments) -> "tuple[Preset, ModelRunner]
     from da3_core.model.weights import identify
     from da3_core.web.model_runner import ModelRunner
 
-    preset = identify(arguments.model_dir, weights_licence=arguments.weights_licence)
+    preset = identify(options.model, weights_licence=options.weights_licence)
     runner = ModelRunner(
-        arguments.model_dir,
-        device=arguments.device,
-        precision=arguments.precision,
-        weights_licence=arguments.weights_licence,
-        idle_seconds=arguments.unload_after,
+        options.model,
+        device=options.device,
+        precision=options.precision,
+        weights_licence=options.weights_licence,
+        idle_seconds=options.unload_after,
     )
     return preset, runner
 

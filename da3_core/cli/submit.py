@@ -8,18 +8,18 @@ import logging
 import os
 import time
 from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from da3_core.cli.arguments import BackendArguments, ExportArguments, ModelArguments, scene_options
+from da3_core.cli.arguments import BackendArguments, OutputArguments
 from da3_core.cli.ask import ask_to_empty
 from da3_core.cli.failures import FAILED, report
 from da3_core.cli.progress import stage
 from da3_core.errors import InputError
-from da3_core.pipeline import SceneOptions
+from da3_core.export import parse_formats
+from da3_core.options import ModelOptions, SceneOptions, declared
 from da3_core.sources import SceneImages, Source
 from da3_core.storage.export_folder import MARKER, choose_export_folder
 from da3_core.web.backend.client import BackendClient, TaskFailedError
@@ -28,11 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def submit(
-    source: Source,
-    arguments: ModelArguments,
-    output: ExportArguments,
-    align_to_input_ext_scale: bool,
-    backend: BackendArguments,
+    source: Source, model: ModelOptions, options: SceneOptions, output: OutputArguments, backend: BackendArguments
 ) -> None:
     """Check every choice, ask for the backend, read, send, wait and report.
 
@@ -40,7 +36,7 @@ def submit(
     backend empties, where that is wanted, when the results are ready.
     """
     start = time.perf_counter()
-    options = scene_options(arguments, output, align_to_input_ext_scale)
+    parse_formats(options.export_format)
     folder = choose_export_folder(
         output.export_dir,
         [source.path],
@@ -51,7 +47,7 @@ def submit(
     )
     client = BackendClient(backend.backend_url, backend.backend_token)
     try:
-        _compare(arguments, str(client.status().get("model_dir")))
+        _compare(model, str(client.status().get("model_dir")))
         with stage("input", source.views, "views") as advance:
             scene = source.read(folder.prepare, advance)
         if folder.empty_first and output.force_cleanup:
@@ -75,16 +71,15 @@ def submit(
             typer.echo(path)
 
 
-def _compare(arguments: ModelArguments, served: str) -> None:
+def _compare(wanted: ModelOptions, served: str) -> None:
     """What was asked for against what the backend has; it chooses its model and device for all its callers."""
-    if arguments.weights_licence != ModelArguments.weights_licence:
+    if wanted.weights_licence != ModelOptions.weights_licence:
         raise InputError("--weights-licence is for the backend to obey: give it to `da3 backend`")
     for name in ("device", "precision"):
-        if getattr(arguments, name) != getattr(ModelArguments, name):
+        if getattr(wanted, name) != getattr(ModelOptions, name):
             logger.warning("--%s has no effect with --use-backend: give it to `da3 backend`", name)
-    wanted = arguments.model_dir
-    if wanted != ModelArguments.model_dir and _plain(wanted) != _plain(served):
-        logger.warning("the backend has the model %s, not %s: its own is used", served, wanted)
+    if wanted.model != ModelOptions.model and _plain(wanted.model) != _plain(served):
+        logger.warning("the backend has the model %s, not %s: its own is used", served, wanted.model)
 
 
 def _plain(model: str) -> str:
@@ -96,7 +91,7 @@ def _plain(model: str) -> str:
 
 def _request(scene: SceneImages, options: SceneOptions) -> dict[str, Any]:
     """What goes to `/inference`: values that were not given are left out."""
-    values = {field.name: getattr(options, field.name) for field in fields(options)}
+    values = {name: getattr(options, name) for name, each in declared(SceneOptions).items() if "http" in each.faces}
     cameras = {"extrinsics": scene.extrinsics, "intrinsics": scene.intrinsics}
     return {
         "image_paths": [os.path.abspath(path) for path in scene.images],

@@ -10,31 +10,23 @@ from pathlib import Path
 import numpy as np
 
 from da3_core.errors import InputError
-from da3_core.export.options import number
 from da3_core.export.points import PointCloud, confident_pixels, extract_points
 from da3_core.formats.colmap_model import Camera, Image, Points, write_binary, write_text
 from da3_core.geometry.cameras import to_homogeneous
+from da3_core.options import option
 from da3_core.prediction import Prediction
 
 
 @dataclass(frozen=True)
 class Options:
-    """
-    Attributes:
-        max_points: beyond it points are drawn at random, seeded.
-        conf_thresh_percentile: this share of the pixels, the least confident, gives no points. Sky gives none.
-        text: write the model as text too.
-        flat: write into the export folder itself instead of `sparse/0`.
-        copy_images: copy the image files to `images/`, where COLMAP and `da3 colmap` look for them.
-        image_names: paths or names of the images, in place of the prediction's.
-    """
-
-    max_points: int = number(100_000, 0)
-    conf_thresh_percentile: float = number(40.0, 0, 100)
-    text: bool = False
-    flat: bool = False
-    copy_images: bool = False
-    image_names: Sequence[str] | None = None
+    max_points: int = option(100_000, "Beyond it points are drawn at random, seeded.", low=0)
+    conf_thresh_percentile: float = option(
+        40.0, "This share of the pixels, the least confident, gives no points. Sky gives none.", low=0, high=100
+    )
+    text: bool = option(False, "Write the model as text too.")
+    flat: bool = option(False, "Write into the export folder itself instead of sparse/0.")
+    copy_images: bool = option(False, "Copy the image files to images/, where COLMAP and da3 colmap look for them.")
+    image_names: Sequence[str] | None = option(None, "Paths or names of the images, in place of the prediction's.")
 
 
 def write(prediction: Prediction, folder: Path, options: Options) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from da3_core.options import option
 from da3_core.prediction import Prediction
 from da3_core.visualise import colorize_depth, depth_range
 
@@ -14,12 +15,7 @@ JPEG_QUALITY = 95
 
 @dataclass(frozen=True)
 class Options:
-    """
-    Attributes:
-        common_range: one range of colours for all views, so that a video does not flicker.
-    """
-
-    common_range: bool = False
+    common_range: bool = option(False, "One range of colours for all views, so that a video does not flicker.")
 
 
 def write(prediction: Prediction, folder: Path, options: Options) -> None:

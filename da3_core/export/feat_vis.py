@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from da3_core.export.depth_vis import write_jpeg
-from da3_core.export.options import number
 from da3_core.export.video import write_video
+from da3_core.options import option
 from da3_core.prediction import Prediction
 
 PREFIX = "feat_layer_"
@@ -17,12 +17,7 @@ _RANGE = (0.1, 0.9)  # the quantiles of a component that get its first and last 
 
 @dataclass(frozen=True)
 class Options:
-    """
-    Attributes:
-        fps: frames per second of the videos.
-    """
-
-    fps: int = number(15, 1, 1000)
+    fps: int = option(15, "Frames per second of the videos.", low=1, high=1000)
 
 
 def write(prediction: Prediction, folder: Path, options: Options) -> None:

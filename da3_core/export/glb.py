@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from da3_core.export import depth_vis
-from da3_core.export.options import number
 from da3_core.export.points import background_pixels, extract_points, has_depth
 from da3_core.formats.gltf import LINES, POINTS, Mesh, write_glb
 from da3_core.geometry.cameras import invert_rigid, to_homogeneous
+from da3_core.options import option
 from da3_core.prediction import Prediction
 
 _OPENCV_TO_GLTF = np.diag([1.0, -1.0, -1.0, 1.0])  # y down, z forward to y up, z backward
@@ -21,34 +21,21 @@ _NO_CONFIDENCE = 1.0  # the smallest value a confidence takes
 
 @dataclass(frozen=True)
 class Options:
-    """
-    A point is kept when its confidence reaches `min(max(conf_thresh, lower percentile), upper percentile)`.
+    """A point is kept when its confidence reaches `min(max(conf_thresh, lower percentile), upper percentile)`."""
 
-    Attributes:
-        num_max_points: beyond it points are drawn at random, seeded.
-        conf_thresh: confidence that every point should have.
-        conf_thresh_percentile: this share of the pixels is dropped at least.
-        ensure_thresh_percentile: this share of the pixels is dropped at most.
-        sky: `drop` sky pixels, put them `far` behind the scene, or `keep` them where the model put them.
-        sky_depth_def: percentile of the depth of everything else that `far` means.
-        filter_black_bg: drop pixels with all channels below 16.
-        filter_white_bg: drop pixels with all channels of at least 240.
-        show_cameras: draw a frustum per view.
-        camera_size: length of the frusta as a share of the scene's size.
-        export_depth_vis: write the images of `depth_vis` too.
-    """
-
-    num_max_points: int = number(1_000_000, 0)
-    conf_thresh: float = 1.05
-    conf_thresh_percentile: float = number(40.0, 0, 100)
-    ensure_thresh_percentile: float = number(90.0, 0, 100)
-    sky: Literal["drop", "far", "keep"] = "drop"
-    sky_depth_def: float = number(98.0, 0, 100)
-    filter_black_bg: bool = False
-    filter_white_bg: bool = False
-    show_cameras: bool = True
-    camera_size: float = number(0.03, 0)
-    export_depth_vis: bool = True
+    num_max_points: int = option(1_000_000, "Beyond it points are drawn at random, seeded.", low=0)
+    conf_thresh: float = option(1.05, "Confidence that every point should have.")
+    conf_thresh_percentile: float = option(40.0, "This share of the pixels is dropped at least.", low=0, high=100)
+    ensure_thresh_percentile: float = option(90.0, "This share of the pixels is dropped at most.", low=0, high=100)
+    sky: Literal["drop", "far", "keep"] = option(
+        "drop", "drop sky pixels, put them far behind the scene, or keep them where the model put them."
+    )
+    sky_depth_def: float = option(98.0, "Percentile of the depth of everything else that far means.", low=0, high=100)
+    filter_black_bg: bool = option(False, "Drop pixels with all channels below 16.")
+    filter_white_bg: bool = option(False, "Drop pixels with all channels of at least 240.")
+    show_cameras: bool = option(True, "Draw a frustum per view.")
+    camera_size: float = option(0.03, "Length of the frusta as a share of the scene's size.", low=0)
+    export_depth_vis: bool = option(True, "Write the images of depth_vis too.")
 
 
 def write(prediction: Prediction, folder: Path, options: Options) -> None:

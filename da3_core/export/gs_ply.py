@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from da3_core.export.gaussians import GaussianArrays, gaussian_arrays
-from da3_core.export.options import number
 from da3_core.formats.ply import write_vertices
 from da3_core.geometry.similarity import Similarity
+from da3_core.options import option
 from da3_core.prediction import Prediction
 
 _BORDER = 8 / 256  # share of the rows and columns at each side whose Gaussians see too little
@@ -25,16 +25,11 @@ _PROPERTIES = (
 
 @dataclass(frozen=True)
 class Options:
-    """
-    Attributes:
-        gs_views_interval: take the Gaussians of every such view; None takes about 12 views.
-        network_units: leave positions in the frame and the unit of the network, instead of those of depth and poses.
-        upright: turn half around x, for viewers whose y points up.
-    """
-
-    gs_views_interval: int | None = number(1, 1)
-    network_units: bool = False
-    upright: bool = False
+    gs_views_interval: int | None = option(1, "Take the Gaussians of every such view.", low=1, unset="about 12 views")
+    network_units: bool = option(
+        False, "Leave positions in the frame and the unit of the network, instead of those of depth and poses."
+    )
+    upright: bool = option(False, "Turn half around x, for viewers whose y points up.")
 
 
 def write(prediction: Prediction, folder: Path, options: Options) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 
 from da3_core.errors import InputError
 from da3_core.export.gaussians import world_from_network
-from da3_core.export.options import number
 from da3_core.export.points import has_depth
 from da3_core.export.video import Quality, write_video
 from da3_core.geometry.cameras import check_extrinsics, check_intrinsics, invert_rigid, to_homogeneous
 from da3_core.geometry.trajectories import Mode, Trajectory, make_trajectory
+from da3_core.options import option
 from da3_core.prediction import Prediction
 from da3_core.render import Rendering, has_fast_rasterizer, render
 from da3_core.visualise import spectral
@@ -30,30 +30,26 @@ _DEPTH_QUANTILES = (0.01, 0.99)
 
 @dataclass(frozen=True)
 class Options:
-    """
-    Attributes:
-        extrinsics: `(M, 4, 4)` or `(M, 3, 4)` world-to-camera, in the world of the prediction, in place of its cameras.
-        intrinsics: `(M, 3, 3)` or one `(3, 3)` for all, in pixels of the video; None takes the predicted ones.
-        out_image_hw: height and width of the video; None takes those of the processed images.
-        trj_mode: the path, see `geometry.trajectories`; None is `extend`, or `original` when `extrinsics` are given.
-        vis_depth: depth beside (`hcat`) or below (`vcat`) the colours, or not at all.
-        color_mode: `RGB+ED` shows the mean depth of what is seen, `RGB+D` lets it fade where little is seen.
-        chunk_size: frames rendered at once.
-        video_quality: of the compression.
-        output_name: name of the file without its ending.
-        enable_tqdm: show progress in a terminal.
-    """
-
-    extrinsics: Any = None
-    intrinsics: Any = None
-    out_image_hw: Any = None
-    trj_mode: Mode | None = None
-    vis_depth: Literal["hcat", "vcat"] | None = "hcat"
-    color_mode: Literal["RGB+ED", "RGB+D"] = "RGB+ED"
-    chunk_size: int = number(4, 1)
-    video_quality: Quality = "high"
-    output_name: str | None = None
-    enable_tqdm: bool = True
+    extrinsics: Any = option(
+        None, "(M, 4, 4) or (M, 3, 4) world-to-camera, in the world of the prediction, in place of its cameras."
+    )
+    intrinsics: Any = option(
+        None, "(M, 3, 3) or one (3, 3) for all, in pixels of the video.", unset="the predicted ones"
+    )
+    out_image_hw: Any = option(None, "Height and width of the video.", unset="those of the processed images")
+    trj_mode: Mode | None = option(
+        None, "The path, see geometry.trajectories.", unset="extend, or original when extrinsics are given"
+    )
+    vis_depth: Literal["hcat", "vcat"] | None = option(
+        "hcat", "Depth beside (hcat) or below (vcat) the colours, or not at all."
+    )
+    color_mode: Literal["RGB+ED", "RGB+D"] = option(
+        "RGB+ED", "RGB+ED shows the mean depth of what is seen, RGB+D lets it fade where little is seen."
+    )
+    chunk_size: int = option(4, "Frames rendered at once.", low=1)
+    video_quality: Quality = option("high", "Of the compression.")
+    output_name: str | None = option(None, "Name of the file without its ending.")
+    enable_tqdm: bool = option(True, "Show progress in a terminal.")
 
     def __post_init__(self) -> None:
         """Refuses cameras, sizes and names that cannot be used."""

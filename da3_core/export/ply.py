@@ -6,22 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from da3_core.export.options import number
 from da3_core.export.points import confident_pixels, extract_points
 from da3_core.formats.ply import write_vertices
+from da3_core.options import option
 from da3_core.prediction import Prediction
 
 
 @dataclass(frozen=True)
 class Options:
-    """
-    Attributes:
-        num_max_points: beyond it points are drawn at random, seeded.
-        conf_thresh_percentile: this share of the pixels, the least confident, is dropped. Sky is dropped always.
-    """
-
-    num_max_points: int = number(1_000_000, 0)
-    conf_thresh_percentile: float = number(40.0, 0, 100)
+    num_max_points: int = option(1_000_000, "Beyond it points are drawn at random, seeded.", low=0)
+    conf_thresh_percentile: float = option(
+        40.0, "This share of the pixels, the least confident, is dropped. Sky is dropped always.", low=0, high=100
+    )
 
 
 def write(prediction: Prediction, folder: Path, options: Options) -> None:

@@ -4,18 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from da3_core.errors import InputError
 from da3_core.options import Precision
 
 if TYPE_CHECKING:
     import torch
-
-
-def check_precision(precision: str) -> None:
-    if precision not in get_args(Precision):
-        raise InputError(f"precision is {precision!r}; allowed are {', '.join(get_args(Precision))}")
 
 
 def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | None:

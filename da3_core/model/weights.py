@@ -11,12 +11,12 @@ from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, get_args
+from typing import TYPE_CHECKING, TypeVar
 
 from da3_core.errors import InputError
 from da3_core.model.checkpoint import CONFIG, TENSORS, load_into, open_folder, read_model_name, save
 from da3_core.model.presets import EMBEDDED, PRESETS, Preset, find_preset
-from da3_core.options import DEFAULT_MODEL, WeightsLicence
+from da3_core.options import DEFAULT_MODEL, ModelOptions, WeightsLicence, check_options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,8 +73,7 @@ def resolve(
     Raises:
         InputError: the source is unknown, incomplete or not permitted, or the hub does not answer.
     """
-    if weights_licence not in get_args(WeightsLicence):
-        raise InputError(f"weights_licence is {weights_licence!r}: use one of {', '.join(get_args(WeightsLicence))}")
+    check_options(ModelOptions, {"weights_licence": weights_licence})
     name = os.fspath(source)
     hub = _Hub(revision, None if cache_dir is None else Path(cache_dir), local_files_only)
     weights = _default(hub) if name == DEFAULT_MODEL else _named(name, hub, weights_licence)

@@ -15,10 +15,11 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from da3_core.options import PointOptions
 from da3_core.ros_data import values
 from da3_core.ros_data.camera_info import camera_info
 from da3_core.ros_data.conventions import camera_pose_in_map, depth_in_millimetres, pose_sigmas, publishable_depth
-from da3_core.ros_data.point_cloud import PointChoice, point_cloud
+from da3_core.ros_data.point_cloud import point_cloud
 from da3_core.ros_data.values import MessageValue, message
 from da3_core.stream.session import ScaleSource, View, WindowResult
 from da3_core.visualise import colorize_depth
@@ -40,7 +41,7 @@ class OutputOptions:
 
     map_frame: str
     confidence_floor: float
-    points: PointChoice | None
+    points: PointOptions | None
     windows: bool
     transforms: bool
 

@@ -5,36 +5,18 @@ Points are written once, into the memory of the message.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
 
+from da3_core.options import PointOptions
 from da3_core.ros_data.values import IS_BIG_ENDIAN, POINT_CLOUD, LateBytes, MessageValue, message
 
 BLOCK_PIXELS = 16_384
 FLOAT32 = 7  # in a PointField; of rgb too, whose bits are those of a uint32
 FIELD_TYPES = {"x": "f4", "y": "f4", "z": "f4", "rgb": "u4", "confidence": "f4"}
 Channels = dict[str, Callable[[slice], np.ndarray]]  # the values of a field in a block of rows
-
-
-class PointChoice(Protocol):
-    """Which pixels become points, and how; the node's parameters `points.*` have these fields."""
-
-    @property
-    def stride(self) -> int: ...
-    @property
-    def min_depth_m(self) -> float: ...
-    @property
-    def max_depth_m(self) -> float: ...
-    @property
-    def confidence_percentile(self) -> float: ...
-    @property
-    def edge_threshold(self) -> float: ...
-    @property
-    def organized(self) -> bool: ...
-    @property
-    def color(self) -> bool: ...
 
 
 def point_cloud(
@@ -44,7 +26,7 @@ def point_cloud(
     *,
     rgb: np.ndarray | None = None,
     confidence: np.ndarray | None = None,
-    keep: PointChoice,
+    keep: PointOptions,
 ) -> MessageValue:
     """The cloud of one depth image, in the camera's optical frame.
 
@@ -122,7 +104,7 @@ def _rays(shape: tuple[int, int], intrinsics: np.ndarray, stride: int) -> tuple[
     return np.broadcast_to((columns - cx - shear) / fx, shape), np.broadcast_to(ray_y, shape)
 
 
-def _kept_pixels(depth_m: np.ndarray, confidence: np.ndarray | None, keep: PointChoice) -> np.ndarray:
+def _kept_pixels(depth_m: np.ndarray, confidence: np.ndarray | None, keep: PointOptions) -> np.ndarray:
     """`(H, W)` bool. Comparisons are written so that NaN fails them."""
     far = keep.max_depth_m if keep.max_depth_m > 0 else np.finfo(np.float32).max
     kept = (depth_m > 0) & (depth_m >= keep.min_depth_m) & (depth_m <= far)

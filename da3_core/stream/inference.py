@@ -11,21 +11,21 @@ from da3_core.stream.known_cameras import poses_to_condition_on
 
 
 def bind_inference(model: Any, options: InferenceOptions) -> Callable[[Sequence[Frame]], Prediction]:
-    """The inference of a `DepthAnything3` with its options; a network that sees known poses is shown them."""
-    method = model.resolve_pose_method(options.pose_method, use_ray_pose=options.use_ray_pose)
-    sees_poses = model.preset.has_poses and method != "features"
+    """The inference of a `DepthAnything3` with its options; a network that sees known poses is shown them.
+
+    Raises:
+        InputError: the model cannot do what the options ask for.
+    """
+    chosen = model.check(options)
+    sees_poses = model.preset.has_poses and chosen.pose_method != "features"
 
     def infer(frames: Sequence[Frame]) -> Prediction:
         intrinsics = [frame.intrinsics for frame in frames]
-        prediction: Prediction = model.inference(
-            image=[frame.image for frame in frames],
+        prediction: Prediction = model.predict(
+            [frame.image for frame in frames],
+            chosen,
             extrinsics=poses_to_condition_on(frames) if sees_poses else None,
             intrinsics=intrinsics if all(matrix is not None for matrix in intrinsics) else None,
-            use_ray_pose=options.use_ray_pose,
-            pose_method=options.pose_method,
-            ref_view_strategy=options.ref_view_strategy,
-            process_res=options.process_res,
-            process_res_method=options.process_res_method,
         )
         return prediction
 

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from da3_core.errors import InputError
 from da3_core.geometry.cameras import check_extrinsics, check_intrinsics, invert_rigid
 from da3_core.geometry.quaternions import rotation_from_quaternion
 from da3_core.geometry.similarity import Similarity
-from da3_core.options import PROCESS_RES, InferenceOptions, PoseMethod, ProcessResMethod, RefViewStrategy
+from da3_core.options import PROCESS_RES, InferenceOptions
 from da3_core.postprocessing import aligned_to_given_poses, with_known_intrinsics
 from da3_core.prediction import Prediction
 from da3_core.preprocessing import ImageInput, decode, list_images, preprocess
@@ -75,34 +75,28 @@ class ExactModel:
         self._thumbnails = np.stack([_thumbnail(image) for image in walk.images])
         self._depth_m: dict[tuple[int, bytes, tuple[int, int]], np.ndarray] = {}
 
-    def resolve_pose_method(
-        self, pose_method: PoseMethod = InferenceOptions.pose_method, *, use_ray_pose: bool = False
-    ) -> Literal["decoder"]:
-        """The one that `inference` makes of all."""
-        return "decoder"
+    def check(self, options: InferenceOptions) -> InferenceOptions:
+        """As of `DepthAnything3`."""
+        return replace(options, process_res=options.process_res or PROCESS_RES, pose_method="decoder")
 
     def inference(
-        self,
-        image: Iterable[ImageInput],
-        extrinsics: Any = None,
-        intrinsics: Any = None,
-        align_to_input_ext_scale: bool = InferenceOptions.align_to_input_ext_scale,
-        use_ray_pose: bool = InferenceOptions.use_ray_pose,
-        ref_view_strategy: RefViewStrategy = InferenceOptions.ref_view_strategy,
-        process_res: int | None = InferenceOptions.process_res,
-        process_res_method: ProcessResMethod = InferenceOptions.process_res_method,
-        pose_method: PoseMethod = InferenceOptions.pose_method,
+        self, image: Iterable[ImageInput], extrinsics: Any = None, intrinsics: Any = None, **options: Any
     ) -> Prediction:
-        """The truth about N images of the walk; arguments as `DepthAnything3.inference` takes them.
-
-        `use_ray_pose`, `pose_method` and `ref_view_strategy` change nothing: every way to the truth leads to the same.
+        """The truth about N images of the walk; arguments as `DepthAnything3.inference` takes them, without files.
 
         Raises:
             InputError: as the model, and for an image that is none of the walk's.
         """
-        images = list_images(image)
-        batch = preprocess(images, PROCESS_RES if process_res is None else process_res, process_res_method)
-        frames = [self._recognise(index, decode(given)) for index, given in enumerate(images)]
+        return self.predict(list_images(image), self.check(InferenceOptions(**options)), extrinsics, intrinsics)
+
+    def predict(
+        self, images: Sequence[ImageInput], options: InferenceOptions, extrinsics: Any = None, intrinsics: Any = None
+    ) -> Prediction:
+        """As of `DepthAnything3`; how cameras are found changes nothing: every way to the truth leads to the same."""
+        assert options.process_res is not None
+        batch = preprocess(images, options.process_res, options.process_res_method, apply_exif=options.apply_exif)
+        decoded = (decode(given, apply_exif=options.apply_exif) for given in images)
+        frames = [self._recognise(index, image) for index, image in enumerate(decoded)]
 
         size = (batch.images.shape[1], batch.images.shape[2])
         true_intrinsics = batch.processed_from_original @ self._original_intrinsics(batch.original_sizes)
@@ -127,7 +121,8 @@ class ExactModel:
             prediction = with_known_intrinsics(prediction, known)
         if extrinsics is not None:
             given = check_extrinsics(extrinsics, len(images))
-            prediction = aligned_to_given_poses(prediction, given, to_input_scale=align_to_input_ext_scale)
+            to_input_scale = options.align_to_input_ext_scale
+            prediction = aligned_to_given_poses(prediction, given, to_input_scale=to_input_scale)
         return prediction
 
     def _recognise(self, index: int, image: np.ndarray) -> int:

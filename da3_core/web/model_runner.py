@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from da3_core.errors import InputError
 from da3_core.model.device import choose_device
 from da3_core.model.memory import release_memory
-from da3_core.options import Precision, WeightsLicence
-from da3_core.pipeline import SceneOptions, Stage, check_scene, infer_scene
+from da3_core.options import Precision, SceneOptions, WeightsLicence
+from da3_core.pipeline import Stage, infer_scene
 
 if TYPE_CHECKING:
     from da3_core.api import DepthAnything3
@@ -115,8 +115,8 @@ class ModelRunner:
                 does not suffice.
         """
         with self.lent() as model:
-            check_scene(model, options, views=len(scene.images), has_cameras=scene.intrinsics is not None)
-            return infer_scene(model, scene, options, stage)
+            checked = model.check_scene(options, views=len(scene.images), intrinsics_known=scene.intrinsics is not None)
+            return infer_scene(model, scene, checked, stage)
 
     def reload(self) -> None:
         """Load the model anew, once it is free.

@@ -19,12 +19,12 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from da3_core.errors import InputError
+from da3_core.options import option
 from da3_core.preprocessing import decode
 from da3_core.ros_data import values
 from da3_core.sources.images import find_images
 from da3_core.synthetic.bag import OPTICAL_FRAME
 from da3_ros.messages import packed
-from da3_ros.settings import parameter
 from da3_ros.synthetic_camera import LAST_DELIVERY, RELIABLE, declare
 
 POLL_S = 0.05
@@ -34,11 +34,11 @@ POLL_S = 0.05
 class PictureSettings:
     """The parameters, all read at the start."""
 
-    folder: str = parameter("", "Where the pictures are.")
-    rate_hz: float = parameter(4.0, "Pictures per second.", low=0.1, high=1000.0)
-    longer_side: int = parameter(640, "Of the published images at most, pixels.", low=16, high=8192)
-    max_frames: int = parameter(0, "Publish only so many, the first ones; 0: all.", low=0, high=2**31 - 1)
-    wait_for_subscribers: int = parameter(0, "Begin when the image has so many subscribers.", low=0, high=1000)
+    folder: str = option("", "Where the pictures are.")
+    rate_hz: float = option(4.0, "Pictures per second.", low=0.1, high=1000.0)
+    longer_side: int = option(640, "Of the published images at most, pixels.", low=16, high=8192)
+    max_frames: int = option(0, "Publish only so many, the first ones; 0: all.", low=0, high=2**31 - 1)
+    wait_for_subscribers: int = option(0, "Begin when the image has so many subscribers.", low=0, high=1000)
 
 
 def load_pictures(folder: Path, longer_side: int, max_frames: int = 0) -> list[np.ndarray]:

@@ -12,9 +12,10 @@ from rosbags.highlevel import AnyReader
 from scipy.spatial.transform import Rotation
 
 from da3_core.bag.camera import RecordedCamera
-from da3_core.bag.options import BagOptions, PointOptions
+from da3_core.bag.options import BagOptions
 from da3_core.bag.process import BagSummary, process_bag
 from da3_core.bag.read import BagReader
+from da3_core.options import PointOptions
 from da3_core.stream.record import SessionRecord
 from da3_core.synthetic import Walk
 from da3_core.synthetic.bag import START_NS

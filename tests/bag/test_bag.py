@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from da3_core.bag.options import PointOptions
 from da3_core.errors import InputError
+from da3_core.options import PointOptions
 from da3_core.ros_data.images import ENCODINGS
 from da3_core.stream.record import SessionRecord
 from da3_core.synthetic import Walk, room_walk

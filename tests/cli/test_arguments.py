@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Values that the command line parses itself."""
 
-import inspect
-from dataclasses import fields
+from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
-from da3_core.cli.arguments import ColmapArguments, ExportArguments, ModelArguments, parse_export_kwargs, parse_layers
-from da3_core.options import DEFAULT_MODEL
+from da3_core.bag.options import BagOptions
+from da3_core.cli.arguments import flatten_arguments, parse_export_kwargs, parse_layers
+from da3_core.options import InferenceOptions, ModelOptions, PointOptions, SceneOptions
 
 
 def test_export_kwargs_know_words_numbers_and_texts_with_colons() -> None:
@@ -31,30 +32,52 @@ def test_incomplete_export_kwargs_are_usage_errors(text: str) -> None:
 
 
 def test_layers_are_a_list_of_whole_numbers_or_nothing() -> None:
-    assert parse_layers("0, 5,11") == [0, 5, 11]
-    assert parse_layers(" ") is None
+    assert parse_layers("0, 5,11") == (0, 5, 11)
+    assert parse_layers(" ") == ()
     with pytest.raises(typer.BadParameter, match="block numbers"):
         parse_layers("5,high")
 
 
-def test_defaults_are_those_of_the_library() -> None:
-    from da3_core.api import DepthAnything3
+def test_what_commands_get_without_options_are_the_defaults_of_the_declarations() -> None:
+    taken: dict[str, Any] = {}
 
-    library = {
-        name: parameter.default
-        for function in (DepthAnything3.from_pretrained, DepthAnything3.inference)
-        for name, parameter in inspect.signature(function).parameters.items()
+    @flatten_arguments("bag", point_options="points_")
+    def command(
+        options: BagOptions, point_options: PointOptions, inference: InferenceOptions, model: ModelOptions
+    ) -> None:
+        taken.update(options=options, points=point_options, inference=inference, model=model)
+
+    app = typer.Typer()
+    app.command()(command)
+    assert CliRunner().invoke(app, []).exit_code == 0
+    assert taken == {
+        "options": BagOptions(),
+        "points": PointOptions(),
+        "inference": InferenceOptions(),
+        "model": ModelOptions(),
     }
-    shared = {
-        field.name: field.default
-        for group in (ModelArguments, ExportArguments, ColmapArguments)
-        for field in fields(group)
-        if field.name in library and (field.default is not None or field.name == "process_res")
-    }
-    # A library writes no files unless asked to, leaves the device to its caller and takes a mapping.
-    command_line_only = {"device", "export_dir", "export_format", "export_kwargs"}
-    assert {name: library[name] for name in shared.keys() - command_line_only} == {
-        name: default for name, default in shared.items() if name not in command_line_only
-    }
-    assert ModelArguments.model_dir == library["source"] == DEFAULT_MODEL
-    assert {"precision", "weights_licence", "process_res", "ref_view_strategy"} <= shared.keys()
+    asked = ["--points-max-depth", "3", "--start", "2.5", "--image-topic", "/a", "--image-topic", "/b", "--model", "x"]
+    assert CliRunner().invoke(app, asked).exit_code == 0
+    assert taken["points"] == PointOptions(max_depth_m=3.0)
+    assert taken["options"] == BagOptions(start_s=2.5, image_topics=("/a", "/b"))
+    assert taken["model"] == ModelOptions(model="x")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--export-feat", "a"], "'--export-feat': 'a' is not a list of block numbers"),
+        (["--export-kwargs", "glb"], "'--export-kwargs': 'glb' is not of the form FORMAT:KEY:VALUE"),
+        (["--process-res", "3"], "'--process-res'"),
+        (["--pose-method", "best"], "'best' is not one of"),
+    ],
+)
+def test_values_that_an_option_does_not_allow_are_usage_errors(asked: list[str], said: str) -> None:
+    @flatten_arguments("command")
+    def command(options: SceneOptions) -> None: ...
+
+    app = typer.Typer(rich_markup_mode=None)
+    app.command()(command)
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 2
+    assert said in result.stderr

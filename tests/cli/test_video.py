@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from da3_core.cli.arguments import option_of
+from da3_core.cli.spelling import option_of
 from da3_core.errors import InputError
 from da3_core.sources.video import Sampling, choose_frames, open_video
 

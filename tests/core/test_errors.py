@@ -13,7 +13,7 @@ import typer
 
 from da3_core.bag.options import BagOptions
 from da3_core.cli import app
-from da3_core.cli.arguments import option_of
+from da3_core.cli.spelling import option_of
 from da3_core.errors import InputError, OptionError
 
 LIBRARY = Path(__file__).resolve().parents[2] / "da3_core"

@@ -40,7 +40,7 @@ def test_unknown_format_names_the_allowed_ones(text: str) -> None:
         ({"export_kwargs": {"glb": {"num_max_points": "many"}}}, r"is 'many': it must be a whole number of at least 0"),
         ({"export_kwargs": {"glb": {"num_max_points": True}}}, r"is True: it must be a whole number"),
         ({"export_kwargs": {"glb": {"num_max_points": 1e6}}}, r"is 1000000.0: it must be a whole number"),
-        ({"export_kwargs": {"glb": {"sky": "blue"}}}, r"is 'blue': it must be 'drop' or 'far' or 'keep'"),
+        ({"export_kwargs": {"glb": {"sky": "blue"}}}, r"is 'blue': it must be one of drop, far, keep"),
         ({"export_kwargs": {"glb": {"filter_black_bg": 1}}}, r"must be true or false"),
         ({"export_kwargs": {"depth_vis": {"fps": 1}}}, r"no option 'fps': it has common_range"),
         ({"export_kwargs": {"npz": {"fps": 1}}}, r"no option 'fps': it has no options"),

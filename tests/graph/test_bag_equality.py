@@ -15,18 +15,18 @@ from da3_core.ros_data.outputs import OUTPUTS
 from da3_core.synthetic import Walk
 from da3_core.synthetic.bag import write_bag
 from da3_core.synthetic.exact import ExactModel
-from da3_ros.engine import bind_inference
 from da3_ros.messages import message_class
-from da3_ros.settings import Settings
 
 pytest.importorskip("rosbags", reason="needs the package rosbags")
 
 from rosbags.highlevel import AnyReader
 
 from da3_core.bag.camera import RecordedCamera
-from da3_core.bag.options import BagOptions, PointOptions
+from da3_core.bag.options import BagOptions
 from da3_core.bag.process import process_bag
 from da3_core.bag.read import BagReader
+from da3_core.options import InferenceOptions, PointOptions
+from da3_core.stream.inference import bind_inference
 
 PIXELS = {"32FC1": np.float32, "16UC1": np.uint16, "rgb8": np.uint8}
 COMPARED = [each for each in OUTPUTS if each.name not in ("sky/image", "/tf")]  # indoors; by other trees
@@ -66,7 +66,7 @@ def offline(recording: Path, walk: Walk, tmp_path_factory: pytest.TempPathFactor
     with BagReader(recording) as bag:
         process_bag(
             RecordedCamera(bag, options),
-            bind_inference(ExactModel(walk), Settings(process_res=walk.images.shape[2])),
+            bind_inference(ExactModel(walk), InferenceOptions(process_res=walk.images.shape[2])),
             options,
             folder,
             "mcap",

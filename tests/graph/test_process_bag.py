@@ -26,17 +26,17 @@ from std_srvs.srv import SetBool, Trigger
 from da3_core.synthetic import Walk
 from da3_core.synthetic.bag import write_bag
 from da3_core.synthetic.exact import ExactModel
-from da3_ros.engine import bind_inference
-from da3_ros.settings import Settings
 
 pytest.importorskip("rosbags", reason="needs the package rosbags")
 
 from rosbags.highlevel import AnyReader
 
 from da3_core.bag.camera import RecordedCamera
-from da3_core.bag.options import BagOptions, PointOptions
+from da3_core.bag.options import BagOptions
 from da3_core.bag.process import process_bag
 from da3_core.bag.read import BagReader
+from da3_core.options import InferenceOptions, PointOptions
+from da3_core.stream.inference import bind_inference
 
 WINDOW, LAPS = 3, 12
 SUCCEEDED, CANCELED, ABORTED = GoalStatus.STATUS_SUCCEEDED, GoalStatus.STATUS_CANCELED, GoalStatus.STATUS_ABORTED
@@ -142,7 +142,7 @@ def test_before_any_image_of_the_stream_the_bag_is_the_one_that_the_library_writ
     with BagReader(node.bags / "walk") as bag:
         process_bag(
             RecordedCamera(bag, options),
-            bind_inference(ExactModel(node.walk), Settings(process_res=node.walk.images.shape[2])),
+            bind_inference(ExactModel(node.walk), InferenceOptions(process_res=node.walk.images.shape[2])),
             options,
             node.graph.folder / "from the library",
             "mcap",

@@ -12,7 +12,7 @@ from harness import Graph
     ("parameter", "words"),
     [
         ("window_size: 4", ("'window_size'", "window.size")),
-        ("process_res: 3", ("process_res is 3", "at least 14")),
+        ("process_res: 3", ("process_res is 3", "from 14 to 8192")),
         ("tf.mode: sideways", ("'sideways'", "camera, none")),
         ("window: {size: 2, stride: 3}", ("window.stride is 3", "window.size 2")),
     ],

@@ -4,10 +4,10 @@
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
+from da3_core.options import InferenceOptions
 from da3_core.prediction import Prediction
 
 WAIT_S = 20.0
@@ -25,14 +25,14 @@ class FlatWall:
 
     preset = SimpleNamespace(name="wall", has_poses=True, has_gaussians=False)
 
-    def resolve_pose_method(self, *_: object, **__: object) -> str:
-        return "decoder"
+    def check(self, options: InferenceOptions) -> InferenceOptions:
+        return options
 
     @property
     def calls(self) -> int:
         return len(self.views)
 
-    def inference(self, image: list[np.ndarray], intrinsics: Any = None, **_: object) -> Prediction:
+    def predict(self, image: list[np.ndarray], options: InferenceOptions, **_: object) -> Prediction:
         self.views.append(len(image))
         self.entered.release()
         assert self.gate.wait(WAIT_S)

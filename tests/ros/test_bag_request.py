@@ -11,8 +11,9 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from da3_ros.action import ProcessBag as ProcessBagAction
 from da3_ros.srv import ProcessBag
 
-from da3_core.bag.options import BagOptions, PointOptions
+from da3_core.bag.options import BagOptions
 from da3_core.errors import InputError
+from da3_core.options import PointOptions
 from da3_ros.allowed_folder import AllowedFolder
 from da3_ros.bag_request import BagJob, checked
 from da3_ros.parameters import settings_from

@@ -8,8 +8,9 @@ import pytest
 
 pytest.importorskip("sensor_msgs", reason="needs ROS 2 messages")
 
-from da3_core.bag.options import BagOptions, PointOptions
+from da3_core.bag.options import BagOptions
 from da3_core.bag.windows import RecordedFrame, cut_windows
+from da3_core.options import PointOptions
 from da3_core.stream.frame import Frame
 from da3_ros import settings
 from da3_ros.settings import Settings
@@ -40,7 +41,9 @@ def test_windows_are_those_of_the_live_node_with_every_frame(size: int, stride: 
     frames = arbitrary_frames(200, seed=size * 10 + stride)
     buffer = WindowBuffer(
         Settings(
-            every_frame=True, window=settings.Window(size=size, stride=stride), queue=settings.Queue(max_frames=1000)
+            every_frame=True,
+            window=settings.WindowSettings(size=size, stride=stride),
+            queue=settings.QueueSettings(max_frames=1000),
         )
     )
     for frame in frames:

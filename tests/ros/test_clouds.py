@@ -11,10 +11,10 @@ pytest.importorskip("sensor_msgs", reason="needs ROS 2 messages")
 
 from sensor_msgs.msg import PointCloud2
 
+from da3_core.options import PointOptions
 from da3_core.ros_data import values
 from da3_core.ros_data.point_cloud import point_cloud
 from da3_ros.messages import packed
-from da3_ros.settings import Points
 
 HEADER = values.header(1_700_000_000_123_456_789, "camera_optical")
 
@@ -57,7 +57,7 @@ def pixel_centres(stride: int = 1) -> np.ndarray:
     return np.stack([columns, rows], -1).reshape(-1, 2) + 0.5
 
 
-ALL_PIXELS = Points(confidence_percentile=0.0, edge_threshold=0.0)
+ALL_PIXELS = PointOptions(confidence_percentile=0.0, edge_threshold=0.0)
 CLOUD_INTRINSICS = np.array([[7.0, 0.2, 4.1], [0, 6.5, 2.9], [0, 0, 1]])
 
 

@@ -58,7 +58,7 @@ def test_every_line_of_the_table_is_complete_and_allows_its_default():
     assert TABLE["process_res"].default == 0  # which is None, the model's own
     assert InferenceOptions.process_res is None
     assert TABLE["model"].default == DEFAULT_MODEL
-    assert TABLE["tf.mode"].allowed == ("camera", "none")
+    assert TABLE["tf.mode"].option.choices == ("camera", "none")
 
 
 def test_the_yaml_file_is_the_one_that_the_table_writes():
@@ -94,7 +94,7 @@ def test_the_command_line_changes_values_and_whole_numbers_serve_as_floats(start
     ("override", "said"),
     [
         ("window.sice:=4", ["window.sice", "nearest are window.size"]),
-        ("window.size:=0", ["window.size is 0", "at least 1"]),
+        ("window.size:=0", ["window.size is 0", "from 1 to 64"]),
         ("window.size:=4.5", ["window.size is 4.5", "a whole number"]),
         ("window.stride:=4", ["stride is 4", "size 4"]),
         ("tf.mode:=odom", ["tf.mode is 'odom'", "camera, none"]),

@@ -221,8 +221,8 @@ def test_ends_cleanly_while_it_renders(start: Callable[..., subprocess.Popen[str
 @pytest.mark.parametrize(
     ("argument", "sentence"),
     [
-        ("rate_hz:=0.0", "The parameter rate_hz is 0.0; allowed is a number at least 0.1 and at most 1000."),
-        ("width:=wide", "The parameter width is 'wide'; allowed is a whole number at least 16 and at most 4096."),
+        ("rate_hz:=0.0", "The parameter rate_hz is 0.0; allowed is a number from 0.1 to 1000."),
+        ("width:=wide", "The parameter width is 'wide'; allowed is a whole number from 16 to 4096."),
         ("size:=640", "There is no parameter 'size'; the camera has rate_hz, width"),
     ],
 )

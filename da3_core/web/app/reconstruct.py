@@ -15,8 +15,8 @@ from da3_core.errors import InputError
 from da3_core.export import export
 from da3_core.export.video import Quality
 from da3_core.geometry.trajectories import Mode
-from da3_core.options import ProcessResMethod, RefViewStrategy
-from da3_core.pipeline import SceneOptions, Stage
+from da3_core.options import ProcessResMethod, RefViewStrategy, SceneOptions
+from da3_core.pipeline import Stage
 from da3_core.prediction import Prediction
 from da3_core.sources import SceneImages
 from da3_core.web.model_runner import ModelRunner
@@ -47,7 +47,7 @@ class Choices:
     infer_gs: bool = False
     flight: Flight = "smooth"
     quality: Quality = "low"
-    ref_view_strategy: RefViewStrategy = "saddle_balanced"
+    ref_view_strategy: RefViewStrategy = SceneOptions.ref_view_strategy
     focal_length_px: float = 0.0
 
     def __post_init__(self) -> None:

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from math import isfinite
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, create_model, model_validator
 
 from da3_core.errors import InputError
-from da3_core.options import InferenceOptions, PoseMethod, ProcessResMethod, RefViewStrategy
-from da3_core.pipeline import SceneOptions
+from da3_core.export import parse_formats
+from da3_core.options import EXPORT_FORMATS, Option, SceneOptions, declared
 
 MAX_VIEWS = 20_000
 
@@ -31,66 +32,74 @@ def field_of(option: str) -> str:
     return {"overwrite": "auto_cleanup: false"}.get(option, option)
 
 
-class InferenceRequest(BaseModel):
-    """Images of one scene on the backend's disk, and what is wanted of them; see `SceneOptions` for what has no note.
+def _field(each: Option, hint: Any) -> tuple[Any, Any]:
+    """An option as pydantic declares it."""
+    if each.name in _HTTP_TYPES:
+        hint = _HTTP_TYPES[each.name]
+    low, high = (bound if isfinite(bound) else None for bound in (each.low, each.high))
+    if (low, high) != (None, None):
+        hint = Annotated[each.kind, Field(ge=low, le=high)]
+    said = each.sentence + (f" Null: {each.unset}." if each.is_optional else "")
+    return (hint | None if each.is_optional else hint), Field(each.default, description=said)
 
-    Attributes:
-        image_paths: files below an allowed folder.
-        export_dir: folder of the results, below an allowed folder; null computes without writing anything.
-        extrinsics: `(N, 4, 4)` or `(N, 3, 4)` world-to-camera, OpenCV axes.
-        intrinsics: `(N, 3, 3)` in pixels of the files, pixel edges at integers.
-        auto_cleanup: empty an export folder that da3 wrote before; else its other files stay.
-    """
+
+_HTTP_TYPES: dict[str, Any] = {"render_exts": Matrices, "render_ixts": Matrices}  # of arrays in Python
+_OPTIONS = {name: each for name, each in declared(SceneOptions).items() if "http" in each.faces}
+
+if TYPE_CHECKING:
+    _Options = BaseModel
+else:
+    _Options = create_model(
+        "_Options", **{name: _field(each, get_type_hints(SceneOptions)[name]) for name, each in _OPTIONS.items()}
+    )
+
+
+class InferenceRequest(_Options):
+    """Images of one scene on the backend's disk, and what is wanted of them: also every option of `SceneOptions`."""
 
     model_config = ConfigDict(extra="forbid")
 
-    image_paths: Annotated[list[str], Field(min_length=1, max_length=MAX_VIEWS)]
-    export_dir: str | None = None
-    export_format: str = "mini_npz-glb"
-    extrinsics: Matrices | None = None
-    intrinsics: Matrices | None = None
-    process_res: Annotated[int, Field(ge=14)] | None = InferenceOptions.process_res
-    process_res_method: ProcessResMethod = InferenceOptions.process_res_method
-    export_feat_layers: list[int] = []
-    align_to_input_ext_scale: bool = InferenceOptions.align_to_input_ext_scale
-    use_ray_pose: bool = InferenceOptions.use_ray_pose
-    pose_method: PoseMethod = InferenceOptions.pose_method
-    ref_view_strategy: RefViewStrategy = InferenceOptions.ref_view_strategy
-    infer_gs: bool | None = None
-    max_views_per_window: Annotated[int, Field(ge=2)] | None = None
-    conf_thresh_percentile: Annotated[float, Field(ge=0, le=100)] | None = None
-    num_max_points: Annotated[int, Field(ge=0)] | None = None
-    show_cameras: bool | None = None
-    feat_vis_fps: Annotated[int, Field(ge=1)] | None = None
-    export_kwargs: dict[str, dict[str, Any]] = {}
-    render_exts: Matrices | None = None
-    render_ixts: Matrices | None = None
-    render_hw: tuple[int, int] | None = None
-    auto_cleanup: bool = False
+    image_paths: Annotated[
+        list[str], Field(min_length=1, max_length=MAX_VIEWS, description="Files below an allowed folder.")
+    ]
+    export_dir: Annotated[
+        str | None,
+        Field(description="Folder of the results, below an allowed folder. Null: nothing is written."),
+    ] = None
+    export_format: Annotated[str, Field(description=_OPTIONS["export_format"].sentence)] = EXPORT_FORMATS["http"]
+    extrinsics: Annotated[
+        Matrices | None, Field(description="(N, 4, 4) or (N, 3, 4) world-to-camera, OpenCV axes. Null: not known.")
+    ] = None
+    intrinsics: Annotated[
+        Matrices | None,
+        Field(description="(N, 3, 3) in pixels of the files, pixel edges at integers. Null: not known."),
+    ] = None
+    auto_cleanup: Annotated[
+        bool, Field(description="Empty an export folder that da3 wrote before; else its other files stay.")
+    ] = False
 
     @model_validator(mode="after")
     def _check(self) -> InferenceRequest:
-        self.scene_options()
-        if any("image_names" in options for options in self.export_kwargs.values()):
+        options = self.scene_options()
+        parse_formats(options.export_format)
+        if any("image_names" in given for given in options.export_kwargs.values()):
             raise InputError("the option 'image_names' names files of the backend: leave it out, image_paths are taken")
         return self
 
     def scene_options(self) -> SceneOptions:
-        """Raises InputError for a format that there is not, and for matrices that are none."""
-        own = {"image_paths", "export_dir", "extrinsics", "intrinsics", "auto_cleanup"}
-        values = {name: getattr(self, name) for name in type(self).model_fields if name not in own}
-        values["export_feat_layers"] = self.export_feat_layers or None
-        values |= {name: as_array(values[name]) for name in ("render_exts", "render_ixts")}
-        return SceneOptions(**values)
+        """Raises InputError for a value that is not allowed, and for matrices that are none."""
+        values = {name: getattr(self, name) for name in _OPTIONS}
+        return SceneOptions(**values | {name: as_array(values[name]) for name in _HTTP_TYPES})
 
     def about(self) -> dict[str, Any]:
         """What `TaskStatus` tells of it."""
+        options = self.scene_options()
         return {
             "export_dir": self.export_dir,
-            "request": self.model_dump(exclude={"extrinsics", "intrinsics", "render_exts", "render_ixts"}),
+            "request": self.model_dump(exclude={"extrinsics", "intrinsics", *_HTTP_TYPES}),
             "num_images": len(self.image_paths),
-            "export_format": self.export_format,
-            "process_res_method": self.process_res_method,
+            "export_format": options.export_format,
+            "process_res_method": options.process_res_method,
             "video_path": self.image_paths[0],
         }
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from da3_core.geometry.cameras import check_extrinsics, check_intrinsics
-from da3_core.pipeline import SceneOptions, export_scene
+from da3_core.options import SceneOptions
+from da3_core.pipeline import export_scene
 from da3_core.sources import SceneImages
 from da3_core.storage.allowed_folders import AllowedFolders
 from da3_core.storage.export_folder import ExportFolder, choose_export_folder
