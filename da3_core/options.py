@@ -221,7 +221,9 @@ class InferenceOptions(Checked):
         faces=("command", "bag", "http", "node"),
     )
     apply_exif: bool = option(
-        False, "Turn images upright by their EXIF tag; intrinsics then refer to the upright images.", faces=()
+        False,
+        "Turn images upright by their EXIF tag; intrinsics, given and written, are then those of the upright images.",
+        faces=("command", "http"),
     )
     align_to_input_ext_scale: bool = option(
         True, "Put the results into the frame and unit of the given cameras.", faces=("http",)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the backend answers: tasks from their beginning to their end, refusals, pages."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from backend_process import SLOW, BackendProcess
+from PIL import Image
 
 FIELDS = {
     *("task_id", "status", "message", "progress", "created_at", "started_at", "completed_at", "export_dir", "request"),
@@ -61,6 +63,22 @@ def test_without_an_export_folder_nothing_is_written(backend: BackendProcess, ph
     task = backend.wait(backend.submit(image_paths=photos[:1]))
     assert (task["status"], task["result"]["files"], task["result"]["depth_shape"]) == ("completed", [], [1, 42, 56])
     assert set(backend.workspace.rglob("*")) == before
+
+
+@pytest.mark.parametrize("way", ["http", "command"])
+def test_photographs_are_turned_upright_by_the_backend(
+    backend: BackendProcess, da3: Callable[..., Any], way: str
+) -> None:
+    lying, exif = backend.workspace / "lying.jpg", Image.Exif()
+    exif[0x0112] = 6  # Orientation: a quarter turn
+    Image.new("RGB", (112, 80)).save(lying, exif=exif)
+    if way == "http":
+        task = backend.wait(backend.submit(image_paths=[str(lying)], apply_exif=True))
+        assert task["result"]["depth_shape"] == [1, 56, 42]
+    else:
+        use_backend = ("--use-backend", "--backend-url", backend.url, "--json", "--export-dir", "turned")
+        result = da3("image", lying, "--apply-exif", "--process-res", "56", *use_backend)
+        assert json.loads(result.stdout)["processed_size"] == [56, 42], result.stderr
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
