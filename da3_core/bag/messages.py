@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from da3_core.bag.options import BagOptions
+from da3_core.bag.topics import NODE
 from da3_core.bag.windows import RecordedFrame, RecordedWindow
 from da3_core.errors import InputError
 from da3_core.geometry.cameras import invert_rigid
@@ -29,7 +30,6 @@ from da3_core.ros_data.values import packed
 from da3_core.storage.files import package_file
 from da3_core.stream.session import View, WindowResult
 
-NODE = "/da3"
 OWN_MESSAGES = ("DepthView", "DepthWindow")
 
 

@@ -9,13 +9,10 @@ from collections.abc import Sequence
 from da3_core.bag.read import BagReader
 from da3_core.errors import InputError, OptionError
 from da3_core.ros_data.images import ENCODINGS, compressed_size
+from da3_core.ros_data.values import CAMERA_INFO, IMAGE
 
-IMAGE, COMPRESSED, CAMERA_INFO = (
-    "sensor_msgs/msg/Image",
-    "sensor_msgs/msg/CompressedImage",
-    "sensor_msgs/msg/CameraInfo",
-)
-OWN_NAMESPACE = "/da3/"
+COMPRESSED = "sensor_msgs/msg/CompressedImage"
+NODE = "/da3"  # whose topics the results have
 
 
 def image_topics(bag: BagReader, named: Sequence[str]) -> tuple[str, ...]:
@@ -30,7 +27,7 @@ def image_topics(bag: BagReader, named: Sequence[str]) -> tuple[str, ...]:
             raise InputError(f"the bag has no images on {topic!r}; it has them on {_listed(images)}")
     if named:
         return tuple(named)
-    pictures = {topic for topic in images if not topic.startswith(OWN_NAMESPACE) and _is_picture(bag, topic)}
+    pictures = {topic for topic in images if not topic.startswith(f"{NODE}/") and _is_picture(bag, topic)}
     raw = {topic for topic in pictures if bag.types[topic] == IMAGE}
     pictures -= {f"{topic}/compressed" for topic in raw}  # the same images again
     if not pictures:
@@ -98,7 +95,7 @@ def topics_to_copy(bag: BagReader, choice: str) -> set[str]:
             given=choice,
             topics=", ".join(sorted(bag.types)),
         )
-    return {topic for topic in topics if not topic.startswith(OWN_NAMESPACE)}
+    return {topic for topic in topics if not topic.startswith(f"{NODE}/")}
 
 
 def _is_picture(bag: BagReader, topic: str) -> bool:

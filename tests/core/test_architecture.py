@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": {"formats", "geometry", "options", "prediction", "render", "storage", "visualise"},
     "sources": {"formats", "geometry", "storage"},
     "stream": {"geometry", "options", "prediction"},
-    "synthetic": {"geometry", "options", "postprocessing", "prediction", "preprocessing", "storage"},
+    "synthetic": {"geometry", "options", "postprocessing", "prediction", "preprocessing", "ros_data", "storage"},
     "bag": {"geometry", "options", "prediction", "ros_data", "storage", "stream", "visualise"},
     "api": {"export", "geometry", "model", "network", "options", "postprocessing", "prediction", "preprocessing"},
     "pipeline": {"api", "export", "model", "options", "prediction", "sources", "storage", "stream"},
