@@ -16,8 +16,10 @@ from da3_core.bag.process import process_bag
 from da3_core.bag.read import BagReader
 from da3_core.prediction import Prediction
 from da3_core.stream.frame import Frame
+from da3_core.stream.record import SessionRecord
 
 HEIGHT, WIDTH = 480, 640
+VIEWS = 20  # that are recorded; the shortest bag has more
 
 
 def write_images(folder: Path, count: int) -> None:
@@ -53,7 +55,8 @@ def constant_depth(frames: Sequence[Frame]) -> Prediction:
 
 
 def process(recording: str | Path, output: str | Path, advance: Callable[[int], object] = lambda count: None) -> None:
-    """Everything copied too."""
+    """Everything copied and recorded for an export too."""
+    record = SessionRecord(VIEWS, "longest_map")
     options = BagOptions(copy_topics="all", window=2)
     with BagReader(Path(recording)) as bag:
         process_bag(
@@ -65,7 +68,7 @@ def process(recording: str | Path, output: str | Path, advance: Callable[[int], 
             model_name="constant",
             advance=advance,
             stop=lambda: False,
-            on_result=lambda result, session: None,
+            on_result=record.add,
         )
 
 
