@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,9 +14,10 @@ from rosbags.highlevel import AnyReader
 from da3_core.prediction import Prediction
 from da3_core.ros_data.camera_info import intrinsics_from_camera_info
 from da3_core.ros_data.conventions import compose, stamp_ns, world_to_camera_in_map
+from da3_core.ros_data.outputs import SCALE_SOURCES
 from da3_core.stream.frame import Frame
 from da3_core.stream.record import SessionRecord
-from da3_core.stream.session import ScaleSource, View, WindowResult
+from da3_core.stream.session import View, WindowResult
 from da3_ros.demo.children import DemoError
 from da3_ros.demo.comparison import Comparison, Findings, PosedFrames
 
@@ -84,12 +85,8 @@ class Recording:
         every = [(w.map_segment, stamp_ns(view.header.stamp), view) for w in self.windows for view in w.views]
         chosen: dict[int, Any] = {}
         for segment, stamp, view in every:
-            if (
-                (SESSION, segment) == self.record.map
-                and has_pose(view)
-                and not (stamp in chosen and has_pose(chosen[stamp]))
-            ):
-                chosen[stamp] = view
+            if (SESSION, segment) == self.record.map and has_pose(view):
+                chosen.setdefault(stamp, view)
         for _, stamp, view in every:
             chosen.setdefault(stamp, without_pose(view))
         complete = set(self.colour)
@@ -139,9 +136,7 @@ def recorded_result(window: Any, views: Sequence[View]) -> WindowResult:
         views=tuple(views),
         placement="points" if has_places else "unposed",
         scale_m_per_unit=window.scale_m_per_unit,
-        scale_source=next(
-            name for name in get_args(ScaleSource) if getattr(window, f"SCALE_{name.upper()}") == window.scale_source
-        ),
+        scale_source=next(name for name, number in SCALE_SOURCES.items() if number == window.scale_source),
         alignment_residual=window.alignment_residual,
         segment=window.map_segment,
         inference_s=window.inference_s,
