@@ -3,6 +3,10 @@
 
 Every inference has a world frame and a scale of its own, so nothing is expected of either: a fit is judged by how well
 the shared views agree after it, never by how large its scale or its jump is.
+
+What is fitted is the cameras of the shared views and the ratios of their depths, each weighed by its spread. The dense
+points of a view move with its camera, so the same view in both worlds says nothing more about where the window lies:
+points judge the fit, and take over where the cameras are wrong and the points are not.
 """
 
 from collections.abc import Sequence
@@ -12,7 +16,8 @@ from typing import Literal
 
 import numpy as np
 
-from da3_core.geometry.similarity import DegenerateError, Similarity, fit_similarity, mean_rotation
+from da3_core.geometry.pose_graph import Places, ScalePriors, Sightings, Spread, adjust
+from da3_core.geometry.similarity import DegenerateError, Similarity, fit_similarity
 
 MAX_POINTS = 5_000  # over all shared views: a few milliseconds, and more change little
 ITERATIONS = 5
@@ -20,6 +25,7 @@ MIN_VALID_SHARE = 0.02  # of the sampled pixels: below it, the rest is sky or un
 MAX_RESIDUAL = 0.1  # median, relative to depth
 MAX_ROTATION_SPREAD = 0.1  # rad, between shared cameras
 MAX_RATIO_SPREAD = 0.3  # median deviation of the logarithm of depth ratios
+METRIC_DEVIATION = 1e-6  # of the logarithm of a scale that is known to be 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +49,9 @@ class WindowAlignment:
 
     Attributes:
         window_to_map: takes points of the window's world into the map.
-        method: what the placement rests on. `points`: the dense points of the shared views. `poses`: their cameras,
-            the points disagree. `last_view`: nothing agreed; the newest shared camera is kept where it was, and the
-            window is the start of a new map.
+        method: what the placement rests on. `points`: the shared views, whose dense points agree. `poses`: their
+            cameras, the points disagree. `last_view`: nothing agreed; the newest shared camera is kept where it was,
+            and the window is the start of a new map.
         residual: median distance between the points of the window and of the map, relative to their depth; NaN when
             no pixel is valid in both.
     """
@@ -60,6 +66,7 @@ class _Points:
     """Corresponding points `(M, 3)` float64 of the shared views, what is known about each, and how many were tried."""
 
     sampled: int
+    view: np.ndarray
     window: np.ndarray
     map: np.ndarray
     map_depth: np.ndarray
@@ -80,6 +87,12 @@ class _Points:
     def enough(self) -> bool:
         return len(self.weight) >= max(3, MIN_VALID_SHARE * self.sampled)
 
+    def of_view(self, view: int) -> "_Points":
+        """The points of one view alone, which becomes number 0."""
+        chosen = self.view == view
+        arrays = (self.window, self.map, self.map_depth, self.depth_ratio, self.weight)
+        return _Points(self.sampled, np.zeros(int(chosen.sum()), np.int64), *(array[chosen] for array in arrays))
+
     def residuals(self, window_to_map: Similarity) -> np.ndarray:
         """`(M,)` distances between moved and map points, relative to their depth."""
         return np.asarray(np.linalg.norm(window_to_map.apply(self.window) - self.map, axis=-1) / self.depth)
@@ -90,33 +103,36 @@ def align_window(
     in_window: Sequence[PosedDepth],
     intrinsics: Sequence[np.ndarray],
     expected_scale: float,
+    spread: Spread | None = None,
     is_metric: bool = False,
 ) -> WindowAlignment:
     """Place a window in the map by the views that both know, oldest first; never fails.
-
-    The ratio of depths gives the scale, also where the camera does not move. The shared cameras give rotation and
-    translation, and dense points refine them robustly.
 
     Args:
         in_map: the shared views as the map has them.
         in_window: the same views as the new window has them; same sizes.
         intrinsics: their `(3, 3)` matrices, pixel edges at integers.
         expected_scale: map units per window unit, used when no pixel of the shared views is valid in both.
+        spread: how far cameras and depths of shared views are apart, as far as known.
         is_metric: both are in metres, so that the scale is 1 whatever the depths say.
     """
     points = _corresponding_points(in_map, in_window, intrinsics)
     scale = points.scale if len(points.weight) else expected_scale
     scale = 1.0 if is_metric else scale
 
-    by_poses = _fit_poses(in_map, in_window, scale)
+    by_views = _fit_views(in_map, in_window, points, scale, spread or Spread(), is_metric)
+    residual = _median_residual(points, by_views)
     if points.enough:
-        by_points = _fit_points(points, by_poses)
-        residual = _median_residual(points, by_points)
         if residual <= MAX_RESIDUAL:
-            return WindowAlignment(by_points, "points", residual)
-        if _poses_agree(points, by_poses, in_map, in_window):
-            return WindowAlignment(by_poses, "poses", _median_residual(points, by_poses))
-    by_last_view = _fit_poses(in_map[-1:], in_window[-1:], scale)
+            return WindowAlignment(by_views, "points", residual)
+        by_points = _fit_points(points, Similarity(scale, by_views.rotation, by_views.translation))
+        residual_of_points = _median_residual(points, by_points)
+        if residual_of_points <= MAX_RESIDUAL:
+            return WindowAlignment(by_points, "points", residual_of_points)
+        if _poses_agree(points, by_views, in_map, in_window):
+            return WindowAlignment(by_views, "poses", residual)
+    newest = points.of_view(len(in_map) - 1)
+    by_last_view = _fit_views(in_map[-1:], in_window[-1:], newest, scale, spread or Spread(), is_metric)
     return WindowAlignment(by_last_view, "last_view", _median_residual(points, by_last_view))
 
 
@@ -152,7 +168,7 @@ def _corresponding_points(
     pixels = np.stack([columns + 0.5, rows + 0.5, np.ones_like(rows)], axis=-1)  # (h, w, 3)
 
     per_view = []
-    for map_view, window_view, camera_matrix in zip(in_map, in_window, intrinsics, strict=True):
+    for number, (map_view, window_view, camera_matrix) in enumerate(zip(in_map, in_window, intrinsics, strict=True)):
         rays = pixels @ np.linalg.inv(camera_matrix).T
         map_depth = map_view.depth[rows, columns].astype(np.float64)
         window_depth = window_view.depth[rows, columns].astype(np.float64)
@@ -163,6 +179,7 @@ def _corresponding_points(
         valid &= weight > 0
         per_view.append(
             (
+                np.full(int(valid.sum()), number),
                 _to_world(window_view, rays[valid], window_depth[valid]),
                 _to_world(map_view, rays[valid], map_depth[valid]),
                 map_depth[valid],
@@ -194,13 +211,51 @@ def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
     return float(values[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])
 
 
-def _fit_poses(in_map: Sequence[PosedDepth], in_window: Sequence[PosedDepth], scale: float) -> Similarity:
-    """Mean rotation and translation that take the window's cameras to the map's, at a given scale."""
-    map_cameras = np.stack([view.camera_to_world for view in in_map])
+def _fit_views(
+    in_map: Sequence[PosedDepth],
+    in_window: Sequence[PosedDepth],
+    points: _Points,
+    scale: float,
+    spread: Spread,
+    is_metric: bool,
+) -> Similarity:
+    """By the shared cameras and the ratio of the depths of each view, robustly; begins at `scale`."""
+    map_cameras = np.stack([view.camera_to_world for view in in_map])  # (S, 4, 4)
     window_cameras = np.stack([view.camera_to_world for view in in_window])
-    rotation = mean_rotation(map_cameras[:, :3, :3] @ window_cameras[:, :3, :3].transpose(0, 2, 1))
-    centres = window_cameras[:, :3, 3] @ rotation.T * scale
-    return Similarity(scale, rotation, np.mean(map_cameras[:, :3, 3] - centres, axis=0))
+    rotations = map_cameras[:, :3, :3] @ window_cameras[:, :3, :3].transpose(0, 2, 1)
+    # The one that differs least from all others, and the median: one gross camera moves neither far.
+    differences = np.linalg.norm(rotations[:, None] - rotations[None], axis=(2, 3)).sum(1)
+    rotation = rotations[int(differences.argmin())]
+    translation = np.median(map_cameras[:, :3, 3] - scale * window_cameras[:, :3, 3] @ rotation.T, axis=0)
+    start = Similarity(scale, rotation, translation)
+
+    seen = [points.view == view for view in range(len(in_map))]
+    known = [bool(chosen.any()) for chosen in seen]
+    ratios = [
+        _weighted_median(np.log(points.depth_ratio[chosen]), points.weight[chosen]) if any_ else np.log(scale)
+        for chosen, any_ in zip(seen, known, strict=True)
+    ]
+    depth = float(np.median(points.map_depth)) if len(points.map_depth) else 1.0
+    views = np.arange(len(in_map))
+    sightings = Sightings(
+        window=np.zeros(len(views), np.int64),
+        frame=views,
+        rotation=window_cameras[:, :3, :3],
+        centre=window_cameras[:, :3, 3],
+        depth=np.full(len(views), depth / scale),
+        log_ratio=-np.array(ratios),
+    )
+    frames = Places(map_cameras[:, :3, :3], map_cameras[:, :3, 3], np.zeros(len(views)))
+    windows, _ = adjust(
+        sightings,
+        Places.of([start]),
+        frames,
+        spread,
+        fixed_windows=np.zeros(1, bool),
+        fixed_frames=np.ones(len(views), bool),
+        scale_priors=ScalePriors(np.zeros(1), np.full(1, METRIC_DEVIATION)) if is_metric else None,
+    )
+    return windows[0]
 
 
 def _fit_points(points: _Points, start: Similarity) -> Similarity:
@@ -230,17 +285,17 @@ def _fit_points(points: _Points, start: Similarity) -> Similarity:
 def _poses_agree(
     points: _Points, fit: Similarity, in_map: Sequence[PosedDepth], in_window: Sequence[PosedDepth]
 ) -> bool:
-    """At least two shared cameras keep their place relative to each other, and the depths have one ratio."""
+    """At least two shared cameras, most of all, keep their place relative to each other, and depths have one ratio."""
     map_cameras = np.stack([view.camera_to_world for view in in_map])
     moved_cameras = np.stack([fit.transform_camera(view.camera_to_world) for view in in_window])
-    offset = np.linalg.norm(moved_cameras[:, :3, 3] - map_cameras[:, :3, 3], axis=-1).max()
+    offsets = np.linalg.norm(moved_cameras[:, :3, 3] - map_cameras[:, :3, 3], axis=-1)
     # The Frobenius norm of a difference of rotations is sqrt(2) times the angle between them, while that is small.
-    angle = np.linalg.norm(moved_cameras[:, :3, :3] - map_cameras[:, :3, :3], axis=(1, 2)).max() / np.sqrt(2)
+    angles = np.linalg.norm(moved_cameras[:, :3, :3] - map_cameras[:, :3, :3], axis=(1, 2)) / np.sqrt(2)
     ratio_spread = _weighted_median(np.abs(np.log(points.depth_ratio / fit.scale)), points.weight)
     return bool(
         len(in_map) >= 2
-        and offset <= MAX_RESIDUAL * np.median(points.map_depth)
-        and angle <= MAX_ROTATION_SPREAD
+        and np.median(offsets) <= MAX_RESIDUAL * np.median(points.map_depth)
+        and np.median(angles) <= MAX_ROTATION_SPREAD
         and ratio_spread <= MAX_RATIO_SPREAD
     )
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stream of windows of frames becomes depth and camera poses in one map.
 
-Every inference over a window has a world frame and a scale of its own. Consecutive windows share frames; what was
-said about a shared frame stands, and the new window is moved, turned and scaled until it agrees. Where poses of the
-cameras are known, they are the map.
+Every inference over a window has a world frame and a scale of its own. Consecutive windows share frames, and a new
+window is moved, turned and scaled until it agrees with what the last windows say about them, all of which count. What
+was published about a frame stands; where the frame is by now is told beside it. Where poses of the cameras are known,
+they are the map.
 """
 
 import time
@@ -15,17 +16,20 @@ from typing import Literal
 import numpy as np
 
 from da3_core.errors import InputError
-from da3_core.geometry.alignment import PosedDepth, align_window, compare_depths
+from da3_core.geometry.alignment import METRIC_DEVIATION, PosedDepth, align_window, compare_depths
 from da3_core.geometry.cameras import invert_rigid
+from da3_core.geometry.quaternions import quaternion_from_rotation, rotation_from_quaternion
 from da3_core.geometry.similarity import Similarity
 from da3_core.prediction import Prediction
 from da3_core.stream.frame import Frame
 from da3_core.stream.known_cameras import KnownCameras, known_cameras
+from da3_core.stream.window_graph import LIVE_WINDOWS, WindowGraph, WindowViews
 
 ScaleSource = Literal["none", "model", "fixed", "poses"]
 Placement = Literal["origin", "points", "poses", "last_view", "known", "unposed"]
 
 FOCAL_LENGTH_WINDOWS = 301  # the running median looks this far back
+MODEL_METRES_DEVIATION = 0.1  # of the metres of a metric model, relative, from window to window
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,15 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
+class CorrectedPose:
+    """Where a frame's camera is, by all that has been seen since it was published: `world_to_camera` `(4, 4)`."""
+
+    stamp_ns: int
+    camera: str
+    world_to_camera: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class WindowResult:
     """One inference, placed in the map.
 
@@ -88,6 +101,8 @@ class WindowResult:
         alignment_residual: median distance to the map on the shared views, relative to depth; NaN without such views.
         segment: counts the maps of the session. It grows when a window could not be joined to the map before it.
         inference_s: duration of the inference, seconds.
+        corrected: of the last frames of the map, this window's among them, oldest first, those whose poses are not
+            known. For what may be revised: a path, or what places a robot's odometry in the map.
     """
 
     views: tuple[View, ...]
@@ -97,6 +112,7 @@ class WindowResult:
     alignment_residual: float
     segment: int
     inference_s: float
+    corrected: tuple[CorrectedPose, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +133,27 @@ class _Placed:
     starts_map: bool = False
 
 
+@dataclass(frozen=True)
+class _FrameName:
+    """What a frame is told apart by, without its image."""
+
+    number: int
+    stamp_ns: int
+    camera: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Published:
+    """A view as published, its frame's name, and map units per unit of the depth that the graph knows it by."""
+
+    view: View
+    name: _FrameName
+    depth_scale: float
+
+
 class Session:
-    """Turns windows of frames into results that share one map, with constant memory: the last window is all it keeps.
+    """Turns windows of frames into results that share one map, with constant memory: the views of the last window,
+    and of the last `LIVE_WINDOWS` what they say about cameras and scales.
 
     Frames shared by consecutive windows are recognised by being the same objects.
     """
@@ -131,7 +166,9 @@ class Session:
 
     def reset(self) -> None:
         """Forget the map; the next window defines a new one."""
-        self._views: tuple[View, ...] = ()
+        self._published: dict[Frame, _Published] = {}  # of the last window
+        self._frames_seen = 0
+        self._graph: WindowGraph[_FrameName] = WindowGraph(LIVE_WINDOWS)
         self._has_map = False
         self._map_is_known = False  # by poses that frames came with
         self._segment = 0
@@ -151,57 +188,79 @@ class Session:
         """
         _check(frames)
         started = time.perf_counter()
-        prediction = self._infer(frames)
+        prediction = _orthonormal(self._infer(frames))
         inference_s = time.perf_counter() - started
 
         intrinsics = self._intrinsics(frames, prediction)
         known = known_cameras(frames, prediction) if self._options.scale_source in ("auto", "poses") else None
         prediction = known.prediction if known else prediction
-        placed = self._place_known(frames, known) if known and known.in_map else self._place(frames, prediction, known)
-        starts_map = placed.starts_map
-        self._segment += starts_map and self._has_map
-        self._has_map |= starts_map
-        if starts_map:
+        names = self._names(frames)
+        if known and known.in_map:
+            placed = self._place_known(frames, known)
+        else:
+            placed = self._place(frames, names, prediction, known)
+        self._segment += placed.starts_map and self._has_map
+        self._has_map |= placed.starts_map
+        if placed.starts_map:
             self._map_is_known = placed.placement == "known"
 
-        before = {view.frame: view for view in self._views}
-        views = []
-        for i, frame in enumerate(frames):
-            if frame in before and not starts_map:
-                views.append(replace(before[frame], is_new=False))
+        published = {}
+        for i, (frame, name) in enumerate(zip(frames, names, strict=True)):
+            before = self._published.get(frame)
+            if before and not placed.starts_map:
+                published[frame] = replace(before, view=replace(before.view, is_new=False))
             else:
-                views.append(_view(frame, frame not in before, prediction, i, intrinsics[i], placed))
-        self._views = tuple(views)
+                view = _view(frame, before is None, prediction, i, intrinsics[i], placed)
+                published[frame] = _Published(view, name, placed.depth_scale)
+        self._published = published
+        if placed.placement == "known":
+            self._fix_known()
         if placed.placement != "unposed":
             self._scale, self._scale_source = placed.depth_scale, placed.scale_source
         applied = known.metres_per_unit if known and known.metres_per_unit else 1.0
         return WindowResult(
-            views=self._views,
+            views=tuple(each.view for each in published.values()),
             placement=placed.placement,
             scale_m_per_unit=applied * placed.depth_scale,
             scale_source=placed.scale_source,
             alignment_residual=placed.residual,
             segment=self._segment,
             inference_s=inference_s,
+            corrected=self._corrected() if placed.placement not in ("known", "unposed") else (),
         )
 
-    def _place(self, frames: Sequence[Frame], prediction: Prediction, known: KnownCameras | None) -> _Placed:
-        """By the views that the last window and this one share, if there are any."""
+    def _place(
+        self,
+        frames: Sequence[Frame],
+        names: Sequence[_FrameName],
+        prediction: Prediction,
+        known: KnownCameras | None,
+    ) -> _Placed:
+        """By the views that the last window and this one share, if there are any, and all windows adjusted together."""
         source = self._source(prediction, known)
         scale = self._options.fixed_m_per_unit if source == "fixed" else 1.0
         if prediction.extrinsics is None or len(frames) == 1:
             return _Placed(Similarity.identity(), scale, "unposed", source)
 
+        camera_to_window = invert_rigid(prediction.extrinsics)
+        views = WindowViews(names, camera_to_window, prediction.depth, prediction.conf, prediction.sky)
         in_map, in_window, matrices = self._shared(frames, prediction)
         if not in_map:
-            window_to_first = prediction.extrinsics[0].astype(np.float64)
+            window_to_first = invert_rigid(camera_to_window[0])
             window_to_map = Similarity(scale, window_to_first[:3, :3], scale * window_to_first[:3, 3])
+            self._graph.clear()
+            self._graph.add(views, window_to_map)
             return _Placed(window_to_map, scale, "origin", source, starts_map=True)
         is_metric = source == "poses" == self._scale_source
-        alignment = align_window(in_map, in_window, matrices, expected_scale=self._scale, is_metric=is_metric)
-        window_to_map, starts_map = alignment.window_to_map, alignment.method == "last_view"
-        if self._map_is_known and not starts_map:
+        alignment = align_window(in_map, in_window, matrices, self._scale, self._graph.spread, is_metric)
+        starts_map = alignment.method == "last_view"
+        if starts_map:
+            self._graph.clear()
+        elif self._map_is_known:
             source = self._scale_source
+        self._graph.add(views, alignment.window_to_map, _scale_prior(source, is_metric))
+        self._graph.adjust()
+        window_to_map = self._graph.window_to_map()
         return _Placed(window_to_map, window_to_map.scale, alignment.method, source, alignment.residual, starts_map)
 
     def _place_known(self, frames: Sequence[Frame], known: KnownCameras) -> _Placed:
@@ -220,21 +279,58 @@ class Session:
     ) -> tuple[list[PosedDepth], list[PosedDepth], list[np.ndarray]]:
         """The views of the last window that are in this one: in the map, in this window's world, their intrinsics."""
         assert prediction.extrinsics is not None
-        camera_to_window = invert_rigid(prediction.extrinsics.astype(np.float64))
+        camera_to_window = invert_rigid(prediction.extrinsics)
         in_map, in_window, matrices = [], [], []
-        for view in self._views:
-            if view.frame not in frames or view.depth.shape != prediction.depth.shape[1:]:
+        for i, frame in enumerate(frames):
+            published = self._published.get(frame)
+            if published is None or published.view.depth.shape != prediction.depth.shape[1:]:
                 continue
+            view = published.view
             if view.world_to_camera is None or view.intrinsics is None:
                 continue
-            i = list(frames).index(view.frame)
+            camera_to_map, depth = invert_rigid(view.world_to_camera), _without_sky(view.depth, view.sky)
+            if published.name in self._graph:
+                camera_to_map = self._graph.camera_to_map(published.name)
+                depth = depth * np.float32(self._graph.depth_scale(published.name) / published.depth_scale)
             sky = None if prediction.sky is None else prediction.sky[i]
             confidence = None if prediction.conf is None else prediction.conf[i]
-            camera_to_map = invert_rigid(view.world_to_camera)
-            in_map.append(PosedDepth(_without_sky(view.depth, view.sky), view.confidence, camera_to_map))
+            in_map.append(PosedDepth(depth, view.confidence, camera_to_map))
             in_window.append(PosedDepth(_without_sky(prediction.depth[i], sky), confidence, camera_to_window[i]))
             matrices.append(view.intrinsics)
         return in_map, in_window, matrices
+
+    def _names(self, frames: Sequence[Frame]) -> list[_FrameName]:
+        names = []
+        for frame in frames:
+            if frame in self._published:
+                names.append(self._published[frame].name)
+            else:
+                names.append(_FrameName(self._frames_seen, frame.stamp_ns, frame.camera))
+                self._frames_seen += 1
+        return names
+
+    def _fix_known(self) -> None:
+        """From here on, windows whose poses are not known are placed by these frames."""
+        self._graph.clear()
+        for frame, published in self._published.items():
+            view = published.view
+            sky, confidence = view.sky, view.confidence
+            views = WindowViews(
+                frames=[published.name],
+                camera_to_window=np.eye(4)[None],
+                depth=view.depth[None],
+                confidence=None if confidence is None else confidence[None],
+                sky=None if sky is None else sky[None],
+            )
+            assert view.world_to_camera is not None
+            self._graph.fix(views, invert_rigid(view.world_to_camera)[None])
+            self._published[frame] = replace(published, depth_scale=1.0)
+
+    def _corrected(self) -> tuple[CorrectedPose, ...]:
+        return tuple(
+            CorrectedPose(name.stamp_ns, name.camera, invert_rigid(self._graph.camera_to_map(name)))
+            for name in self._graph.frames
+        )
 
     def _source(self, prediction: Prediction, known: KnownCameras | None) -> ScaleSource:
         """Where the metres of a prediction come from, taken by itself."""
@@ -271,12 +367,21 @@ def _check(frames: Sequence[Frame]) -> None:
         raise InputError(f"The window mixes images of {' and '.join(sizes)} pixels; give frames of one size.")
 
 
+def _orthonormal(prediction: Prediction) -> Prediction:
+    """Cameras in float64, their rotations exact: far from the origin of a map, the rounding of float32 is metres."""
+    if prediction.extrinsics is None:
+        return prediction
+    extrinsics = prediction.extrinsics.astype(np.float64)
+    extrinsics[:, :3, :3] = rotation_from_quaternion(quaternion_from_rotation(extrinsics[:, :3, :3]))
+    return replace(prediction, extrinsics=extrinsics)
+
+
 def _view(
     frame: Frame, is_new: bool, prediction: Prediction, i: int, intrinsics: np.ndarray | None, placed: _Placed
 ) -> View:
     world_to_camera = None
     if placed.placement != "unposed" and prediction.extrinsics is not None:
-        camera_to_window = invert_rigid(prediction.extrinsics[i].astype(np.float64))
+        camera_to_window = invert_rigid(prediction.extrinsics[i])
         world_to_camera = invert_rigid(placed.window_to_map.transform_camera(camera_to_window))
     return View(
         frame=frame,
@@ -292,6 +397,13 @@ def _view(
         if prediction.processed_from_original is None
         else prediction.processed_from_original[i],
     )
+
+
+def _scale_prior(source: ScaleSource, is_metric: bool) -> tuple[float, float]:
+    """Mean and deviation of the logarithm of a window's scale, where its unit is the metre already."""
+    if is_metric:
+        return 0.0, METRIC_DEVIATION
+    return 0.0, (MODEL_METRES_DEVIATION if source == "model" else np.inf)
 
 
 def _without_sky(depth: np.ndarray, sky: np.ndarray | None) -> np.ndarray:

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The windows of a map, and what they say about the frames that they share, adjusted together.
+
+A live stream keeps the last windows only: what the windows that leave have said about a frame is kept as the frame's
+place, which from then on stays. A recorded stream keeps all of them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from da3_core.geometry.pose_graph import Places, ScalePriors, Sightings, Spread, adjust, measure_spread
+from da3_core.geometry.similarity import Similarity
+
+Name = TypeVar("Name", bound=Hashable)  # tells frames apart
+
+SAMPLES = 600  # pixels of a view whose depth is compared
+LIVE_WINDOWS = 8
+LIVE_STEPS = 3
+RECORDED_ROUNDS = 4
+DOUBTED_BELOW = 0.1  # of the median confidence above its minimum 1: such pixels are not compared
+
+
+@dataclass(frozen=True, eq=False)
+class WindowViews(Generic[Name]):
+    """What one inference says.
+
+    Attributes:
+        frames: what tells its `N` frames apart.
+        camera_to_window: `(N, 4, 4)` float64 rigid.
+        depth: `(N, H, W)` z-depth in the unit of the window.
+        confidence: `(N, H, W)`, at least 1, or None.
+        sky: `(N, H, W)` bool or None.
+    """
+
+    frames: Sequence[Name]
+    camera_to_window: np.ndarray
+    depth: np.ndarray
+    confidence: np.ndarray | None
+    sky: np.ndarray | None
+
+    def sampled_log_depth(self) -> np.ndarray:
+        """`(N, P)` float32 on a grid of pixels; NaN where there is none, or confidence doubts it."""
+        height, width = self.depth.shape[1:]
+        step = max(1, int(np.ceil(np.sqrt(height * width / SAMPLES))))
+        grid = (slice(None), slice(step // 2, None, step), slice(step // 2, None, step))
+        depth = self.depth[grid].reshape(len(self.depth), -1)
+        valid = np.isfinite(depth) & (depth > 0)
+        if self.sky is not None:
+            valid &= ~self.sky[grid].reshape(depth.shape)
+        if self.confidence is not None:
+            above = self.confidence[grid].reshape(depth.shape) - 1
+            valid &= above >= DOUBTED_BELOW * np.median(above, axis=1, keepdims=True)
+        return np.log(np.where(valid, depth, np.nan), dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class _Window(Generic[Name]):
+    """What a window says: `Sightings` of its frames by name, and where it is."""
+
+    frames: tuple[Name, ...]
+    rotation: np.ndarray  # (N, 3, 3)
+    centre: np.ndarray  # (N, 3)
+    depth: np.ndarray  # (N,)
+    log_ratio: np.ndarray  # (N,)
+    scale_prior: tuple[float, float]  # mean and deviation of its log scale, from elsewhere
+    place: Similarity
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """A frame: its camera's axes in the map, map units per unit of the depth that it is known by, and samples of
+    that."""
+
+    place: Similarity
+    log_depth: np.ndarray  # (P,)
+    stays: bool
+
+
+class WindowGraph(Generic[Name]):
+    """Windows and their frames in one map.
+
+    Args:
+        most_windows: so many are adjusted together, the last ones; None for all.
+    """
+
+    def __init__(self, most_windows: int | None) -> None:
+        self._most_windows = most_windows
+        self._windows: deque[_Window[Name]] = deque()
+        self._frames: dict[Name, _Frame] = {}
+        self.spread = Spread()
+
+    def clear(self) -> None:
+        """Forget the map, but not how well windows agree."""
+        self._windows.clear()
+        self._frames.clear()
+
+    def __contains__(self, frame: Name) -> bool:
+        return frame in self._frames
+
+    def camera_to_map(self, frame: Name) -> np.ndarray:
+        """`(4, 4)` float64, where a frame's camera is by now."""
+        camera = np.eye(4)
+        place = self._frames[frame].place
+        camera[:3, :3], camera[:3, 3] = place.rotation, place.translation
+        return camera
+
+    def depth_scale(self, frame: Name) -> float:
+        """Map units per unit of the depth that the first window said of a frame."""
+        return self._frames[frame].place.scale
+
+    @property
+    def frames(self) -> tuple[Name, ...]:
+        return tuple(self._frames)
+
+    def window_to_map(self, number: int = -1) -> Similarity:
+        return self._windows[number].place
+
+    def fix(self, views: WindowViews[Name], camera_to_map: np.ndarray) -> None:
+        """Frames whose cameras `(N, 4, 4)` and depths, in map units, are known and stay."""
+        for i, log_depth in enumerate(views.sampled_log_depth()):
+            place = Similarity(1.0, camera_to_map[i, :3, :3], camera_to_map[i, :3, 3])
+            self._frames[views.frames[i]] = _Frame(place, log_depth, stays=True)
+
+    def add(
+        self, views: WindowViews[Name], window_to_map: Similarity, scale_prior: tuple[float, float] = (0.0, np.inf)
+    ) -> np.ndarray:
+        """A window that lies about where `window_to_map` takes it.
+
+        Args:
+            scale_prior: mean and deviation of the logarithm of its scale, where that is known from elsewhere.
+
+        Returns:
+            `(N,)` its depth of each frame over that which the first window said, as logarithm; 0 for new frames.
+        """
+        samples = views.sampled_log_depth()
+        cameras_in_map = window_to_map.transform_camera(views.camera_to_window)
+        log_ratio = np.zeros(len(samples))
+        for i, (frame, log_depth) in enumerate(zip(views.frames, samples, strict=True)):
+            if frame in self._frames:
+                log_ratio[i] = self._log_ratio(self._frames[frame], log_depth, window_to_map.scale)
+            else:
+                place = Similarity(window_to_map.scale, cameras_in_map[i, :3, :3], cameras_in_map[i, :3, 3])
+                self._frames[frame] = _Frame(place, log_depth, stays=False)
+        depth = np.exp(_nan_median(samples))
+        known = np.isfinite(depth)
+        self._windows.append(
+            _Window(
+                frames=tuple(views.frames),
+                rotation=views.camera_to_window[:, :3, :3],
+                centre=views.camera_to_window[:, :3, 3],
+                depth=np.where(known, depth, np.median(depth[known]) if known.any() else 1.0),
+                log_ratio=log_ratio,
+                scale_prior=scale_prior,
+                place=window_to_map,
+            )
+        )
+        self._forget()
+        return log_ratio
+
+    def adjust(self, steps: int = LIVE_STEPS, cauchy_width: float | None = None) -> None:
+        """Move windows and frames to where all that is kept agrees best, and measure how well it does."""
+        sightings, windows, frames, names, fixed_windows = self._collected()
+        more = {} if cauchy_width is None else {"cauchy_width": cauchy_width}
+        windows, frames = adjust(
+            sightings,
+            windows,
+            frames,
+            self.spread,
+            fixed_windows=fixed_windows,
+            fixed_frames=np.array([self._frames[name].stays for name in names]),
+            scale_priors=ScalePriors(*np.array([window.scale_prior for window in self._windows]).T),
+            steps=steps,
+            **more,
+        )
+        self.spread = measure_spread(sightings, windows, frames, self.spread)
+        for number, window in enumerate(self._windows):
+            self._windows[number] = replace(window, place=windows[number])
+        for number, name in enumerate(names):
+            self._frames[name] = replace(self._frames[name], place=frames[number])
+
+    def adjust_fully(self) -> None:
+        """`adjust` until nothing moves, in turn with the measured spreads."""
+        for _ in range(RECORDED_ROUNDS):
+            self.adjust(steps=20)
+
+    def _collected(self) -> tuple[Sightings, Places, Places, list[Name], np.ndarray]:
+        names = list(self._frames)
+        number_of = {name: number for number, name in enumerate(names)}
+        sizes = [len(window.frames) for window in self._windows]
+
+        def joined(part: Callable[[_Window[Name]], np.ndarray]) -> np.ndarray:
+            return np.concatenate([part(window) for window in self._windows])
+
+        sightings = Sightings(
+            window=np.repeat(np.arange(len(sizes)), sizes),
+            frame=np.array([number_of[name] for window in self._windows for name in window.frames]),
+            rotation=joined(lambda window: window.rotation),
+            centre=joined(lambda window: window.centre),
+            depth=joined(lambda window: window.depth),
+            log_ratio=joined(lambda window: window.log_ratio),
+        )
+        windows = Places.of([window.place for window in self._windows])
+        frames = Places.of([frame.place for frame in self._frames.values()])
+        fixed_windows = np.zeros(len(windows), bool)
+        fixed_windows[0] = not any(frame.stays for frame in self._frames.values())
+        return sightings, windows, frames, names, fixed_windows
+
+    def _log_ratio(self, frame: _Frame, log_depth: np.ndarray, scale: float) -> float:
+        """Of the depth that a window says over that which the frame is known by; as the map has it without any."""
+        if frame.log_depth.shape == log_depth.shape:
+            ratios = log_depth - frame.log_depth
+            known = np.isfinite(ratios)
+            if known.any():
+                return float(np.median(ratios[known]))
+        return float(np.log(frame.place.scale / scale))
+
+    def _forget(self) -> None:
+        """Let the oldest windows go. Their frames stay where they are, as long as another window shows them."""
+        if self._most_windows is None or len(self._windows) <= self._most_windows:
+            return
+        leaving: set[Name] = set()
+        while len(self._windows) > self._most_windows:
+            leaving |= set(self._windows.popleft().frames)
+        shown = {name for window in self._windows for name in window.frames}
+        self._frames = {
+            name: replace(frame, stays=frame.stays or name in leaving)
+            for name, frame in self._frames.items()
+            if name in shown
+        }
+
+
+def _nan_median(values: np.ndarray) -> np.ndarray:
+    """`(N,)` medians of the numbers in the rows of `(N, P)`; NaN for rows without any."""
+    return np.array([np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else np.nan for row in values])
