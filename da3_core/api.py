@@ -152,6 +152,16 @@ class DepthAnything3(nn.Module):
         model.source, model.caution = loaded.source, loaded.caution
         return model if target is None else model.to(target)
 
+    @classmethod
+    def from_options(cls, options: ModelOptions) -> DepthAnything3:
+        """As `from_pretrained`, of what a command, a service or a node was told."""
+        return cls.from_pretrained(
+            options.model,
+            weights_licence=options.weights_licence,
+            precision=options.precision,
+            device=options.device,
+        )
+
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write `config.json` and `model.safetensors`, which `from_pretrained(folder)` and other tools read."""
         weights.save(self, self.preset, folder)
@@ -290,10 +300,6 @@ class DepthAnything3(nn.Module):
         """
         method = self.resolve_pose_method(options.pose_method, use_ray_pose=options.use_ray_pose)
         check_layers(options.export_feat_layers, self.preset.depth_blocks)
-        if options.infer_gs and not self.preset.has_gaussians:
-            raise InputError(
-                f"{self.preset.name} predicts no Gaussians; use a giant or a nested model for infer_gs=True"
-            )
         return replace(
             options,
             process_res=options.process_res or self.preset.process_res,
@@ -328,6 +334,10 @@ class DepthAnything3(nn.Module):
             poses_from_features=from_features,
             **options.export_options(),
         )
+        if options.infer_gs and not self.preset.has_gaussians:
+            raise InputError(
+                f"{self.preset.name} predicts no Gaussians; use a giant or a nested model for infer_gs=True"
+            )
         return options
 
     def predict(

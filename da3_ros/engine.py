@@ -35,12 +35,7 @@ def load_model(settings: Settings) -> Any:
     """
     from da3_core.api import DepthAnything3
 
-    model = DepthAnything3.from_pretrained(
-        settings.model,
-        weights_licence=settings.weights_licence,
-        device=settings.device,
-        precision=settings.precision,
-    )
+    model = DepthAnything3.from_options(settings)
     model.check(settings)
     return model
 

@@ -28,11 +28,6 @@ def load_model(options: ModelOptions) -> DepthAnything3:
     except InputError as error:
         report(error)
         raise typer.Exit(FAILED) from None
-    model = DepthAnything3.from_pretrained(
-        options.model,
-        weights_licence=options.weights_licence,
-        precision=options.precision,
-        device=device,
-    )
+    model = DepthAnything3.from_options(options)
     logger.info("%s on %s", model.preset.name, device)
     return model

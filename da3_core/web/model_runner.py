@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from da3_core.errors import InputError
 from da3_core.model.device import choose_device
 from da3_core.model.memory import release_memory
-from da3_core.options import Precision, SceneOptions, WeightsLicence
+from da3_core.options import ModelOptions, SceneOptions
 from da3_core.pipeline import Stage, infer_scene
 
 if TYPE_CHECKING:
@@ -53,28 +53,19 @@ class ModelRunner:
         device: where the model runs.
     """
 
-    def __init__(
-        self,
-        source: str,
-        *,
-        device: str = "auto",
-        precision: Precision = "auto",
-        weights_licence: WeightsLicence = "any",
-        idle_seconds: float | None = None,
-    ) -> None:
+    def __init__(self, options: ModelOptions, *, idle_seconds: float | None = None) -> None:
         """Load nothing yet.
 
         Args:
-            source, device, precision, weights_licence: of `DepthAnything3.from_pretrained`.
+            options: which model, and where it runs.
             idle_seconds: after so long without use the model is unloaded; None keeps it.
 
         Raises:
             InputError: no such device.
         """
-        self.source = source
-        self.device = choose_device(device)
-        self._precision: Precision = precision
-        self._weights_licence: WeightsLicence = weights_licence
+        self.source = options.model
+        self.device = choose_device(options.device)
+        self._options = options
         self._idle_seconds = idle_seconds
         self._lock = threading.Lock()
         self._model: DepthAnything3 | None = None
@@ -140,12 +131,7 @@ class ModelRunner:
 
             start = time.perf_counter()
             try:
-                self._model = DepthAnything3.from_pretrained(
-                    self.source,
-                    weights_licence=self._weights_licence,
-                    precision=self._precision,
-                    device=self.device,
-                )
+                self._model = DepthAnything3.from_options(self._options)
             except (MemoryError, RuntimeError) as error:
                 raise InputError(
                     f"{self.source} cannot be loaded on {self.device} ({str(error).partition(chr(10))[0]}): "

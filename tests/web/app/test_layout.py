@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from da3_core.model.presets import find_preset
+from da3_core.options import ModelOptions
 from da3_core.web.app.examples import ExampleCache
 from da3_core.web.app.visits import Visits
 from da3_core.web.model_runner import ModelRunner
@@ -19,7 +20,7 @@ def controls(model: str, folder: Path) -> dict[str, dict[str, Any]]:
     from da3_core.web.app.layout import build_page
 
     handlers = Handlers(
-        runner=ModelRunner(f"untrained:{model}", device="cpu"),
+        runner=ModelRunner(ModelOptions(f"untrained:{model}", device="cpu")),
         process_res=None,
         visits=Visits(folder, 3600),
         gallery=folder,

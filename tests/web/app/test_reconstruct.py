@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from da3_core.errors import InputError
+from da3_core.options import ModelOptions
 from da3_core.prediction import Gaussians, Prediction
 from da3_core.web.app.reconstruct import Choices, reconstruct, write_result
 from da3_core.web.model_runner import ModelRunner
@@ -31,7 +32,7 @@ def test_what_a_page_never_sends_is_refused(wrong: dict[str, object]) -> None:
 
 
 def test_method_and_focal_length_reach_the_network(pictures: list[Path]) -> None:
-    runner = ModelRunner("untrained:da3-small", device="cpu")
+    runner = ModelRunner(ModelOptions("untrained:da3-small", device="cpu"))
     choices = Choices(method="high_res", focal_length_px=150)
     prediction = reconstruct(runner, pictures[:1], 70, choices, unseen)
     assert prediction.depth.shape == (1, 70, 98)  # the shorter side of 112 x 84 is resized to 70

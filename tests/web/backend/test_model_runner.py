@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from da3_core.errors import InputError
+from da3_core.options import ModelOptions
 from da3_core.web.model_runner import ModelRunner
 
 WAIT_S = 30
@@ -22,7 +23,7 @@ def wait_until(condition: object) -> None:
 
 
 def test_callers_wait_for_each_other_share_the_model_and_leave_it_to_be_unloaded() -> None:
-    runner = ModelRunner("untrained:da3-small", device="cpu", idle_seconds=1)
+    runner = ModelRunner(ModelOptions("untrained:da3-small", device="cpu"), idle_seconds=1)
     assert not runner.is_loaded
     seen: list[tuple[int, str]] = []
 
@@ -46,7 +47,7 @@ def test_callers_wait_for_each_other_share_the_model_and_leave_it_to_be_unloaded
 
 
 def test_what_cannot_be_loaded_is_tried_again(tmp_path: Path) -> None:
-    runner = ModelRunner(str(tmp_path), device="cpu")
+    runner = ModelRunner(ModelOptions(str(tmp_path), device="cpu"))
     for _ in range(2):
         with pytest.raises(InputError), runner.lent():
             pytest.fail("there is no model")
@@ -57,4 +58,4 @@ def test_a_gpu_that_is_not_there_is_refused_at_once() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     with pytest.raises(InputError, match="PyTorch finds 0"):
-        ModelRunner("untrained:da3-giant", device="cuda")
+        ModelRunner(ModelOptions("untrained:da3-giant", device="cuda"))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from da3_core.errors import InputError
+from da3_core.options import ModelOptions
 from da3_core.web.backend.backend import Backend, BackendOptions
 from da3_core.web.backend.tasks import MAX_FINISHED, Progress, StoppingError, TaskQueue, UnknownTaskError
 from da3_core.web.model_runner import ModelRunner
@@ -92,7 +93,7 @@ def test_stopping_leaves_no_task_without_an_end() -> None:
 
 def test_the_backend_clears_up_by_itself(tmp_path: Path) -> None:
     options = BackendOptions([tmp_path], retention_seconds=0)
-    backend = Backend(ModelRunner("untrained:da3-small", device="cpu"), options)
+    backend = Backend(ModelRunner(ModelOptions("untrained:da3-small", device="cpu")), options)
     picture = Path(__file__).parents[3] / "docs/demo.jpg"
     _, (image,), _ = backend.upload([("a.jpg", io.BytesIO(picture.read_bytes()))])
     backend.start()
