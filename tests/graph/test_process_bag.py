@@ -315,7 +315,7 @@ def test_bad_bags_are_said_and_survived(node: Node, send: Callable[..., Goal]):
     for name, reason in (
         ("nothing", "There is no 'nothing' in"),
         ("noise.mcap", "is damaged"),
-        ("empty", "is damaged"),
+        ("empty", "holds no file ending in"),
         ("no camera", "no topic with pictures"),
         ("elsewhere", "is none of the"),  # the model fails
     ):
