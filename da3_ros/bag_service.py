@@ -153,7 +153,7 @@ class BagService:
             progress.begin("export")
             answer.files = self._exported(job, record)
         answer.message = _report(summary)
-        answer.success = not summary.stopped and summary.damage is None
+        answer.success = not (summary.stopped or summary.damage or summary.refused_most)
 
     def _exported(self, job: BagJob, record: SessionRecord) -> list[str]:
         prediction = record.prediction()
@@ -206,12 +206,12 @@ class _Progress:
 def _report(summary: BagSummary) -> str:
     """One sentence on what the new bag holds."""
     done = f"{summary.frames} images in {summary.maps} map{'s' * (summary.maps != 1)}"
-    notes = [f"{count} refused for their {kind}" for kind, count in summary.refused.items()]
+    notes = [summary.refusals] if summary.refused else []
     if summary.without_pose:
         notes.append(f"{summary.without_pose} used without a pose")
     rest = "".join(f", {note}" for note in notes)
     if summary.stopped:
         return f"Ended early; the bag holds the {done} until then{rest}."
     if summary.damage:
-        return as_sentence(f"{summary.damage}; the bag holds the {done} before that{rest}")
+        return as_sentence(f"{summary.damage}; the bag holds what could be read, {done}{rest}")
     return f"Inferred {done}{rest}."

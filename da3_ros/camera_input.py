@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,14 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from da3_core.ros_data.camera_info import intrinsics_from_camera_info
 from da3_core.ros_data.conventions import stamp_ns
-from da3_core.ros_data.images import RefusedMessage, check_image, compressed_size, compressed_to_rgb, image_to_rgb
+from da3_core.ros_data.images import (
+    RefusedMessage,
+    SampleBits,
+    check_image,
+    compressed_size,
+    compressed_to_rgb,
+    image_to_rgb,
+)
 from da3_core.stream.frame import Frame
 from da3_ros.settings import Settings
 from da3_ros.window_buffer import Arrival, WindowBuffer
@@ -64,6 +72,7 @@ class CameraInput:
         self._node, self._settings, self._buffer = node, settings, buffer
         self._logger = node.get_logger()
         self._logged: set[str] = set()
+        self._bits = SampleBits(partial(self._warn_once, "sample_bits"))
         self._last_arrival_s = time.monotonic()
         self._silence_logged = False
         self._camera_info: CameraInfo | None = None
@@ -144,10 +153,10 @@ class CameraInput:
     def _on_image(self, message: Image) -> None:
         if len(message.data) > LARGE_IMAGE_BYTES and self._may_lose_images:
             self._warn_once("losses", LOSSES)
-        self._take_in(message, _image_size, image_to_rgb)
+        self._take_in(message, _image_size, partial(image_to_rgb, bits=self._bits))
 
     def _on_compressed(self, message: CompressedImage) -> None:
-        self._take_in(message, compressed_size, compressed_to_rgb)
+        self._take_in(message, compressed_size, partial(compressed_to_rgb, bits=self._bits))
 
     def _take_in(
         self,

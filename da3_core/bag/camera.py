@@ -7,7 +7,9 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any
@@ -17,21 +19,30 @@ import numpy as np
 from da3_core.bag.options import BagOptions
 from da3_core.bag.read import BagMessage, BagReader
 from da3_core.bag.rig import StampMatcher
-from da3_core.bag.topics import COMPRESSED, camera_names, image_topics, info_topics
+from da3_core.bag.topics import COMPRESSED, camera_names, clause, image_topics, info_topics
 from da3_core.bag.transforms import RecordedTransforms
 from da3_core.bag.windows import Instant, RecordedFrame
 from da3_core.errors import InputError, OptionError
 from da3_core.ros_data.camera_info import intrinsics_from_camera_info
 from da3_core.ros_data.conventions import stamp_ns
-from da3_core.ros_data.images import RefusedMessage, compressed_to_rgb, image_to_rgb
+from da3_core.ros_data.foreign import VIDEO
+from da3_core.ros_data.images import RefusedMessage, SampleBits, compressed_to_rgb, image_to_rgb
+from da3_core.ros_data.video import VideoDecoder, frame_to_rgb
 from da3_core.stream.frame import Frame, RigPlace
 
 logger = logging.getLogger(__name__)
 
+NO_PARTNER = "another camera of the rig had no image to go with them"
+BEFORE_NS = 10_000_000_000  # how long before the start of the part that is processed a video is decoded
+
 
 @dataclass(frozen=True, eq=False)
 class _Arrival:
-    """An image message that was read, not yet decoded, and the CameraInfo that was known then."""
+    """An image message that was read, and the CameraInfo that was known then.
+
+    Attributes:
+        image: not yet decoded; of a video a decoded frame.
+    """
 
     message: BagMessage
     image: Any
@@ -48,7 +59,8 @@ class RecordedCamera:
         topics: of the images; several are a rig.
         names: of their cameras, for the names of outputs; an empty one for a single camera.
         info_topics: of their CameraInfo, or None, in the same order.
-        refused: how many images could not be used, by reason.
+        refused: how many images could not be used, by kind of reason.
+        reasons: the first one of each kind, in words.
     """
 
     def __init__(self, bag: BagReader, options: BagOptions) -> None:
@@ -62,7 +74,12 @@ class RecordedCamera:
         self.names = camera_names(self.topics)
         self.info_topics = info_topics(bag, self.topics, options.camera_info_topics)
         self.refused: Counter[str] = Counter()
+        self.reasons: dict[str, str] = {}
         self._told: set[str] = set()
+        self._bits = {topic: SampleBits(partial(self._tell, f"bits of {topic}")) for topic in self.topics}
+        self._videos: dict[str, VideoDecoder[_Arrival | None]] = {
+            topic: VideoDecoder() for topic in self.topics if bag.types[topic] == VIDEO
+        }
         self._infos: dict[str, Any] = {}
         self.start_ns: int = bag.start_ns + round(options.start_s * 1e9)
         self.stop_ns = bag.end_ns if options.duration_s is None else self.start_ns + round(options.duration_s * 1e9)
@@ -114,6 +131,7 @@ class RecordedCamera:
                 self._add_info(message)
         streamed = {*self.topics, *infos, "/tf", *copied} - {"/tf_static"}
         self._transforms.add_before(self.start_ns)
+        self._begin_videos()
         matcher: StampMatcher[_Arrival] = StampMatcher(len(self.topics), round(self._options.sync_slop_s * 1e9))
         taken = _Taken(self._options)
         waiting: deque[tuple[_Arrival, ...]] = deque()
@@ -128,21 +146,60 @@ class RecordedCamera:
             elif message.topic in infos:
                 self._add_info(message)
             elif message.topic in self.topics:
-                arrival = self._arrival(message, last)
-                for instant in matcher.put(self.topics.index(message.topic), arrival) if arrival else ():
-                    if taken.takes(instant[0].stamp_ns):
-                        waiting.append(instant)
+                for arrival in self._arrivals(message, last):
+                    waiting += self._matched(arrival, matcher, taken)
+        for arrival in self._finish_videos():
+            waiting += self._matched(arrival, matcher, taken)
         self._transforms.add_after(self.stop_ns)
         while waiting:
             yield from self._decoded(waiting.popleft())
         matcher.finish()
-        self.refused["partner"] += matcher.unmatched
+        self._leave_out("partner", NO_PARTNER, matcher.unmatched)
+
+    def _matched(
+        self, arrival: _Arrival, matcher: StampMatcher[_Arrival], taken: _Taken
+    ) -> Iterator[tuple[_Arrival, ...]]:
+        """The instants that an image completes, those of them that are taken."""
+        for instant in matcher.put(self.topics.index(arrival.message.topic), arrival):
+            if taken.takes(instant[0].stamp_ns):
+                yield instant
+
+    def _begin_videos(self) -> None:
+        """Decode what an image at the start of the part refers to."""
+        for message in self.bag.messages(self._videos, self.start_ns - BEFORE_NS, self.start_ns):
+            with suppress(InputError):
+                for _ in self._videos[message.topic].decode(self.bag.decode(message), None):
+                    pass
+
+    def _finish_videos(self) -> Iterator[_Arrival]:
+        """The images that decoders held back."""
+        for video in self._videos.values():
+            for arrival, frame in video.finish():
+                if arrival is not None:
+                    yield replace(arrival, image=frame)
+            self._leave_out("undecodable", "no image came of these pieces of the video", video.lost)
+
+    def _arrivals(self, message: BagMessage, last: dict[str, tuple[int, str]]) -> Iterator[_Arrival]:
+        """The image of a message; of a video, those that can be decoded now."""
+        arrival = self._arrival(message, last)
+        if arrival is None or message.topic not in self._videos:
+            yield from [arrival] if arrival else []
+            return
+        try:
+            for earlier, frame in self._videos[message.topic].decode(arrival.image, replace(arrival, image=None)):
+                if earlier is not None:
+                    yield replace(earlier, image=frame)
+        except RefusedMessage as refusal:
+            self._refuse(refusal)
 
     def _arrival(self, message: BagMessage, last: dict[str, tuple[int, str]]) -> _Arrival | None:
         """An image whose header can be read and is another than the last one of its topic."""
         try:
             image = self.bag.decode(message)
             header = stamp_ns(image.header.stamp), image.header.frame_id
+            if header[0] == 0:
+                self._tell("stamp 0", f"images on {message.topic} without a stamp have the time of their recording")
+                header = message.time_ns, header[1]
             if header == last.get(message.topic):
                 raise RefusedMessage("stamp", f"Two images have the same stamp, {header[0]} ns.")
         except InputError as refusal:
@@ -160,11 +217,11 @@ class RecordedCamera:
             yield tuple(self._recorded(arrival, place) for arrival, place in zip(arrivals, places, strict=True))
         except RefusedMessage as refusal:
             self._refuse(refusal)
-            self.refused["partner"] += len(arrivals) - 1
+            self._leave_out("partner", NO_PARTNER, len(arrivals) - 1)
 
     def _recorded(self, arrival: _Arrival, place: RigPlace | None) -> RecordedFrame:
         topic = arrival.message.topic
-        rgb = (compressed_to_rgb if self.bag.types[topic] == COMPRESSED else image_to_rgb)(arrival.image)
+        rgb = self._rgb(topic, arrival.image)
         frame = Frame(
             rgb,
             arrival.stamp_ns,
@@ -175,6 +232,12 @@ class RecordedCamera:
         )
         root, camera_to_root = self._transforms.root(arrival.camera_frame, arrival.stamp_ns)
         return RecordedFrame(frame, arrival.message.time_ns, self.names[self.topics.index(topic)], root, camera_to_root)
+
+    def _rgb(self, topic: str, image: Any) -> np.ndarray:
+        if topic in self._videos:
+            return frame_to_rgb(image)
+        decode = compressed_to_rgb if self.bag.types[topic] == COMPRESSED else image_to_rgb
+        return decode(image, self._bits[topic])
 
     def _intrinsics(self, arrival: _Arrival, size_hw: tuple[int, int]) -> np.ndarray | None:
         """Of the image as recorded, or None where the model's estimate is to be used."""
@@ -203,7 +266,12 @@ class RecordedCamera:
     def _refuse(self, refusal: InputError) -> None:
         kind = refusal.kind if isinstance(refusal, RefusedMessage) else "damage"
         self._tell(kind, f"an image was left out: {refusal}")
-        self.refused[kind] += 1
+        self._leave_out(kind, clause(refusal), 1)
+
+    def _leave_out(self, kind: str, reason: str, count: int) -> None:
+        if count:
+            self.refused[kind] += count
+            self.reasons.setdefault(kind, reason)
 
     def _tell(self, kind: str, text: str) -> None:
         if kind not in self._told:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from da3_core.bag.camera import RecordedCamera
@@ -30,7 +30,8 @@ class BagSummary:
 
     Attributes:
         frames: images that were inferred.
-        refused: images that could not be used, by reason.
+        refused: images that could not be used, by kind of reason.
+        reasons: the first one of each kind, in words.
         maps: how many maps the images make; within each, poses and depths share one unit.
         damage: what was wrong with the input, which was processed up to there; None for a whole bag.
         stopped: whether it was ended early, by `stop` or `Stopped`.
@@ -43,6 +44,17 @@ class BagSummary:
     damage: str | None
     stopped: bool
     without_pose: int = 0
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def refusals(self) -> str:
+        """How many images were refused and why, in words; empty where none was."""
+        because = [f"{count} because {self.reasons[kind]}" for kind, count in self.refused.items()]
+        return f"{sum(self.refused.values())} images were refused, {', '.join(because)}" if because else ""
+
+    @property
+    def refused_most(self) -> bool:
+        return sum(self.refused.values()) > self.frames
 
 
 def process_bag(
@@ -111,6 +123,7 @@ def process_bag(
             advance(new)
         refused = {kind: count for kind, count in camera.refused.items() if count}
         if not frames and not stopped:
-            reasons = "".join(f"; {count} refused for their {kind}" for kind, count in refused.items())
-            raise InputError(bag.damage or f"none of the images on {', '.join(camera.topics)} could be used{reasons}")
-    return BagSummary(frames, refused, len(maps), bag.damage, stopped, camera.without_pose)
+            because = BagSummary(0, refused, 0, None, False, reasons=camera.reasons).refusals
+            none = f"none of the images on {', '.join(camera.topics)} could be used"
+            raise InputError(bag.damage or f"{none}{because and f': {because}'}")
+    return BagSummary(frames, refused, len(maps), bag.damage, stopped, camera.without_pose, camera.reasons)

@@ -5,14 +5,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 
 from da3_core.bag.read import BagReader
 from da3_core.errors import InputError, OptionError
-from da3_core.ros_data.images import ENCODINGS, compressed_size
+from da3_core.ros_data.foreign import VIDEO
+from da3_core.ros_data.images import check_image, compressed_size, encoding_of, unknown_encoding
 from da3_core.ros_data.values import CAMERA_INFO, IMAGE
+from da3_core.ros_data.video import decoder_name
 
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
 NODE = "/da3"  # whose topics the results have
+KINDS = (IMAGE, COMPRESSED, VIDEO)  # of the same images, the first is taken
+TRANSPORTS = ("/compressed", "/ffmpeg", "/foxglove")  # what image_transport appends to the topic of the images
+LOOKED_AT = 3  # messages, before a topic is said to hold no pictures
+MOST_LISTED = 20
 
 
 def image_topics(bag: BagReader, named: Sequence[str]) -> tuple[str, ...]:
@@ -21,18 +28,24 @@ def image_topics(bag: BagReader, named: Sequence[str]) -> tuple[str, ...]:
     Raises:
         InputError: no such topic, or none is named and none or several may be meant.
     """
-    images = {topic for topic, kind in bag.types.items() if kind in (IMAGE, COMPRESSED)}
+    images = {topic for topic, kind in bag.types.items() if kind in KINDS}
     for topic in named:
         if topic not in images:
             raise InputError(f"the bag has no images on {topic!r}; it has them on {_listed(images)}")
     if named:
         return tuple(named)
-    pictures = {topic for topic in images if not topic.startswith(f"{NODE}/") and _is_picture(bag, topic)}
-    raw = {topic for topic in pictures if bag.types[topic] == IMAGE}
-    pictures -= {f"{topic}/compressed" for topic in raw}  # the same images again
+    reasons = {topic: _reason_against(bag, topic) for topic in sorted(images) if not topic.startswith(f"{NODE}/")}
+    pictures = {topic for topic, reason in reasons.items() if reason is None}
+    ranks = {topic: KINDS.index(bag.types[topic]) for topic in pictures}
+    pictures = {
+        topic
+        for topic in pictures
+        if not any(base_topic(other) == base_topic(topic) and ranks[other] < ranks[topic] for other in pictures)
+    }
     if not pictures:
         damage = f"{bag.damage}, and what can be read of it" if bag.damage else "the bag"
-        raise InputError(f"{damage} has no topic with pictures; its images are on {_listed(images)}")
+        why = "".join(f"; {topic}: {reason}" for topic, reason in reasons.items())
+        raise InputError(f"{damage} has no topic with pictures{why}; it holds {_contents(bag)}")
     if len(pictures) > 1:
         raise OptionError(
             "the bag has several topics with pictures, {topics}: name one with {image_topics}, or all of a rig, whose "
@@ -54,7 +67,7 @@ def info_topics(bag: BagReader, images: Sequence[str], named: Sequence[str]) -> 
             raise InputError(f"the bag has no CameraInfo on {topic!r}; it has it on {_listed(infos)}")
     if named:
         return tuple(named)
-    beside = [image.removesuffix("/compressed").rpartition("/")[0] + "/camera_info" for image in images]
+    beside = [base_topic(image).rpartition("/")[0] + "/camera_info" for image in images]
     return tuple(topic if topic in infos else None for topic in beside)
 
 
@@ -65,7 +78,7 @@ def camera_names(images: Sequence[str]) -> tuple[str, ...]:
     """
     if len(images) == 1:
         return ("",)
-    parts = [image.removesuffix("/compressed").strip("/").split("/") for image in images]
+    parts = [base_topic(image).strip("/").split("/") for image in images]
     if len({tuple(each) for each in parts}) < len(parts):  # the same images twice
         parts = [image.strip("/").split("/") for image in images]
     for end in (0, -1):
@@ -98,15 +111,41 @@ def topics_to_copy(bag: BagReader, choice: str) -> set[str]:
     return {topic for topic in topics if not topic.startswith(f"{NODE}/")}
 
 
-def _is_picture(bag: BagReader, topic: str) -> bool:
-    """Whether the first image is a picture of a camera, not depth or a mask of another kind."""
-    try:
-        image = bag.first(topic)
-        if image is not None and bag.types[topic] == COMPRESSED:
-            compressed_size(image)
-    except InputError:
-        return False
-    return image is not None and (bag.types[topic] == COMPRESSED or image.encoding in ENCODINGS)
+def base_topic(image: str) -> str:
+    """The topic of the images, without what image_transport appends for how they are packed."""
+    return next((image.removesuffix(end) for end in TRANSPORTS if image.endswith(end)), image)
+
+
+def _reason_against(bag: BagReader, topic: str) -> str | None:
+    """Why the first images are no pictures of a camera, such as depth or a mask; None where one of them is."""
+    kind, reason = bag.types[topic], None
+    for message in islice(bag.messages([topic]), LOOKED_AT):
+        try:
+            image = bag.decode(message)
+            if kind == VIDEO:
+                decoder_name(image)
+            elif kind == COMPRESSED:
+                compressed_size(image)
+            elif encoding_of(image) is None:
+                raise InputError(unknown_encoding(image))
+            else:
+                check_image(image)
+            return None
+        except InputError as error:
+            reason = reason or clause(error)
+    return reason or "no message"
+
+
+def clause(error: InputError) -> str:
+    """The sentence of a refusal as a part of another."""
+    text = str(error).rstrip(".")
+    return text[:1].lower() + text[1:]
+
+
+def _contents(bag: BagReader) -> str:
+    topics = [f"{topic} ({kind}, {bag.counts[topic]} messages)" for topic, kind in sorted(bag.types.items())]
+    more = [f"{len(topics) - MOST_LISTED} other topics"] if len(topics) > MOST_LISTED else []
+    return ", ".join(topics[:MOST_LISTED] + more) or "no topic"
 
 
 def _listed(topics: set[str]) -> str:

@@ -101,13 +101,17 @@ def until_interrupted() -> Iterator[Callable[[], bool]]:
 
 def _report(summary: BagSummary) -> None:
     done = f"{summary.frames} frames in {summary.maps} map{'s' * (summary.maps != 1)}"
-    refused = ", ".join(f"{count} refused for their {kind}" for kind, count in summary.refused.items() if count)
-    logger.info("%s%s", done, f", {refused}" if refused else "")
+    logger.info("%s", done)
+    if summary.refused and not summary.refused_most:
+        logger.warning("%s", summary.refusals)
     if summary.without_pose:
         logger.warning("%d images were used without a pose: the bag has no transforms for them", summary.without_pose)
     if summary.stopped:
         typer.echo("interrupted: the bag holds what was done until then", err=True)
         raise typer.Exit(INTERRUPTED)
     if summary.damage:
-        typer.echo(f"error: {summary.damage}: the bag holds the {done} before", err=True)
+        typer.echo(f"error: {summary.damage}: the bag holds what could be read, {done}", err=True)
+        raise typer.Exit(FAILED)
+    if summary.refused_most:
+        typer.echo(f"error: {summary.refusals}: the bag holds the others, {done}", err=True)
         raise typer.Exit(FAILED)

@@ -6,6 +6,8 @@ as whole buffers, never element by element.
 """
 
 import io
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -17,10 +19,14 @@ import PIL.Image
 
 from da3_core.errors import InputError
 
+SAMPLE_BITS = (10, 12, 14, 16)
+DEPTH_ENCODINGS = ("16UC1", "32FC1")
+JPEG_SCAN, JPEG_END, PNG_END = 0xDA, b"\xff\xd9", b"IEND\xaeB`\x82"
 HEAD_BYTES = 1 << 18  # holds the size of a picture, after all that cameras write before it
 
 Refusal = Literal[
     "encoding",
+    "key_frame",
     "size",
     "step",
     "truncated",
@@ -48,14 +54,18 @@ class _Encoding:
     dtype: str
     channels: int
     to_rgb: int | None
-    planar_420: bool = False  # a full-size luma plane, then a half-height plane of interleaved chroma
+    planar_420: bool = False  # a full-size luma plane, then half as many rows of chroma
+    padded: bool = True  # rows may be; not where the chroma planes have rows of half the width
 
 
 def _known_encodings() -> dict[str, _Encoding]:
     encodings = {
         "rgb8": _Encoding("u1", 3, None),
         "bgr8": _Encoding("u1", 3, cv2.COLOR_BGR2RGB),
+        "rgb16": _Encoding("u2", 3, None),
+        "bgr16": _Encoding("u2", 3, cv2.COLOR_BGR2RGB),
         "8UC3": _Encoding("u1", 3, cv2.COLOR_BGR2RGB),
+        "8UC4": _Encoding("u1", 4, cv2.COLOR_BGRA2RGB),
         "rgba8": _Encoding("u1", 4, cv2.COLOR_RGBA2RGB),
         "bgra8": _Encoding("u1", 4, cv2.COLOR_BGRA2RGB),
         "mono8": _Encoding("u1", 1, cv2.COLOR_GRAY2RGB),
@@ -67,6 +77,8 @@ def _known_encodings() -> dict[str, _Encoding]:
         "yuyv": _Encoding("u1", 2, cv2.COLOR_YUV2RGB_YUY2),
         "nv12": _Encoding("u1", 1, cv2.COLOR_YUV2RGB_NV12, planar_420=True),
         "nv21": _Encoding("u1", 1, cv2.COLOR_YUV2RGB_NV21, planar_420=True),
+        "i420": _Encoding("u1", 1, cv2.COLOR_YUV2RGB_I420, planar_420=True, padded=False),
+        "yuv420": _Encoding("u1", 1, cv2.COLOR_YUV2RGB_I420, planar_420=True, padded=False),
     }
     for pattern in ("rggb", "bggr", "gbrg", "grbg"):
         to_rgb = getattr(cv2, f"COLOR_Bayer{pattern.upper()}2RGB")
@@ -78,24 +90,60 @@ def _known_encodings() -> dict[str, _Encoding]:
 ENCODINGS = _known_encodings()
 
 
-def image_to_rgb(message: Any) -> np.ndarray:
+def encoding_of(message: Any) -> _Encoding | None:
+    """How the image is laid out, also where its encoding is in capital letters; None where nothing here knows it."""
+    return ENCODINGS.get(message.encoding) or ENCODINGS.get(message.encoding.lower())
+
+
+class SampleBits:
+    """How many bits the 16-bit values of a camera really have, by the largest of all its images so far.
+
+    Args:
+        tell: given the sentence when the number is less than 16, and when it changes.
+    """
+
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        self._tell = tell
+        self._bits = 0
+
+    def take_in(self, largest: int) -> int:
+        """The number, after an image whose largest value is given."""
+        bits = next(each for each in SAMPLE_BITS if largest < 1 << each)
+        if bits > self._bits:
+            self._bits = bits
+            if bits < 16:
+                self._tell(
+                    f"16-bit images have values up to {largest}: they are taken as {bits}-bit data and stretched."
+                )
+        return self._bits
+
+
+def image_to_rgb(message: Any, bits: SampleBits | None = None) -> np.ndarray:
     """`(H, W, 3)` uint8 RGB of an image message.
 
-    rgb8 without row padding shares the memory of the message. 16-bit values are scaled to 8 bits over their whole
-    range. `8UC3` is taken as BGR, OpenCV's order.
+    rgb8 without row padding shares the memory of the message. `8UC3` and `8UC4` are taken as BGR and BGRA, OpenCV's
+    order.
+
+    Args:
+        bits: of the camera's 16-bit values, which are scaled to 8 bits over that range; without it, over 16 bits.
 
     Raises:
         RefusedMessage: zero size, a `step` or `data` that does not fit the size, an encoding that neither this
             function nor an installed cv_bridge knows.
     """
     check_image(message)
-    encoding = ENCODINGS.get(message.encoding)
+    encoding = encoding_of(message)
     if encoding is None:
         return _rgb_by_cv_bridge(message)
-    pixels = _pixels(message, encoding)
-    if pixels.dtype != np.uint8:
-        pixels = cv2.convertScaleAbs(pixels, alpha=255 / 65535)
+    pixels = _in_8_bits(_pixels(message, encoding), bits)
     return pixels if encoding.to_rgb is None else cv2.cvtColor(pixels, encoding.to_rgb)
+
+
+def _in_8_bits(pixels: np.ndarray, bits: SampleBits | None) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        return pixels
+    known = 16 if bits is None else bits.take_in(int(pixels.max()))
+    return cv2.convertScaleAbs(pixels, alpha=255 / ((1 << known) - 1))
 
 
 def check_image(message: Any) -> None:
@@ -104,10 +152,10 @@ def check_image(message: Any) -> None:
         raise RefusedMessage(
             "size", f"The image is {message.width}x{message.height} pixels; publish images with at least one pixel."
         )
-    encoding = ENCODINGS.get(message.encoding)
+    encoding = encoding_of(message)
     if encoding is None:
         if find_spec("cv_bridge") is None:
-            raise RefusedMessage("encoding", _unknown_encoding(message))
+            raise RefusedMessage("encoding", unknown_encoding(message))
         return
     rows, row_bytes = _layout(message, encoding)
     size = f"{message.width}x{message.height} {message.encoding} image"
@@ -118,6 +166,11 @@ def check_image(message: Any) -> None:
         raise RefusedMessage(
             "step",
             f"The {size} has a step of {message.step} bytes; a row needs at least {row_bytes}, correct the driver.",
+        )
+    if message.step > row_bytes and not encoding.padded:
+        raise RefusedMessage(
+            "step",
+            f"The {size} has a step of {message.step} bytes; its planes are without padding, a step of {row_bytes}.",
         )
     expected = message.step * rows
     if len(message.data) < expected:
@@ -148,50 +201,98 @@ def _rgb_by_cv_bridge(message: Any) -> np.ndarray:
     try:
         return np.asarray(import_module("cv_bridge").CvBridge().imgmsg_to_cv2(message, "rgb8"))
     except Exception as error:  # absent, or any of the many errors that it raises
-        raise RefusedMessage("encoding", _unknown_encoding(message)) from error
+        raise RefusedMessage("encoding", unknown_encoding(message)) from error
 
 
-def _unknown_encoding(message: Any) -> str:
+def unknown_encoding(message: Any) -> str:
+    """The sentence about an image that nothing here reads."""
     return (
         f"The image has the encoding '{message.encoding}'; accepted are {', '.join(ENCODINGS)}, "
         "and with cv_bridge (apt install ros-$ROS_DISTRO-cv-bridge) whatever it converts to rgb8."
     )
 
 
-def compressed_to_rgb(message: Any) -> np.ndarray:
-    """`(H, W, 3)` uint8 RGB of a JPEG or PNG message; EXIF rotation is ignored, as cameras and CameraInfo do.
+def compressed_to_rgb(message: Any, bits: SampleBits | None = None) -> np.ndarray:
+    """`(H, W, 3)` uint8 RGB of a JPEG, PNG or WebP message; EXIF rotation is ignored, as cameras and CameraInfo do.
+
+    Args:
+        bits: as in `image_to_rgb`, for PNG of 16 bits.
 
     Raises:
-        RefusedMessage: neither JPEG nor PNG (`compressedDepth` is not a picture), cut off, or not decodable.
+        RefusedMessage: none of the three, depth (`compressedDepth`, `16UC1`), cut off, or not decodable.
     """
     compressed_size(message)
     data = np.frombuffer(message.data, np.uint8)
+    if data[0] == 0xFF and not _has_jpeg_end(data.tobytes()):
+        data = np.append(data, np.frombuffer(JPEG_END, np.uint8))  # which OpenCV insists on
     try:
-        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         bgr = None
     if bgr is None:
         raise RefusedMessage("undecodable", _damaged(message))
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(_in_8_bits(bgr, bits), cv2.COLOR_BGR2RGB)
 
 
 def compressed_size(message: Any) -> tuple[int, int]:
-    """Height and width of a JPEG or PNG message, from its head alone; refused as in `compressed_to_rgb`."""
-    data = np.frombuffer(message.data, np.uint8)
-    head, tail = data[:8].tobytes(), data[-1024:].tobytes()
-    if "compressedDepth" in message.format or not head.startswith((b"\xff\xd8\xff", b"\x89PNG")):
+    """Height and width of a compressed message, from its head alone; refused as in `compressed_to_rgb`."""
+    data = np.frombuffer(message.data, np.uint8).data
+    is_depth = "compressedDepth" in message.format or message.format.startswith(DEPTH_ENCODINGS)
+    head = bytes(data[:12])
+    is_whole = next((check for begin, check in _PICTURES if not is_depth and begin.match(head)), None)
+    if is_whole is None:
         raise RefusedMessage(
-            "encoding", f"The compressed image has the format '{message.format}'; accepted are jpeg and png pictures."
+            "encoding",
+            f"The compressed image has the format '{message.format}'; accepted are jpeg, png and webp pictures.",
         )
-    if (b"\xff\xd9" if head.startswith(b"\xff") else b"IEND") not in tail:
+    if not is_whole(data):
         raise RefusedMessage(
-            "truncated", f"The compressed image breaks off after {data.size} bytes; look for losses on its way."
+            "truncated", f"The compressed image breaks off after {data.nbytes} bytes; look for losses on its way."
         )
     try:
-        width, height = PIL.Image.open(io.BytesIO(data[:HEAD_BYTES].tobytes())).size
+        width, height = PIL.Image.open(io.BytesIO(data[:HEAD_BYTES])).size
     except (OSError, PIL.Image.DecompressionBombError) as error:
         raise RefusedMessage("undecodable", _damaged(message)) from error
     return height, width
+
+
+def _is_whole_jpeg(data: memoryview) -> bool:
+    """Whether its end marker is there, which some cameras leave out and others pad; else, whether all pixels are."""
+    content = data.tobytes()
+    if _has_jpeg_end(content):
+        return True
+    # A decoder makes up what is missing before the end marker. What we put there instead shows whether it was read.
+    try:
+        pictures = [PIL.Image.open(io.BytesIO(content + filling + JPEG_END)) for filling in (b"", b"\x5a" * 64)]
+        for picture in pictures:
+            picture.draft("RGB", (1, 1))  # an eighth of the size is enough, and sooner there
+        made_up, filled = (np.asarray(picture) for picture in pictures)
+    except (OSError, PIL.Image.DecompressionBombError):
+        return False
+    return bool(np.array_equal(made_up, filled))
+
+
+def _has_jpeg_end(content: bytes) -> bool:
+    """Whether the end is marked. The segments before the pixels may hold a small picture with an end of its own."""
+    at = 2
+    while at + 4 <= len(content) and content[at] == 0xFF and content[at + 1] != JPEG_SCAN:
+        at += 1 if content[at + 1] == 0xFF else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return content.find(JPEG_END, at) >= 0
+
+
+def _is_whole_png(data: memoryview) -> bool:
+    return data.tobytes().rfind(PNG_END) >= 0
+
+
+def _is_whole_webp(data: memoryview) -> bool:
+    return data.nbytes >= 8 + int.from_bytes(data[4:8], "little")
+
+
+_PICTURES: tuple[tuple[re.Pattern[bytes], Callable[[memoryview], bool]], ...] = (
+    (re.compile(rb"\xff\xd8\xff"), _is_whole_jpeg),
+    (re.compile(rb"\x89PNG"), _is_whole_png),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), _is_whole_webp),
+)
 
 
 def _damaged(message: Any) -> str:

@@ -236,6 +236,9 @@ def encoded(rgb: np.ndarray, encoding: str) -> np.ndarray:
         "bgr8": rgb[..., ::-1],
         "8UC3": rgb[..., ::-1],
         "rgba8": np.dstack([rgb, grey]),
+        "rgb16": rgb.astype("<u2") * 257,
+        "bgr16": rgb[..., ::-1].astype("<u2") * 257,
+        "8UC4": np.dstack([rgb[..., ::-1], grey]),
         "bgra8": np.dstack([rgb[..., ::-1], grey]),
         "mono8": grey,
         "8UC1": grey,
@@ -251,7 +254,9 @@ def encoded(rgb: np.ndarray, encoding: str) -> np.ndarray:
     else:
         planes = cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420)
         u, v = (part.reshape(height // 2, width // 2) for part in np.split(planes[height:].ravel(), 2))
-        if encoding in ("nv12", "nv21"):
+        if encoding in ("i420", "yuv420"):
+            pixels = planes
+        elif encoding in ("nv12", "nv21"):
             chroma = np.dstack([u, v] if encoding == "nv12" else [v, u]).reshape(height // 2, width)
             pixels = np.vstack([planes[:height], chroma])
         else:
@@ -268,7 +273,8 @@ def test_every_encoding_of_the_live_node_is_read(process: Process, short_walk: W
     with rosbag2.Writer(tmp_path / "in", version=9, storage_plugin=MCAP) as writer:
         to = writer.add_connection(IMAGE, kind, typestore=store)
         for i, encoding in enumerate(ENCODINGS):
-            rows = np.pad(encoded(short_walk.images[i % FRAMES], encoding), [(0, 0), (0, 8)])
+            padding = 0 if encoding in ("i420", "yuv420") else 8
+            rows = np.pad(encoded(short_walk.images[i % FRAMES], encoding), [(0, 0), (0, padding)])
             stamp_ns = START_NS + i * PERIOD_NS
             time = store.types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 10**9))
             message = store.types[kind](
@@ -375,7 +381,7 @@ def test_nothing_is_left_of_what_could_not_be_done(process: Process, recording: 
         ({"start_s": 60.0}, "the bag has 0.7 s"),
         ({"copy_topics": "("}, "regular expression"),
         ({"copy_topics": "lidar"}, "means none of the topics"),
-        ({"image_topics": ("/camera/depth",)}, "8 refused for their encoding"),
+        ({"image_topics": ("/camera/depth",)}, "8 images were refused, 8 because the image has the encoding '32FC1'"),
     ):
         with pytest.raises(InputError, match=re.escape(reason)):
             process(recording, **options)

@@ -329,7 +329,7 @@ def test_bad_bags_are_said_and_survived(node: Node, send: Callable[..., Goal]):
     status, result = send("cut.mcap", output_bag="from a cut one").result()
     assert (status, result.success) == (ABORTED, False)
     assert "is damaged" in result.message
-    assert f"the bag holds the {result.frames} images in 1 map before that" in result.message
+    assert f"the bag holds what could be read, {result.frames} images in 1 map" in result.message
     assert len(read(result.output_bag)[DEPTH]) == result.frames > WINDOW
     node.play(range(15, 16))
 

@@ -15,7 +15,7 @@ from da3_core.errors import InputError
 from da3_core.ros_data import values
 from da3_core.ros_data.camera_info import camera_info, intrinsics_from_camera_info
 from da3_core.ros_data.conventions import depth_in_millimetres, publishable_depth, stamp_ns
-from da3_core.ros_data.images import RefusedMessage, compressed_to_rgb, image_to_rgb
+from da3_core.ros_data.images import RefusedMessage, SampleBits, compressed_to_rgb, image_to_rgb
 from da3_ros.messages import packed
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -116,6 +116,7 @@ def broken(**changes) -> Image:
         (broken(width=0), "size", ["0x2"]),
         (broken(height=0), "size", ["2x0"]),
         (broken(encoding="nv12", step=2, height=3), "size", ["2x3", "even"]),
+        (broken(encoding="i420", step=4), "step", ["without padding"]),
         (broken(encoding="uyvy", width=1, step=2), "size", ["1x2", "even"]),
     ],
 )
@@ -142,7 +143,50 @@ def test_compressed_pictures():
     assert np.abs(decoded.astype(int) - plain).max() <= 4
 
 
-@pytest.mark.parametrize("extension", [".jpg", ".png"])
+def with_thumbnail(jpeg: bytes) -> bytes:
+    """A JPEG that holds a small one, as cameras write them."""
+    small = b"Exif\0\0" + cv2.imencode(".jpg", COLOURS)[1].tobytes()
+    return jpeg[:2] + b"\xff\xe1" + (len(small) + 2).to_bytes(2, "big") + small + jpeg[2:]
+
+
+@pytest.mark.parametrize("colours", ["smooth", "noise"])
+@pytest.mark.parametrize("options", [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 2)])
+def test_jpeg_is_whole_when_its_pixels_are_whatever_comes_behind_them(colours, options):
+    pixels = np.random.default_rng(2).integers(0, 255, (50, 70, 3), dtype=np.uint8)
+    if colours == "smooth":
+        pixels = cv2.GaussianBlur(pixels, (0, 0), 9)
+    jpeg = cv2.imencode(".jpg", pixels, options)[1].tobytes()
+    decoded = compressed_to_rgb(CompressedImage(format="jpeg", data=jpeg))
+    for data in (jpeg + bytes(5000), jpeg + b"\xff" * 700, jpeg[:-2], with_thumbnail(jpeg), with_thumbnail(jpeg)[:-2]):
+        assert np.array_equal(compressed_to_rgb(CompressedImage(format="jpeg", data=data)), decoded)
+    if not options:  # of a progressive one, less is a coarser picture
+        for cut in (jpeg[: len(jpeg) * 9 // 10], with_thumbnail(jpeg)[: -len(jpeg) // 3]):
+            with pytest.raises(RefusedMessage, match="breaks off"):
+                compressed_to_rgb(CompressedImage(format="jpeg", data=cut))
+
+
+def test_webp_pictures():
+    message = compressed(".webp", np.full((16, 24, 3), (200, 40, 90), np.uint8))
+    assert np.abs(compressed_to_rgb(message).astype(int) - (200, 40, 90)).max() <= 8
+
+
+@pytest.mark.parametrize(("largest", "bits"), [(1000, 10), (4095, 12), (9000, 14), (60000, 16)])
+def test_values_of_fewer_bits_are_stretched_and_that_is_said(largest, bits):
+    told = []
+    known = SampleBits(told.append)
+    grey = np.linspace(0, largest, 64).astype(np.uint16).reshape(8, 8)
+    expected = np.rint(grey * (255 / (2**bits - 1)))
+    for encoding in ("mono16", "rgb16"):
+        pixels = grey if encoding == "mono16" else np.repeat(grey[..., None], 3, axis=2)
+        assert np.array_equal(image_to_rgb(image(pixels, encoding), known)[..., 1], expected)
+    png = CompressedImage(format="mono16; png compressed", data=cv2.imencode(".png", grey)[1].tobytes())
+    assert np.array_equal(compressed_to_rgb(png, known)[..., 1], expected)
+    image_to_rgb(image(grey // 8, "mono16"), known)  # a dark image does not change the camera
+    assert len(told) == (bits < 16)
+    assert not told or f"{bits}-bit data" in told[0]
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".webp"])
 def test_cut_off_pictures_are_refused(extension):
     message = compressed(extension, np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8))
     message.data = message.data[: len(message.data) * 2 // 3]
@@ -171,12 +215,13 @@ def test_damaged_pictures_are_refused_or_decoded_but_nothing_else(extension):
     "message",
     [
         CompressedImage(format="jpeg", data=b""),
-        CompressedImage(format="webp", data=b"RIFFxxxxWEBPVP8 "),
+        CompressedImage(format="bmp", data=b"BMxxxxxxxxxxxxxx"),
         compressed(".png", fmt="16UC1; compressedDepth png"),
+        compressed(".png", fmt="16UC1; png compressed "),
     ],
 )
 def test_other_compressed_data_is_refused(message):
-    with pytest.raises(RefusedMessage, match="jpeg and png") as refusal:
+    with pytest.raises(RefusedMessage, match="jpeg, png and webp") as refusal:
         compressed_to_rgb(message)
     assert message.format in str(refusal.value)
 
