@@ -5,6 +5,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -192,6 +193,12 @@ def test_private_interfaces_were_checked_with_the_pinned_versions(name: str) -> 
         version = re.search(rf"^{package}==([\d.]+)", (ROOT / file).read_text(), re.MULTILINE)
         assert version
         assert f"{version[1]}" in text, f"{file} has {package} {version[1]}: check what {name} needs of it"
+
+
+def test_tests_have_names_of_their_own() -> None:
+    """Since pytest imports them by these alone."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_every_source_names_its_licence() -> None:

@@ -47,10 +47,14 @@ def change_state(graph: Graph, transition: int) -> bool:
     return graph.call("/da3/change_state", ChangeState, request, START_S).success
 
 
+def state(graph: Graph) -> int:
+    return int(graph.call("/da3/get_state", GetState).current_state.id)
+
+
 def test_a_model_that_is_not_there_leaves_the_node_to_be_configured_again(graph: Graph, node: Process) -> None:
     graph.wait_for("the refusal", lambda: "/nowhere/da3" in node.log.partition("Cannot configure")[2], START_S)
     assert "Traceback" not in node.log
-    assert graph.call("/da3/get_state", GetState).current_state.id == State.PRIMARY_STATE_UNCONFIGURED
+    graph.wait_for("the end of the transition", lambda: state(graph) == State.PRIMARY_STATE_UNCONFIGURED)
     assert not change_state(graph, Transition.TRANSITION_CONFIGURE)
     model = Parameter("model", value="auto").to_parameter_msg()
     request = SetParameters.Request(parameters=[model])
