@@ -63,9 +63,9 @@ class Parameter:
         if self.type is float and type(value) is int:
             value = float(value)
         is_open = self.option.is_optional and value == 0
-        if type(value) is not self.type or not (is_open or self.option.allows(value)):
-            raise InputError(f"The parameter {self.name} is {value!r}; allowed is {self.limits}.")
-        return value
+        if isinstance(value, Value) and type(value) is self.type and (is_open or self.option.allows(value)):
+            return value
+        raise InputError(f"The parameter {self.name} is {value!r}; allowed is {self.limits}.")
 
     def chosen(self, value: object) -> Value | None:
         """The value of `Settings`; raises as `checked`."""
@@ -112,7 +112,7 @@ def settings_from(values: Mapping[str, object]) -> Settings:
     Raises:
         InputError: an unknown name, a value that is not allowed, or values that do not go together.
     """
-    groups: dict[str, dict[str, Value | None]] = {}
+    groups: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
         if name not in TABLE:
             nearest = difflib.get_close_matches(name, TABLE, cutoff=0.0)
@@ -121,11 +121,9 @@ def settings_from(values: Mapping[str, object]) -> Settings:
             )
         group, _, key = name.rpartition(".")
         groups.setdefault(group, {})[key] = TABLE[name].chosen(value)
-    top = groups.pop("", {})
-    defaults = Settings()
-    settings = dataclasses.replace(
-        defaults, **top, **{group: dataclasses.replace(getattr(defaults, group), **v) for group, v in groups.items()}
-    )
+    defaults, top = Settings(), groups.pop("", {})
+    top |= {group: dataclasses.replace(getattr(defaults, group), **each) for group, each in groups.items()}
+    settings = dataclasses.replace(defaults, **top)
     _check_together(settings)
     return settings
 

@@ -60,14 +60,6 @@ class Preset:
         return not isinstance(self._features, MonocularConfig) and self._features.camera_encoder
 
     @property
-    def has_confidence(self) -> bool:
-        return self.has_poses
-
-    @property
-    def has_sky(self) -> bool:
-        return self.kind != "any-view"
-
-    @property
     def has_gaussians(self) -> bool:
         return not isinstance(self._features, MonocularConfig) and self._features.gaussians
 

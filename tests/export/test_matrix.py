@@ -29,8 +29,8 @@ def predicted_by(preset: str, prediction: Prediction, *, intrinsics: bool, featu
     model = PRESETS[preset]
     return dataclasses.replace(
         prediction,
-        conf=prediction.conf if model.has_confidence else None,
-        sky=prediction.sky if model.has_sky else None,
+        conf=prediction.conf if model.has_poses else None,
+        sky=prediction.sky if model.kind != "any-view" else None,
         extrinsics=prediction.extrinsics if model.has_poses else None,
         intrinsics=prediction.intrinsics if model.has_poses or intrinsics else None,
         gaussians=prediction.gaussians if model.has_gaussians else None,

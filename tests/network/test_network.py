@@ -91,14 +91,9 @@ def test_presets() -> None:
         "da3nested-giant-large-1.1",
     }
     giant, metric, nested = (find_preset(name) for name in ("da3-giant", "da3metric-large", "da3nested-giant-large"))
-    assert (giant.has_poses, giant.has_confidence, giant.has_sky, giant.has_gaussians) == (True, True, False, True)
-    assert (metric.has_poses, metric.has_confidence, metric.has_sky, metric.has_gaussians) == (
-        False,
-        False,
-        True,
-        False,
-    )
-    assert (nested.has_poses, nested.has_sky, nested.has_gaussians, nested.depth_blocks) == (True, True, True, 40)
+    assert (giant.has_poses, giant.has_gaussians) == (True, True)
+    assert (metric.has_poses, metric.has_gaussians) == (False, False)
+    assert (nested.has_poses, nested.has_gaussians, nested.depth_blocks) == (True, True, 40)
     with pytest.raises(InputError, match="unknown model 'da3-huge': use one of da3-small, "):
         find_preset("da3-huge")
 
