@@ -13,7 +13,7 @@ demo: setup
 	@$(RUN) python -m da3_ros.demo --out demo $(if $(IMAGES),--images "$(IMAGES)") $(DEMO_ARGS)
 
 test: setup
-	@$(RUN) OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile $(TEST_ARGS)
+	@$(RUN) scripts/test.sh $(TEST_ARGS)
 
 lint: setup
 	@$(RUN) ruff check . && ruff format --check . && mypy

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Queue
 from typing import IO, Any, TypeVar
@@ -32,6 +32,7 @@ from da3_ros.demo.domain import graph_environment
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 WAIT_S = 60.0  # a cold disk takes long to import a network
+ENDING_S = 10.0
 PR_SET_PDEATHSIG = 1
 
 T = TypeVar("T")
@@ -104,8 +105,17 @@ class Process:
         self._child.send_signal(ending)
         return self.wait()
 
-    def kill(self) -> None:
+    def interrupt(self) -> None:
+        """As Ctrl-C does, which lets a process write what its coverage is."""
         self.may_end = True
+        if self.alive:
+            self._child.send_signal(signal.SIGINT)
+
+    def kill(self, after_s: float = 0.0) -> None:
+        """End it at once, or when it has not ended by itself until then."""
+        self.may_end = True
+        with suppress(subprocess.TimeoutExpired):
+            self._child.wait(after_s)
         if self.alive:
             os.killpg(self.pid, signal.SIGKILL)
         self._child.wait(5)
@@ -214,7 +224,9 @@ class Graph:
 
     def close(self) -> None:
         for process in self.processes:
-            process.kill()
+            process.interrupt()
+        for process in self.processes:
+            process.kill(ENDING_S)
         self._executor.shutdown()
         self._thread.join(5)
         self.node.destroy_node()
