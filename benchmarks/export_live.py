@@ -17,11 +17,11 @@ import report
 import torch
 
 from da3_core.export import export
+from da3_core.storage.export_folder import ExportFolder
 from da3_core.stream.frame import Frame
 from da3_core.stream.inference import bind_inference
 from da3_core.stream.record import SessionRecord
 from da3_core.stream.session import Session, SessionOptions
-from da3_ros.allowed_folder import AllowedFolder
 from da3_ros.background import in_background
 from da3_ros.engine import load_model
 from da3_ros.parameters import settings_from
@@ -64,14 +64,14 @@ class Exports(threading.Thread):
 
     def __init__(self, record: SessionRecord, folder: Path) -> None:
         super().__init__()
-        self._record, self._root = record, AllowedFolder(folder, "export.root")
+        self._record, self._folder = record, ExportFolder(folder, folder, ours=False, overwrite=True)
         self._stopping = threading.Event()
         self.durations_s: list[float] = []
 
     def run(self) -> None:
         while not self._stopping.is_set():
             start = time.perf_counter()
-            in_background(lambda: self._root.write(self._root.path, self._export))
+            in_background(lambda: self._folder.write(self._export))
             self.durations_s.append(time.perf_counter() - start)
 
     def _export(self, staging: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any, cast, get_args
 from da3_core.bag.options import BagOptions, Storage
 from da3_core.errors import InputError
 from da3_core.options import Option, declared
-from da3_ros.allowed_folder import AllowedFolder
+from da3_core.storage.allowed_folders import AllowedFolders
+from da3_core.storage.export_folder import ExportFolder
 from da3_ros.export_service import check_possible
 from da3_ros.settings import Settings
 
@@ -30,24 +31,24 @@ class BagJob:
     storage: Storage
     options: BagOptions
     export_format: str
-    export_folder: Path
+    export_folder: ExportFolder
     copied: Sequence[str]
 
 
-def checked(request: Any, settings: Settings, recordings: AllowedFolder, results: AllowedFolder) -> BagJob:
+def checked(request: Any, settings: Settings, recordings: AllowedFolders, results: AllowedFolders) -> BagJob:
     """The job of a `srv/ProcessBag` request or `action/ProcessBag` goal.
 
     Raises:
         InputError: a value that is not allowed, a name that leads out of its folder, or an output that exists.
     """
     if not request.input_bag:
-        raise InputError(f"The input_bag is empty; name a recording in {recordings.path}.")
-    recording = recordings.recording(request.input_bag)
+        raise InputError(f"The input_bag is empty; name a recording in {recordings.root}.")
+    recording = recordings.bag(request.input_bag)
     output = results.folder(request.output_bag or f"{recording.stem}_da3")
-    if output == results.path or output.exists():
+    if output == results.root or output.exists():
         raise InputError(f"{output} exists; a bag is written to a new folder, so name another output_bag.")
-    export_folder = results.folder(request.export_directory)
-    for folder in (output, export_folder):
+    export_folder = results.export_folder(request.export_directory)
+    for folder in (output, export_folder.path):
         if folder.is_relative_to(recording):
             raise InputError(f"{folder} is in the recording, which is not changed; name another folder.")
     if request.export_format:

@@ -20,10 +20,10 @@ from da3_core.bag.read import BagReader
 from da3_core.errors import InputError
 from da3_core.export import export
 from da3_core.prediction import Prediction
+from da3_core.storage.allowed_folders import AllowedFolders
 from da3_core.stream.frame import Frame
 from da3_core.stream.record import SessionRecord
 from da3_ros.action import ProcessBag as ProcessBagAction
-from da3_ros.allowed_folder import AllowedFolder
 from da3_ros.background import BackgroundWork, as_sentence
 from da3_ros.bag_request import BagJob, checked
 from da3_ros.engine import Engine
@@ -60,9 +60,9 @@ class BagService:
         model_name: str,
     ) -> None:
         self._node, self._settings, self._engine, self._model_name = node, settings, engine, model_name
-        self._recordings = AllowedFolder.of("bag.root", settings().bag.root)
-        self._results = AllowedFolder.of("export.root", settings().export.root)
-        self._work = BackgroundWork(node, "bag", self._results.path)
+        self._recordings = AllowedFolders.of_parameter("bag.root", settings().bag.root)
+        self._results = AllowedFolders.of_parameter("export.root", settings().export.root)
+        self._work = BackgroundWork(node, "bag", self._results.root)
         self._cancelled = threading.Event()
         group = ReentrantCallbackGroup()  # so that others are answered while a bag is at work
         self._service = node.create_service(ProcessBag, "~/process_bag", self._serve, callback_group=group)
@@ -157,7 +157,7 @@ class BagService:
 
     def _exported(self, job: BagJob, record: SessionRecord) -> list[str]:
         prediction = record.prediction()
-        files = self._results.write(job.export_folder, lambda staging: export(prediction, staging, job.export_format))
+        files = job.export_folder.write(lambda staging: export(prediction, staging, job.export_format))
         return [str(file) for file in files]
 
 

@@ -9,8 +9,8 @@ from rclpy.node import Node
 
 from da3_core.errors import InputError
 from da3_core.export import EXPORTERS, export, parse_formats
+from da3_core.storage.allowed_folders import AllowedFolders
 from da3_core.stream.record import Scope, SessionRecord
-from da3_ros.allowed_folder import AllowedFolder
 from da3_ros.background import BackgroundWork
 from da3_ros.srv import Export
 
@@ -31,8 +31,8 @@ class ExportService:
     """
 
     def __init__(self, node: Node, root: str, record: SessionRecord) -> None:
-        self._node, self._root, self._record = node, AllowedFolder.of("export.root", root), record
-        self._work = BackgroundWork(node, "export", self._root.path)
+        self._node, self._root, self._record = node, AllowedFolders.of_parameter("export.root", root), record
+        self._work = BackgroundWork(node, "export", self._root.root)
         group = ReentrantCallbackGroup()  # so that a second request is answered while the first is at work
         self._service = node.create_service(Export, "~/export", self._export, callback_group=group)
 
@@ -44,7 +44,7 @@ class ExportService:
         return response
 
     def _write(self, request: Export.Request, response: Export.Response) -> None:
-        folder = self._root.folder(request.directory)
+        folder = self._root.export_folder(request.directory)
         options = parse_options(request.export_kwargs_json)
         check_possible(request.export_format, options)
         if request.scope not in get_args(Scope):
@@ -52,8 +52,7 @@ class ExportService:
         prediction = self._record.prediction(request.scope)
 
         percentile, points = request.conf_thresh_percentile, request.num_max_points
-        files = self._root.write(
-            folder,
+        files = folder.write(
             lambda staging: export(
                 prediction,
                 staging,

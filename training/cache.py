@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from da3_core.storage.staging import staged_folder
 from training.network import frozen_features, new_network
 from training.plan import (
     BANKS,
@@ -45,9 +46,7 @@ def normalise(images: np.ndarray) -> torch.Tensor:
 
 
 def write_shard(folder: Path, samples: list[Sample], features: list[np.ndarray]) -> None:
-    """All arrays of a shard under a temporary name, then the folder at once."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    temporary.mkdir(parents=True)
+    """All arrays of a shard, at once."""
     arrays = {
         "features": np.stack(features),
         "depth": np.stack([s.depth for s in samples]).astype(np.float16),
@@ -56,9 +55,9 @@ def write_shard(folder: Path, samples: list[Sample], features: list[np.ndarray])
         "camera_to_world": np.stack([s.camera_to_world for s in samples]).astype(np.float32),
         "style": np.array([s.style for s in samples]),
     }
-    for name, array in arrays.items():
-        np.save(temporary / f"{name}.npy", array)
-    os.replace(temporary, folder)
+    with staged_folder(folder) as staging:
+        for name, array in arrays.items():
+            np.save(staging / f"{name}.npy", array)
 
 
 class Renderer:

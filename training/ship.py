@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save
 
 from da3_core.model.embedded import TRAINED
-from da3_core.storage.files import write_atomically
+from da3_core.storage.staging import write_atomically
 from training.plan import Plan
 
 
@@ -22,7 +22,6 @@ def ship(state: Path, out: Path) -> int:
     if broken:
         raise ValueError(f"{broken[0]} is not finite in float16")
     content = save(tensors, metadata={"format": "pt", "licence": "Apache-2.0"})
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, content)
     return len(content)
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from da3_core.storage.staging import staged_file
 from da3_core.synthetic.brushes import blend, fractal_noise, grid, scatter
 from da3_core.synthetic.pictures import PICTURES
 from training.raycast import Tiles
@@ -238,11 +238,9 @@ def load_bank(seed: int, folder: Path, held_out: bool = False) -> Bank:
     """The bank of that number from the cache, made where it is not there yet."""
     path = folder / f"bank_{'held_out' if held_out else 'train'}_{seed}.npz"
     if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
         bank = make_bank(seed, held_out)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
-        np.savez(temporary, texels=bank.tiles.texels, **bank.categories)
-        os.replace(temporary, path)
+        with staged_file(path) as file:
+            np.savez(file, texels=bank.tiles.texels, **bank.categories)
     with np.load(path) as stored:
         return Bank(_tiles(stored["texels"]), {name: stored[name] for name in CATEGORIES})
 

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from da3_core.network.any_view import AnyViewNetwork
+from da3_core.storage.staging import staged_file, write_atomically
 from training.losses import WEIGHTS, Targets, losses
 from training.network import new_network, predict, trained
 from training.plan import CURVE_SCENES, CURVE_SIZE, LARGE, SMALL, VIEWS, Plan, Size
@@ -223,16 +224,13 @@ def with_average(trainer: Trainer) -> AnyViewNetwork:
 
 
 def _save(trainer: Trainer) -> None:
-    path = trainer.plan.run / "state.pt"
-    torch.save(trainer.state(), path.with_suffix(".tmp"))
-    os.replace(path.with_suffix(".tmp"), path)
+    with staged_file(trainer.plan.run / "state.pt") as file:
+        torch.save(trainer.state(), file)
     _write_progress(trainer.plan, trainer.images)
 
 
 def _write_progress(plan: Plan, images: int) -> None:
-    path = plan.run / "progress.json"
-    path.with_suffix(".tmp").write_text(json.dumps({"images": images}))
-    os.replace(path.with_suffix(".tmp"), path)
+    write_atomically(plan.run / "progress.json", json.dumps({"images": images}).encode())
 
 
 def _record(plan: Plan, trainer: Trainer, scores: dict[int, dict[str, float]]) -> None:

@@ -11,7 +11,7 @@ from da3_core.cli.failures import failures_reported
 from da3_core.errors import InputError
 from da3_core.options import InferenceOptions, ModelOptions
 from da3_core.sources.images import open_image
-from da3_core.storage.files import write_atomically
+from da3_core.storage.staging import write_atomically
 
 
 @flatten_arguments("intrinsics")

@@ -43,13 +43,14 @@ def run(source: Source, model_options: ModelOptions, options: SceneOptions, outp
         overwrite=output.overwrite,
         ask=ask_to_empty,
     )
-    model = load_model(model_options)
-    options = model.check_scene(options, views=source.views, intrinsics_known=source.has_cameras)
+    with folder.held():
+        model = load_model(model_options)
+        options = model.check_scene(options, views=source.views, intrinsics_known=source.has_cameras)
 
-    with stage("input", source.views, "views") as advance:
-        scene = source.read(folder.prepare, advance)
-    prediction = infer_scene(model, scene, options, stage)
-    files = export_scene(prediction, folder, options, stage)
+        with stage("input", source.views, "views") as advance:
+            scene = source.read(folder.prepare, advance)
+        prediction = infer_scene(model, scene, options, stage)
+        files = export_scene(prediction, folder, options, stage)
 
     if any(name.endswith("npz") for name in formats):
         logger.info("intrinsics in npz files are in pixels of the depth, `da3 intrinsics` gives those of the image")

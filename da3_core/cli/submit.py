@@ -21,7 +21,7 @@ from da3_core.errors import InputError
 from da3_core.export import parse_formats
 from da3_core.options import ModelOptions, SceneOptions, declared
 from da3_core.sources import SceneImages, Source
-from da3_core.storage.export_folder import MARKER, choose_export_folder
+from da3_core.storage.export_folder import choose_export_folder
 from da3_core.web.backend.client import BackendClient, TaskFailedError
 
 logger = logging.getLogger(__name__)
@@ -48,10 +48,10 @@ def submit(
     client = BackendClient(backend.backend_url, backend.backend_token)
     try:
         _compare(model, str(client.status().get("model_dir")))
-        with stage("input", source.views, "views") as advance:
+        with folder.held(), stage("input", source.views, "views") as advance:
             scene = source.read(folder.prepare, advance)
-        if folder.empty_first and output.force_cleanup:
-            (folder.path / MARKER).touch()  # the backend empties no folder without it
+            if folder.empty_first and output.force_cleanup:
+                folder.mark()  # the backend empties no folder without it
         request = _request(scene, options)
         task_id = client.submit({**request, "export_dir": str(folder.path), "auto_cleanup": folder.empty_first})
         if not backend.wait:

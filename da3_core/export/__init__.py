@@ -8,10 +8,8 @@ writes depend on nothing else: not on the time, on other formats, or on what was
 
 import dataclasses
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from da3_core.errors import InputError
 from da3_core.export.options import build_options
+from da3_core.storage.opened_folder import opened
+from da3_core.storage.staging import staged
 
 if TYPE_CHECKING:
     from da3_core.prediction import Prediction
@@ -188,7 +188,14 @@ def export(
     available = _held_by(prediction)
     for name in formats:
         _check(name, options[name], available, "this prediction")
-    with _folder(Path(export_dir)) as folder:
+    folder = Path(export_dir)
+    with ExitStack() as made:
+        try:
+            made.enter_context(opened(folder, make=True))
+        except OSError as error:
+            raise InputError(
+                f"cannot make the export folder {str(folder)!r} ({error.strerror}): choose another"
+            ) from error
         return {name: _write(prediction, folder, name, options[name]) for name in formats}
 
 
@@ -239,31 +246,8 @@ def _held_by(prediction: "Prediction") -> dict[Need, bool]:
 
 
 def _write(prediction: "Prediction", folder: Path, name: str, options: Any) -> list[Path]:
-    """Writes one format into a hidden folder beside its place and moves the finished files there."""
-    staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder))
-    try:
+    """Writes one format aside and moves the finished files into the folder."""
+    with staged(folder) as staging:
         _module(name).write(prediction, staging, options)
         files = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
-        for file in files:
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(staging / file, folder / file)
-        return [folder / file for file in files]
-    finally:
-        shutil.rmtree(staging)
-
-
-@contextmanager
-def _folder(path: Path) -> Iterator[Path]:
-    """The folder at `path`; if it was not there before and a writer fails, it is not there afterwards."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the export folder {str(path)!r} ({error.strerror}): choose another") from error
-    try:
-        yield path
-    except BaseException:
-        for folder in missing:
-            if not any(folder.iterdir()):
-                folder.rmdir()
-        raise
+    return [folder / file for file in files]

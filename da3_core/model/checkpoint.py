@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from da3_core.errors import InputError
 from da3_core.model.presets import PRESETS, Preset, find_preset
+from da3_core.storage.staging import staged
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -90,9 +90,9 @@ def save(module: nn.Module, preset: Preset, folder: str | os.PathLike[str]) -> N
     tensors = {names[0]: parameter.detach().cpu().contiguous() for names, parameter in _parameters(module)}
     config = json.dumps({"model_name": preset.architecture}, indent=2) + "\n"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / TENSORS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
-        _replace(folder / CONFIG, lambda path: Path(path).write_text(config, encoding="utf-8"))
+        with staged(folder) as staging:
+            save_file(tensors, staging / TENSORS, metadata={"format": "pt"})
+            (staging / CONFIG).write_text(config, encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise InputError(f"cannot write weights to {folder} ({error}): choose another folder or make room") from error
 
@@ -145,16 +145,3 @@ def _guess_preset(path: Path) -> Preset:
             f'write {{"model_name": ...}} there with one of {", ".join(PRESETS)}'
         )
     return best[0]
-
-
-def _replace(path: Path, write: Callable[[str], object]) -> None:
-    """Write under another name in the same folder, then take the place of `path` at once."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(handle)
-    try:
-        write(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -19,7 +19,7 @@ import numpy as np
 from da3_core.errors import InputError
 from da3_core.model.dinov2 import find_wheel_model, read_wheel_model, to_our_names
 from da3_core.model.presets import EMBEDDED, PRESETS
-from da3_core.storage.files import write_atomically
+from da3_core.storage.staging import write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +63,6 @@ def find_weights(fetch_dinov2: Callable[[], Path], *, trained: Path = TRAINED, c
         _log.info("writing the weights of da3-embedded to %s", path)
         tensors |= unused_levels() | _read(trained)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             write_atomically(path, save(tensors, metadata={"format": "pt"}))
         except OSError as error:
             raise InputError(

@@ -13,7 +13,7 @@ from da3_core.errors import InputError, OptionError
 from da3_core.formats.colmap_model import Camera, Image, read_model
 from da3_core.sources import SceneImages
 from da3_core.sources.images import check_headers, natural_order
-from da3_core.storage.files import write_atomically
+from da3_core.storage.staging import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,6 @@ def _undistort_file(source: Path, target: Path, camera: Camera, intrinsics: np.n
     seen_at = _project(camera, intrinsics, pinhole, u, v).astype(np.float32)
     # OpenCV counts pixels from their centres.
     rectified = cv2.remap(image, seen_at[..., 0] - 0.5, seen_at[..., 1] - 0.5, cv2.INTER_LINEAR)
-    target.parent.mkdir(parents=True, exist_ok=True)
     png = BytesIO()
     PillowImage.fromarray(rectified).save(png, "PNG")
     write_atomically(target, png.getvalue())

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from da3_core.errors import InputError, OptionError
 from da3_core.sources import SceneImages
-from da3_core.storage.files import write_atomically
+from da3_core.storage.staging import staged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,19 +70,19 @@ class VideoFrames:
     def read(self, make_folder: Callable[[], Path], advance: Callable[[int], object]) -> SceneImages:
         """Write the frames as `input_images/000000.png` and so on, and their times as `input_images/frames.json`."""
         folder = make_folder() / "input_images"
-        folder.mkdir(exist_ok=True)
-        files: list[Path] = []
-        for image in self._decode():
-            files.append(folder / f"{len(files):06d}.{self.frame_format}")
-            write_atomically(files[-1], _encode(image, self.frame_format))
-            advance(1)
-        frames = [
-            {"file": file.name, "frame": number, "time_s": round(time_s, 6)}
-            for file, number, time_s in zip(files, self.numbers, self.times_s, strict=True)
-        ]
-        text = json.dumps({"video": str(self.path), "frames": frames}, indent=1)
-        write_atomically(folder / "frames.json", text.encode())
-        return SceneImages(tuple(files))
+        names: list[str] = []
+        with staged(folder) as staging:
+            for image in self._decode():
+                names.append(f"{len(names):06d}.{self.frame_format}")
+                (staging / names[-1]).write_bytes(_encode(image, self.frame_format))
+                advance(1)
+            frames = [
+                {"file": name, "frame": number, "time_s": round(time_s, 6)}
+                for name, number, time_s in zip(names, self.numbers, self.times_s, strict=True)
+            ]
+            text = json.dumps({"video": str(self.path), "frames": frames}, indent=1)
+            (staging / "frames.json").write_text(text, encoding="utf-8")
+        return SceneImages(tuple(folder / name for name in names))
 
     def _decode(self) -> Iterator[np.ndarray]:
         wanted = set(self.numbers)

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +13,8 @@ from da3_core.ros_data import values
 from da3_core.ros_data.camera_info import camera_info
 from da3_core.ros_data.conventions import OPTICAL_TO_MAP
 from da3_core.ros_data.values import MessageValue, packed
+from da3_core.storage.opened_folder import opened
+from da3_core.storage.staging import own_folder
 from da3_core.synthetic.walk import Walk
 
 WORLD_FRAME, CAMERA_FRAME, OPTICAL_FRAME = "world", "camera_link", "camera_optical_frame"
@@ -52,13 +52,9 @@ def write_bag(
         raise InputError(f"storage is {storage!r}; allowed are mcap and sqlite3")
     if not 0 < rate_hz <= 1e6:
         raise InputError(f"rate_hz is {rate_hz!r}; give a number above 0 and up to a million")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        _write(walk, unfinished / folder.name, round(1e9 / rate_hz), storage, start_ns)
-        os.replace(unfinished / folder.name, folder)
-    finally:
-        shutil.rmtree(unfinished)
+    with opened(folder.parent, make=True) as parent, own_folder(parent) as staging:
+        _write(walk, staging.path / folder.name, round(1e9 / rate_hz), storage, start_ns)
+        os.rename(folder.name, folder.name, src_dir_fd=staging.fd, dst_dir_fd=parent.fd)
     return folder
 
 

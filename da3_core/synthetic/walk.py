@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from da3_core.errors import InputError
 from da3_core.geometry.cameras import check_intrinsics
+from da3_core.storage.staging import staged_file
 from da3_core.synthetic.path import orbit
 from da3_core.synthetic.render import Camera, LitScene, render_depth
 from da3_core.synthetic.room import furnished_room
@@ -163,15 +163,9 @@ def _load(file: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarr
 
 
 def _store(file: Path, images: np.ndarray, depth_m: np.ndarray) -> None:
-    """Write to a temporary name and rename; a cache that cannot be written costs time, no more."""
-    temporary = None
+    """A cache that cannot be written costs time, no more."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as temporary:
-            np.savez(temporary, images=images, depth_m=depth_m)
-        os.replace(temporary.name, file)
+        with staged_file(file) as staging:
+            np.savez(staging, images=images, depth_m=depth_m)
     except OSError as error:
         log.warning("the walk cannot be cached in %s (%s); it will be rendered again next time", file.parent, error)
-    finally:
-        if temporary is not None:
-            Path(temporary.name).unlink(missing_ok=True)

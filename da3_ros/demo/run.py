@@ -2,9 +2,7 @@
 """From nothing to a sheet: a camera walks or shows a folder, the node watches, the recorder writes, we draw."""
 
 import os
-import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +17,8 @@ from rclpy.signals import SignalHandlerOptions
 from da3_core.export import export
 from da3_core.ros_data.outputs import OUTPUTS
 from da3_core.ros_data.values import CAMERA_INFO, IMAGE, POSE_STAMPED, TRANSFORMS
+from da3_core.storage.opened_folder import opened
+from da3_core.storage.staging import own_folder
 from da3_core.synthetic import room_walk
 from da3_ros.demo.children import Children
 from da3_ros.demo.comparison import Comparison, Findings
@@ -201,24 +201,18 @@ def _metres(error: float) -> str:
 @contextmanager
 def workshop(out: Path) -> Iterator[Path]:
     """A folder inside `out`, hence on the same disk, that is gone afterwards."""
-    out.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".demo-", dir=out))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
+    with opened(out, make=True) as parent, own_folder(parent) as folder:
+        yield out / folder.name  # a name that other processes know too
 
 
 def put_in_place(folder: Path, out: Path) -> list[str]:
     """Replace the products of an earlier run, and say which there are; other files in `out` stay."""
     made = [name for name in PRODUCTS if (folder / name).exists()]
-    for name in PRODUCTS:
-        if (out / name).is_dir():
-            shutil.rmtree(out / name)
-        else:
-            (out / name).unlink(missing_ok=True)
-    for name in made:
-        os.replace(folder / name, out / name)
+    with opened(out) as target:
+        for name in PRODUCTS:
+            target.remove(name)
+        for name in made:
+            os.rename(folder / name, name, dst_dir_fd=target.fd)
     return made
 
 

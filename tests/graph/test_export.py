@@ -248,7 +248,7 @@ def test_the_stream_goes_on_while_an_export_runs(played: Node):
     """Frames go in and windows come out between a request and its answer; a second request is told to wait."""
     with ThreadPoolExecutor(1) as pool, played.graph.listen({"/da3/window": DepthWindow}) as inbox:
         running = pool.submit(played.export, EVERYTHING, "meanwhile")
-        played.graph.wait_for("an export at work", lambda: list(played.root.glob(".export-*")))
+        played.graph.wait_for("an export at work", lambda: list(played.root.rglob(".staging-*")))
         assert "Another export is running" in played.export("tum").message
         before = played.files()
         frame = MAX_VIEWS + 4
@@ -259,8 +259,24 @@ def test_the_stream_goes_on_while_an_export_runs(played: Node):
         answer = running.result()
     assert answer.success, answer.message
     assert windows > 2
-    assert not any(name.startswith("meanwhile") for name in before)
-    assert not list(played.root.glob(".export-*"))
+    assert all(name.startswith("meanwhile/.staging-") for name in before if name.startswith("meanwhile/"))
+    assert not list(played.root.rglob(".staging-*"))
+
+
+@pytest.mark.parametrize("replaced", ["attacked/inner", "attacked"])
+def test_a_folder_that_becomes_a_link_while_an_export_runs_leads_nowhere(played: Node, tmp_path: Path, replaced: str):
+    (tmp_path / "trap/inner").mkdir(parents=True)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(played.export, EVERYTHING, "attacked/inner")
+        played.graph.wait_for("an export at work", lambda: list(played.root.rglob(".staging-*")))
+        (played.root / replaced).rename(tmp_path / "moved")
+        (played.root / replaced).symlink_to(tmp_path / "trap")
+        answer = running.result()
+    (played.root / replaced).unlink()
+    assert not answer.success
+    assert "attacked/inner was moved or replaced meanwhile" in answer.message
+    assert list((tmp_path / "trap").rglob("*")) == [tmp_path / "trap/inner"]
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
 def test_a_reset_forgets_what_could_be_exported(played: Node):
@@ -285,6 +301,6 @@ def test_a_root_that_cannot_be_written_is_survived(played: Node):
     played.play(range(3))
     answer = played.export("mini_npz")
     assert not answer.success
-    assert "Cannot write below /proc/da3_exports" in answer.message
+    assert "Cannot write to /proc/da3_exports" in answer.message
     played.play(range(3, 4))
     assert played.process.end(signal.SIGINT) == 0

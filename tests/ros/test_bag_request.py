@@ -14,7 +14,7 @@ from da3_ros.srv import ProcessBag
 from da3_core.bag.options import BagOptions
 from da3_core.errors import InputError
 from da3_core.options import PointOptions
-from da3_ros.allowed_folder import AllowedFolder
+from da3_core.storage.allowed_folders import AllowedFolders
 from da3_ros.bag_request import BagJob, checked
 from da3_ros.parameters import settings_from
 
@@ -27,8 +27,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def job(folder: Path, parameters: dict[str, Any] | None = None, **fields: Any) -> BagJob:
-    recordings = AllowedFolder(folder / "bags", "bag.root")
-    results = AllowedFolder(folder / "results", "export.root")
+    recordings = AllowedFolders.of_parameter("bag.root", str(folder / "bags"))
+    results = AllowedFolders.of_parameter("export.root", str(folder / "results"))
     request = ProcessBag.Request(**{"input_bag": "trip", **fields})
     return checked(request, settings_from(parameters or {}), recordings, results)
 
@@ -99,7 +99,8 @@ def test_what_is_asked_for_goes_before(folder: Path):
         export_directory="c",
     )
     assert asked.output == folder / "results/a/b"
-    assert (asked.storage, asked.export_format, asked.export_folder) == ("sqlite3", "glb-tum", folder / "results/c")
+    assert (asked.storage, asked.export_format) == ("sqlite3", "glb-tum")
+    assert asked.export_folder.path == folder / "results/c"
     assert asked.copied == ("/tf", "/a.b")
     assert asked.options == BagOptions(
         image_topics=("/left", "/right"),
@@ -141,7 +142,7 @@ def test_a_rig_has_as_many_views_as_the_window_of_the_stream(folder: Path):
 
 REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("input_bag is empty", {"input_bag": ""}),
-    ("There is no 'nothing' in", {"input_bag": "nothing"}),
+    ("there is no 'nothing' in", {"input_bag": "nothing"}),
     (r"parameter bag\.root", {"input_bag": "../results/taken"}),
     (r"parameter bag\.root", {"input_bag": "/etc"}),
     (r"parameter export\.root", {"output_bag": "../up"}),
@@ -176,7 +177,7 @@ def test_poses_that_give_metres_contradict_another_scale(folder: Path):
 
 def test_nothing_is_written_into_a_recording(folder: Path):
     """Also where both roots are one folder."""
-    same = AllowedFolder(folder / "bags", "root")
+    same = AllowedFolders.of_parameter("root", str(folder / "bags"))
     for fields in ({"output_bag": "trip/da3"}, {"export_directory": "trip"}):
         with pytest.raises(InputError, match="is in the recording"):
             checked(ProcessBag.Request(input_bag="trip", **fields), settings_from({}), same, same)

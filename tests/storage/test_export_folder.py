@@ -2,6 +2,10 @@
 """What an existing export folder may lose, and what it never loses."""
 
 import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -168,3 +172,141 @@ def test_a_file_or_a_place_below_a_file_is_no_export_folder(place: Path) -> None
     for path in (place / "file", place / "file/out"):
         with pytest.raises(InputError, match="no writable folder"):
             choose(path, place)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from da3_core.storage.export_folder import choose_export_folder
+folder = choose_export_folder(
+    Path(sys.argv[1]), [], auto_cleanup=True, force_cleanup=False, overwrite=False, ask=lambda path: None
+)
+with folder.held(), folder.staging() as staging:
+    (staging / "first.npz").write_text("first")
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_run(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that is about to put `first.npz` into the folder."""
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_two_runs_into_one_folder_do_not_lose_the_results_of_the_first(place: Path) -> None:
+    second = choose(place / "out", place)
+    with another_run(place / "out") as first:
+        with pytest.raises(InputError, match="another run is writing into"):
+            write(second, "second.npz")
+        first.communicate("go on")
+        assert first.returncode == 0
+    with pytest.raises(InputError, match=r"first\.npz came into the export folder meanwhile"):
+        write(second, "first.npz")
+    assert (place / "out/first.npz").read_text() == "first"
+    write(second, "second.npz")
+    assert names_in(place / "out") == [MARKER, "first.npz", "second.npz"]
+
+
+def test_the_folder_of_a_killed_run_is_free_and_new(place: Path) -> None:
+    with another_run(place / "out") as first:
+        first.kill()
+        first.wait()
+    assert len(names_in(place / "out")) == 1  # of the staging folder
+    write(choose(place / "out", place), "new.npz")
+    assert names_in(place / "out") == [MARKER, "new.npz"]
+
+
+def test_what_came_or_changed_after_the_look_is_not_emptied(place: Path) -> None:
+    out = filled(place / "out", ours=True)
+    (out / "changed.txt").write_text("old")
+    folder = choose(out, place, auto=True)
+    (out / "sub/new.jpg").touch()
+    (out / "new").mkdir()
+    (out / "changed.txt").write_text("of somebody else")
+    write(folder, "result.npz")
+    assert names_in(out) == [MARKER, "changed.txt", "new", "result.npz", "sub"]
+    assert names_in(out / "sub") == ["new.jpg"]
+
+
+def test_inputs_that_are_links_into_the_folder_survive(place: Path) -> None:
+    out = filled(place / "out", ours=True)
+    photos, chosen = place / "data/photos", place / "chosen"
+    for link, target in (("2.jpg", out / "sub/old.jpg"), ("more", out / "sub"), ("3.jpg", place / "chain.jpg")):
+        (photos / link).symlink_to(target)
+        (place / "chain.jpg").unlink(missing_ok=True)
+        (place / "chain.jpg").symlink_to(out / "sub/old.jpg")
+        for force in (False, True):
+            with pytest.raises(InputError, match=rf"would delete the input .*photos/{link}"):
+                choose(out, place, auto=True, force=force)
+        (photos / link).unlink()
+    chosen.mkdir()  # a folder of links, itself behind a link
+    (chosen / "4.jpg").symlink_to(out / "sub/old.jpg")
+    (photos / "chosen").symlink_to(chosen)
+    with pytest.raises(InputError, match=r"would delete the input .*chosen/4\.jpg"):
+        choose(out, place, auto=True)
+    (photos / "chosen").unlink()
+    (photos / "loop").symlink_to("loop")
+    (photos / "itself").symlink_to(photos)
+    choose(out, place, auto=True).prepare()
+    assert names_in(out) == [MARKER]
+
+
+@pytest.mark.parametrize("replaced", ["work/out", "work"])
+def test_a_folder_that_becomes_a_link_leads_nowhere(place: Path, replaced: str) -> None:
+    """Neither before the first file is written nor while results are computed."""
+    trap = filled(place / "trap", ours=True)
+    filled(trap / "out", ours=True)
+    out = filled(place / "work/out", ours=True)
+
+    def replace_folder() -> None:
+        (place / replaced).rename(place / "moved")
+        (place / replaced).symlink_to(trap)
+
+    def restore() -> None:
+        (place / replaced).unlink()
+        (place / "moved").rename(place / replaced)
+
+    everything = sorted(trap.rglob("*"))
+    folder = choose(out, place, auto=True)
+    replace_folder()
+    with pytest.raises(InputError, match="is a link"):
+        folder.prepare()
+    restore()
+    with folder.held():
+        replace_folder()
+        for attempt in (folder.prepare, lambda: write(folder, "new.npz")):
+            with pytest.raises(InputError, match="was moved or replaced meanwhile"):
+                attempt()
+        restore()
+    assert sorted(trap.rglob("*")) == everything
+    assert names_in(out) == [MARKER, "old.npz", "sub"]
+
+
+def test_a_marker_that_is_a_link_is_no_marker_and_overwrites_nothing(place: Path) -> None:
+    photo = place / "data/photos/1.png"
+    photo.write_text("photo")
+    out = place / "out"
+    out.mkdir()
+    folder = choose(out, place)
+    (out / MARKER).symlink_to(photo)
+    write(folder, "new.npz")
+    folder.mark()
+    assert photo.read_text() == "photo"
+    assert not (out / MARKER).is_symlink()
+
+    (out / MARKER).unlink()
+    (out / MARKER).symlink_to(photo)
+    with pytest.raises(InputError, match="did not write"):
+        choose(out, place, auto=True)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from da3_core.errors import InputError
 from da3_core.export import export
 from da3_core.geometry.cameras import format_matrix
 from da3_core.prediction import Prediction
-from da3_core.storage.files import write_atomically
+from da3_core.storage.opened_folder import opened
+from da3_core.storage.staging import own_folder, staged_file, write_atomically
 from da3_core.web.app.clouds import CloudOptions, drawable
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
@@ -41,25 +41,23 @@ def _npz(prediction: Prediction, folder: Path) -> Path:
     path = folder / "predictions.npz"
     if not path.exists():  # no control changes it
         names = prediction.image_names and tuple(Path(name).name for name in prediction.image_names)
-        (written,) = export(replace(prediction, image_names=names), folder, "npz")["npz"]
-        written.rename(path)
+        with staged_file(path) as file:
+            (written,) = export(replace(prediction, image_names=names), file.parent, "npz")["npz"]
+            written.rename(file)
     return path
 
 
 def _colmap(prediction: Prediction, folder: Path, options: CloudOptions) -> Path:
     """`sparse/0` and `images` in one archive, as COLMAP and `da3 colmap` expect them."""
-    model = folder / "colmap"
     export_options = options.export_options() | {"export_kwargs": {"colmap": {"copy_images": True}}}
-    try:
-        files = export(prediction, model, "colmap", **export_options)["colmap"]
-        path = folder / "colmap.zip"
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    path = folder / "colmap.zip"
+    with opened(folder, make=True) as parent, own_folder(parent) as model, staged_file(path) as written:
+        files = export(prediction, model.path, "colmap", **export_options)["colmap"]
+        with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for file in files:
-                entry = zipfile.ZipInfo(file.relative_to(model).as_posix(), _ZIP_TIME)
+                entry = zipfile.ZipInfo(file.relative_to(model.path).as_posix(), _ZIP_TIME)
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 archive.writestr(entry, file.read_bytes())
-    finally:
-        shutil.rmtree(model, ignore_errors=True)
     return path
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +13,7 @@ from pathlib import Path
 
 from da3_core.prediction import Prediction
 from da3_core.sources.images import is_image, natural_order
+from da3_core.storage.staging import staged_folder
 from da3_core.web.app.reconstruct import Choices
 from da3_core.web.app.stored import load_prediction, save_prediction
 
@@ -71,15 +70,9 @@ class ExampleCache:
             if self.load(example) is not None:
                 continue
             logger.info("example %s: %d views", example.name, len(example.images))
-            self.root.mkdir(parents=True, exist_ok=True)
-            staging = Path(tempfile.mkdtemp(prefix=".example-", dir=self.root))
-            try:
+            with staged_folder(self._folder(example), replace=True) as staging:
                 save_prediction(compute(example, self.choices(example), staging), staging / _PREDICTION)
                 (staging / _ORIGIN).write_text(json.dumps(self._origin(example)))
-                shutil.rmtree(self._folder(example), ignore_errors=True)
-                os.replace(staging, self._folder(example))
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
 
     def load(self, example: Example) -> Prediction | None:
         """The prediction, if one was made by this model from these images."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from pathlib import Path
 
 from da3_core.errors import InputError
+from da3_core.storage.staging import staged_folder
 
 _KEPT = ("scene.glb", "scene.jpg", "depth_vis", "gs_video", "gs_ply", "predictions.npz")
 _LONGEST = 64
@@ -40,19 +40,13 @@ def save_scene(result: Path, gallery: Path, group: str, scene: str) -> Path:
     if target.exists():
         raise taken
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".saving-", dir=target.parent))
-        try:
+        with staged_folder(target) as staging:
             for name in _KEPT:
                 source = result / name
                 if source.is_dir():
                     shutil.copytree(source, staging / name)
                 elif source.is_file():
                     shutil.copyfile(source, staging / name)
-            staging.chmod(0o755)
-            staging.rename(target)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
         if target.exists():  # somebody was faster
             raise taken from error

@@ -36,6 +36,7 @@ from da3_core.web.backend.tasks import QueueFullError, StoppingError, UnknownTas
 from da3_core.web.backend.uploads import NoRoomError
 from da3_core.web.gallery import gallery_app
 from da3_core.web.guard import Guard
+from da3_core.web.opened_file import OpenedFileResponse
 
 MAX_REQUEST_BYTES = 16 << 20  # of JSON; paths and cameras of 20 000 views fit
 _UPLOAD_OVERHEAD_BYTES = 1 << 20  # what a multipart form adds
@@ -99,9 +100,14 @@ def _add_tasks(app: FastAPI, backend: Backend) -> None:
         """A file of a task's results, by its path within the export folder."""
         result = tasks.status(task_id).result
         written = result is not None and result.export_dir is not None and str(Path(result.export_dir, path))
-        if result is None or written not in result.files or not Path(written).is_file():
-            raise HTTPException(404, f"task {task_id} wrote no file {path!r}, or it is gone")
-        return FileResponse(written, filename=Path(written).name)
+        gone = HTTPException(404, f"task {task_id} wrote no file {path!r}, or it is gone")
+        if not written or result is None or written not in result.files:
+            raise gone
+        try:
+            opened = backend.folders.open_file(Path(written))
+        except (OSError, NotAllowedError):
+            raise gone from None
+        return OpenedFileResponse(opened, filename=Path(written).name)
 
     @app.get("/tasks")
     def all_tasks() -> TaskList:

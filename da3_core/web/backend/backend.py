@@ -7,12 +7,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from da3_core.storage.allowed_folders import AllowedFolders
+from da3_core.storage.opened_folder import opened
+from da3_core.storage.staging import own_folder
 from da3_core.web.backend.schema import BackendStatus, GpuMemory, InferenceRequest, TaskResult
 from da3_core.web.backend.tasks import Progress, TaskQueue
 from da3_core.web.backend.uploads import Uploads
@@ -48,12 +51,15 @@ class Backend:
         Raises:
             InputError: an allowed folder is none.
         """
-        AllowedFolders(options.allow_root)  # before a folder for uploads is made
+        AllowedFolders.of_backend(options.allow_root)  # before a folder for uploads is made
         self.runner = runner
         self.options = options
-        self._upload_root = tempfile.TemporaryDirectory(prefix="da3-backend-")
-        self.uploads = Uploads(Path(self._upload_root.name), options.max_upload_bytes)
-        self.folders = AllowedFolders([*options.allow_root, self.uploads.root])
+        self._upload_root = ExitStack()
+        place = Path(tempfile.gettempdir())
+        parent = self._upload_root.enter_context(opened(place))
+        folder = self._upload_root.enter_context(own_folder(parent, "da3-backend-", 0o700))
+        self.uploads = Uploads(place / folder.name, options.max_upload_bytes)
+        self.folders = AllowedFolders.of_backend([*options.allow_root, self.uploads.root])
         self.tasks = TaskQueue(size=options.queue_size, retention_seconds=options.retention_seconds)
         self._ended = threading.Event()
         self._housekeeper = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
@@ -71,7 +77,7 @@ class Backend:
         """End well: no task stays without an end, uploads are deleted."""
         self._ended.set()
         self.tasks.stop(STOPPING_SECONDS)
-        self._upload_root.cleanup()
+        self._upload_root.close()
 
     def submit(self, request: InferenceRequest) -> str:
         """The id of the new task.

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from da3_core.storage.staging import write_atomically
+
 
 def make_token() -> str:
     """256 random bits as text."""
@@ -20,9 +22,7 @@ def shared_token(token: str, port: int) -> Iterator[None]:
     """Within the block, `find_token(port)` of the same user on this machine finds the token."""
     path = _path(port)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.unlink(missing_ok=True)  # a new file, because an old one keeps its mode
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(token)
+    write_atomically(path, token.encode(), mode=0o600)
     try:
         yield
     finally:

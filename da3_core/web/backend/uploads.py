@@ -60,7 +60,7 @@ class Uploads:
             ]
             if not paths:
                 raise InputError("the upload has no files: send each image as a field 'images' of a multipart form")
-            allowed = AllowedFolders([folder])
+            allowed = AllowedFolders.of_backend([folder])
             for path in paths:
                 allowed.input_image(str(path))
             with self._lock:

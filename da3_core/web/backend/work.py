@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -76,8 +78,10 @@ def infer(job: Job, folders: AllowedFolders, runner: ModelRunner, progress: Prog
 
     if not runner.is_loaded:
         progress.report(f"loading {runner.source}", 0.1)
-    prediction = runner.infer(scene, job.options, stage)
-    files = {} if folder is None else export_scene(prediction, folder, job.options, stage)
+    with nullcontext() if folder is None else folder.held():
+        prediction = runner.infer(scene, job.options, stage)
+        files = {} if folder is None else export_scene(prediction, folder, job.options, stage)
+        formats = {name: [_written(folders, path) for path in paths] for name, paths in files.items()}
 
     preset, caution = runner.state.preset, runner.state.caution
     assert preset is not None
@@ -85,10 +89,7 @@ def infer(job: Job, folders: AllowedFolders, runner: ModelRunner, progress: Prog
     return TaskResult(
         export_dir=None if folder is None else str(folder.path),
         files=[str(path) for paths in files.values() for path in paths],
-        formats={
-            name: [WrittenFile(path=str(path), bytes=path.stat().st_size) for path in paths]
-            for name, paths in files.items()
-        },
+        formats=formats,
         depth_shape=(views, height, width),
         scale_factor=prediction.scale_factor,
         is_metric=bool(prediction.is_metric),
@@ -107,11 +108,19 @@ def _find(job: Job, folders: AllowedFolders) -> tuple[SceneImages, ExportFolder 
     if job.export_dir is None:
         return scene, None
     folder = choose_export_folder(
-        folders.output_folder(job.export_dir),
-        [*paths, *folders.roots],
+        folders.folder(job.export_dir),
+        paths,
         auto_cleanup=job.auto_cleanup,
         force_cleanup=False,
         overwrite=not job.auto_cleanup,
         ask=lambda path: None,
+        never_emptied=folders.roots,
+        unchanged=paths,
     )
+    folders.confined(folder.real)
     return scene, folder
+
+
+def _written(folders: AllowedFolders, path: Path) -> WrittenFile:
+    with folders.open_file(path) as file:
+        return WrittenFile(path=str(path), bytes=os.fstat(file.fileno()).st_size)

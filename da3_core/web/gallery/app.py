@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from da3_core.web.gallery.glb import count_points
 from da3_core.web.gallery.scenes import MEDIA_TYPES, Gallery, GalleryScene
+from da3_core.web.opened_file import OpenedFileResponse
 
 _STATIC = Path(__file__).parent / "static"
 _PAGE_MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
@@ -81,14 +82,17 @@ def make_app(root: Path, prefix: str) -> Starlette:
         return {"id": scene.id, "points": count_points(gallery.root / scene.model), "files": files}
 
     def file(request: Request) -> Response:
-        found = gallery.file(request.path_params["path"])
-        if found is None:
+        path = request.path_params["path"]
+        opened = gallery.open_file(path)
+        if opened is None:
             raise HTTPException(404, "no file of a scene; listing disabled")
         headers = {"Cache-Control": "no-cache"}  # kept, but asked about: scenes are exported anew
-        media_type = MEDIA_TYPES[found.suffix.lower()]
-        response = FileResponse(found, headers=headers, media_type=media_type, stat_result=found.stat())
-        unchanged = request.headers.get("if-none-match") == response.headers["etag"]
-        return NotModifiedResponse(response.headers) if unchanged else response
+        media_type = MEDIA_TYPES[Path(path).suffix.lower()]
+        response = OpenedFileResponse(opened, headers=headers, media_type=media_type)
+        if request.headers.get("if-none-match") == response.headers["etag"]:
+            opened.close()
+            return NotModifiedResponse(response.headers)
+        return response
 
     return Starlette(
         routes=[

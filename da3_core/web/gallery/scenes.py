@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
+
+from da3_core.storage.allowed_folders import AllowedFolders, NotAllowedError
 
 MEDIA_TYPES = {
     ".glb": "model/gltf-binary",
@@ -59,11 +62,12 @@ class Gallery:
     """Looks at the disk at every call, so that a new scene shows at once.
 
     Attributes:
-        root: the folder, absolute and without links: no file outside is listed or found, whatever links say.
+        root: the folder, absolute and without links: no file outside is listed or opened, whatever links say.
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = Path(os.path.realpath(root))
+        self._allowed = AllowedFolders.of_gallery(root)
+        self.root = self._allowed.root
 
     def groups(self) -> list[Group]:
         """By name; the scenes outside any group are the first."""
@@ -88,15 +92,21 @@ class Gallery:
         folder = self.root / scene.path
         return self._served(file for pattern in _DOWNLOADS for file in sorted(folder.glob(pattern)))
 
-    def file(self, url_path: str) -> Path | None:
-        """The file of a scene that a path names, links resolved; None for everything that is not to be served."""
+    def open_file(self, url_path: str) -> BinaryIO | None:
+        """The file of a scene that a path names, to be closed; None for everything that is not to be served."""
         names = url_path.split("/")
         if any(map(_UNFIT_NAME.search, names)):
             return None
         # A scene is the root, a folder in it, or a folder in such a folder.
         if not any(self._is_scene(self.root.joinpath(*names[:depth])) for depth in range(min(3, len(names)))):
             return None
-        return self._resolve(self.root.joinpath(*names))
+        path = self.root.joinpath(*names)
+        if not self._is_served(path):
+            return None
+        try:
+            return self._allowed.open_file(path)
+        except (OSError, NotAllowedError):
+            return None  # gone or become a link just now, or not ours to read
 
     def _scene_folders(self, group: str) -> list[Path]:
         """Asks the disk for no name that was not read from it."""
@@ -111,8 +121,8 @@ class Gallery:
         return GalleryScene(folder.name, folder.name, folder.relative_to(self.root))
 
     def _served(self, files: Iterable[Path]) -> list[Path]:
-        """Those of a scene that `file` finds, relative to the root."""
-        paths = (file.relative_to(self.root) for file in files if self._resolve(file))
+        """Those of a scene that `open_file` opens, relative to the root."""
+        paths = (file.relative_to(self.root) for file in files if self._is_served(file))
         return [path for path in paths if not any(map(_UNFIT_NAME.search, path.parts))]
 
     def _folders(self, parent: Path) -> list[Path]:
@@ -123,17 +133,21 @@ class Gallery:
         return [
             child
             for child in children
-            if not _UNFIT_NAME.search(child.name) and os.path.isdir(child) and self._contains(os.path.realpath(child))
+            if not _UNFIT_NAME.search(child.name) and os.path.isdir(child) and self._real(child)
         ]
 
     def _is_scene(self, folder: Path) -> bool:
-        return all(self._resolve(folder / name) for name in ("scene.glb", "scene.jpg"))
+        return all(self._is_served(folder / name) for name in ("scene.glb", "scene.jpg"))
 
-    def _resolve(self, path: Path) -> Path | None:
-        """Where a file really is, if that is below the root and of a type that is served."""
-        real = Path(os.path.realpath(path))
-        served = self._contains(real) and real.suffix.lower() in MEDIA_TYPES and os.path.isfile(real)
-        return real if served else None
+    def _is_served(self, path: Path) -> bool:
+        """Whether a file really is below the root, not hidden, and of a type that is served."""
+        real = self._real(path)
+        if real is None or not {path.suffix.lower(), real.suffix.lower()} <= MEDIA_TYPES.keys():
+            return False
+        return os.path.isfile(real)
 
-    def _contains(self, real: str | Path) -> bool:
-        return Path(real).is_relative_to(self.root)
+    def _real(self, path: Path) -> Path | None:
+        try:
+            return self._allowed.confined(path)
+        except NotAllowedError:
+            return None

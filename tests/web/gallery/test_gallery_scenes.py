@@ -38,7 +38,10 @@ def test_the_folder_may_be_a_scene_itself(tmp_path: Path, make_scene: MakeScene)
     gallery = Gallery(make_scene(tmp_path / "output"))
     (scene,) = gallery.scenes("_root")
     assert (scene.id, scene.title, scene.model) == (".", "output", Path("scene.glb"))
-    assert gallery.file("scene.glb") == tmp_path / "output/scene.glb"
+    opened = gallery.open_file("scene.glb")
+    assert opened is not None
+    with opened:
+        assert opened.read() == (tmp_path / "output/scene.glb").read_bytes()
 
 
 @pytest.mark.parametrize("missing", ["scene.glb", "scene.jpg"])
