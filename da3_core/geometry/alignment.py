@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from da3_core.geometry.pose_graph import Places, ScalePriors, Sightings, Spread, adjust
-from da3_core.geometry.similarity import DegenerateError, Similarity, fit_similarity
+from da3_core.geometry.similarity import DegenerateError, Similarity, central_rotation, fit_similarity
 
 MAX_POINTS = 5_000  # over all shared views: a few milliseconds, and more change little
 ITERATIONS = 5
@@ -223,9 +223,7 @@ def _fit_views(
     map_cameras = np.stack([view.camera_to_world for view in in_map])  # (S, 4, 4)
     window_cameras = np.stack([view.camera_to_world for view in in_window])
     rotations = map_cameras[:, :3, :3] @ window_cameras[:, :3, :3].transpose(0, 2, 1)
-    # The one that differs least from all others, and the median: one gross camera moves neither far.
-    differences = np.linalg.norm(rotations[:, None] - rotations[None], axis=(2, 3)).sum(1)
-    rotation = rotations[int(differences.argmin())]
+    rotation = central_rotation(rotations)
     translation = np.median(map_cameras[:, :3, 3] - scale * window_cameras[:, :3, 3] @ rotation.T, axis=0)
     start = Similarity(scale, rotation, translation)
 

@@ -191,3 +191,9 @@ def mean_rotation(rotations: np.ndarray) -> np.ndarray:
     left, _, right = np.linalg.svd(rotations.sum(0))
     signs = np.array([1.0, 1.0, np.sign(np.linalg.det(left) * np.linalg.det(right))])
     return np.asarray((left * signs) @ right)
+
+
+def central_rotation(rotations: np.ndarray) -> np.ndarray:
+    """The one of `(N, 3, 3)` rotations that differs least from all others; a gross one among three moves it not far."""
+    differences = np.linalg.norm(rotations[:, None] - rotations[None], axis=(2, 3)).sum(1)
+    return np.asarray(rotations[int(differences.argmin())])

@@ -2,17 +2,16 @@
 """Cameras of a window that are known from elsewhere (odometry, a calibrated rig): their places stand, their unit, the
 metre, becomes that of depth."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from da3_core.geometry.cameras import invert_rigid
-from da3_core.geometry.similarity import align_trajectories, mean_rotation
+from da3_core.geometry.similarity import mean_rotation
 from da3_core.prediction import Prediction
 from da3_core.stream.frame import Frame
-
-SMALLEST_BASELINE = 0.01  # of the median depth: cameras that are closer together say little about scale
+from da3_core.stream.known_scale import SMALLEST_BASELINE, KnownScale
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +22,13 @@ class KnownCameras:
         prediction: with the known cameras, in float64; depth is in metres where `metres_per_unit` is known.
         metres_per_unit: of the prediction as it came; None where the cameras are too close together to say.
         in_map: the cameras are placed in the map; otherwise they are only fixed to each other.
+        deviation: standard deviation of the logarithm of `metres_per_unit`; NaN where it is not followed.
     """
 
     prediction: Prediction
     metres_per_unit: float | None
     in_map: bool
+    deviation: float = float("nan")
 
 
 def poses_to_condition_on(frames: Sequence[Frame]) -> np.ndarray | None:
@@ -47,11 +48,18 @@ def poses_to_condition_on(frames: Sequence[Frame]) -> np.ndarray | None:
     return np.asarray(relative) if is_apart else None
 
 
-def known_cameras(frames: Sequence[Frame], prediction: Prediction) -> KnownCameras | None:
-    """What is known about the cameras of a prediction; None where that is nothing for one of the frames."""
+def known_cameras(
+    frames: Sequence[Frame], names: Sequence[Hashable], prediction: Prediction, scale: KnownScale
+) -> KnownCameras | None:
+    """What is known about the cameras of a prediction; None where that is nothing for one of the frames.
+
+    Args:
+        names: what tells the frames apart, to `scale`, which follows the metres from window to window.
+    """
     world_to_camera = _in_map(frames)
     if world_to_camera is not None:
-        return _placed(world_to_camera, prediction)
+        return _placed(world_to_camera, names, prediction, scale)
+    scale.clear()
     if prediction.extrinsics is not None and all(frame.rig is not None for frame in frames):
         return _rigid(frames, prediction)
     return None
@@ -69,20 +77,16 @@ def _in_one_rig(frames: Sequence[Frame]) -> np.ndarray | None:
     return invert_rigid(np.stack([place.camera_to_rig for place in places]))
 
 
-def _placed(world_to_camera: np.ndarray, prediction: Prediction) -> KnownCameras:
-    """By poses of all cameras. A prediction that was conditioned on them has been aligned to them already."""
-    alignment, depth = prediction.aux.get("pose_alignment"), prediction.depth
-    # Relative to the first camera, since the origin may be far away.
-    camera_to_first = world_to_camera[0] @ invert_rigid(world_to_camera)
-    if alignment is None and prediction.extrinsics is not None:
-        predicted = invert_rigid(prediction.extrinsics.astype(np.float64))
-        alignment = align_trajectories(camera_to_first, predicted, float(np.finfo(np.float32).eps))
-        depth = depth / np.float32(alignment.scale)
+def _placed(
+    world_to_camera: np.ndarray, names: Sequence[Hashable], prediction: Prediction, scale: KnownScale
+) -> KnownCameras:
+    """By poses of all cameras."""
+    metres = scale.follow(names, invert_rigid(world_to_camera), prediction)
     prediction = replace(prediction, extrinsics=world_to_camera)
-    baseline_m = float(np.linalg.norm(camera_to_first[:, :3, 3], axis=1).max())
-    if alignment is None or alignment.method == "rotation_only" or baseline_m < SMALLEST_BASELINE * _median(depth):
+    if metres is None:
         return KnownCameras(prediction, None, in_map=True)
-    return KnownCameras(replace(prediction, depth=depth), 1 / alignment.scale, in_map=True)
+    prediction = replace(prediction, depth=prediction.depth * np.float32(metres.per_unit))
+    return KnownCameras(prediction, metres.per_unit, in_map=True, deviation=metres.deviation)
 
 
 def _rigid(frames: Sequence[Frame], prediction: Prediction) -> KnownCameras:

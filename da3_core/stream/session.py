@@ -23,6 +23,7 @@ from da3_core.geometry.similarity import Similarity
 from da3_core.prediction import Prediction
 from da3_core.stream.frame import Frame
 from da3_core.stream.known_cameras import KnownCameras, known_cameras
+from da3_core.stream.known_scale import KnownScale
 from da3_core.stream.window_graph import LIVE_WINDOWS, WindowGraph, WindowViews
 
 ScaleSource = Literal["none", "model", "fixed", "poses"]
@@ -103,6 +104,7 @@ class WindowResult:
         inference_s: duration of the inference, seconds.
         corrected: of the last frames of the map, this window's among them, oldest first, those whose poses are not
             known. For what may be revised: a path, or what places a robot's odometry in the map.
+        scale_deviation: standard deviation of the logarithm of `scale_m_per_unit`, where known poses tell it; else NaN.
     """
 
     views: tuple[View, ...]
@@ -113,6 +115,7 @@ class WindowResult:
     segment: int
     inference_s: float
     corrected: tuple[CorrectedPose, ...] = ()
+    scale_deviation: float = float("nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +172,7 @@ class Session:
         self._published: dict[Frame, _Published] = {}  # of the last window
         self._frames_seen = 0
         self._graph: WindowGraph[_FrameName] = WindowGraph(LIVE_WINDOWS)
+        self._known_scale = KnownScale()
         self._has_map = False
         self._map_is_known = False  # by poses that frames came with
         self._segment = 0
@@ -192,9 +196,10 @@ class Session:
         inference_s = time.perf_counter() - started
 
         intrinsics = self._intrinsics(frames, prediction)
-        known = known_cameras(frames, prediction) if self._options.scale_source in ("auto", "poses") else None
-        prediction = known.prediction if known else prediction
         names = self._names(frames)
+        heeds = self._options.scale_source in ("auto", "poses")
+        known = known_cameras(frames, names, prediction, self._known_scale) if heeds else None
+        prediction = known.prediction if known else prediction
         if known and known.in_map:
             placed = self._place_known(frames, known)
         else:
@@ -227,6 +232,7 @@ class Session:
             segment=self._segment,
             inference_s=inference_s,
             corrected=self._corrected() if placed.placement not in ("known", "unposed") else (),
+            scale_deviation=known.deviation if known else float("nan"),
         )
 
     def _place(

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from da3_core.geometry.pose_graph import Places, ScalePriors, Sightings, Spread, adjust, measure_spread
-from da3_core.geometry.similarity import Similarity
+from da3_core.geometry.similarity import Similarity, central_rotation
 
 Name = TypeVar("Name", bound=Hashable)  # tells frames apart
 
@@ -23,6 +23,8 @@ SAMPLES = 600  # pixels of a view whose depth is compared
 LIVE_WINDOWS = 8
 LIVE_STEPS = 3
 RECORDED_ROUNDS = 4
+LARGEST_OFFSET = 0.2  # relative to depth, median over the frames that a window shares: beyond it they contradict it
+LARGEST_ANGLE = 0.1  # radians, the same
 DOUBTED_BELOW = 0.1  # of the median confidence above its minimum 1: such pixels are not compared
 
 
@@ -118,8 +120,50 @@ class WindowGraph(Generic[Name]):
     def frames(self) -> tuple[Name, ...]:
         return tuple(self._frames)
 
-    def window_to_map(self, number: int = -1) -> Similarity:
-        return self._windows[number].place
+    @property
+    def windows(self) -> int:
+        return len(self._windows)
+
+    def window_to_map(self) -> Similarity:
+        """Of the newest window."""
+        return self._windows[-1].place
+
+    def shared_frames(self) -> float:
+        """Of the frames of a window so many have been in others, on average."""
+        return (sum(len(window.frames) for window in self._windows) - len(self._frames)) / len(self._windows)
+
+    def median_depth(self) -> float:
+        """Of the views of all windows, in map units."""
+        return float(np.median(np.concatenate([window.place.scale * window.depth for window in self._windows])))
+
+    def centre_deviation(self) -> float:
+        """Standard deviation of a coordinate of a frame's camera, in map units, as far as windows contradict."""
+        sightings = sum(len(window.frames) for window in self._windows) / len(self._frames)
+        return self.spread.centre * self.median_depth() / float(np.sqrt(sightings))
+
+    def locate(self, views: WindowViews[Name]) -> Similarity | None:
+        """About where a window lies by the frames it shares; None where it shares none, or they contradict it."""
+        shared = [i for i, name in enumerate(views.frames) if name in self._frames]
+        if not shared:
+            return None
+        known = [self._frames[views.frames[i]] for i in shared]
+        samples = views.sampled_log_depth()[shared]
+        log_scales = [
+            np.log(frame.place.scale) - self._log_ratio(frame, log_depth, frame.place.scale)
+            for frame, log_depth in zip(known, samples, strict=True)
+        ]
+        scale = float(np.exp(np.median(log_scales)))
+        cameras = views.camera_to_window[shared]
+        map_rotations = np.stack([frame.place.rotation for frame in known])
+        origins = np.stack([frame.place.translation for frame in known])
+        rotation = central_rotation(map_rotations @ cameras[:, :3, :3].transpose(0, 2, 1))
+        away = origins - scale * cameras[:, :3, 3] @ rotation.T
+        translation = np.median(away, axis=0)
+        offset = float(np.median(np.linalg.norm(away - translation, axis=1)))
+        turned = np.linalg.norm(rotation @ cameras[:, :3, :3] - map_rotations, axis=(1, 2)) / np.sqrt(2)
+        depth = scale * float(np.exp(np.nanmedian(samples))) if np.isfinite(samples).any() else np.inf
+        agree = offset <= LARGEST_OFFSET * depth and bool(np.median(turned) <= LARGEST_ANGLE)
+        return Similarity(scale, rotation, translation) if agree else None
 
     def fix(self, views: WindowViews[Name], camera_to_map: np.ndarray) -> None:
         """Frames whose cameras `(N, 4, 4)` and depths, in map units, are known and stay."""
@@ -128,16 +172,21 @@ class WindowGraph(Generic[Name]):
             self._frames[views.frames[i]] = _Frame(place, log_depth, stays=True)
 
     def add(
-        self, views: WindowViews[Name], window_to_map: Similarity, scale_prior: tuple[float, float] = (0.0, np.inf)
+        self,
+        views: WindowViews[Name],
+        window_to_map: Similarity | None,
+        scale_prior: tuple[float, float] = (0.0, np.inf),
     ) -> np.ndarray:
         """A window that lies about where `window_to_map` takes it.
 
         Args:
+            window_to_map: None makes its world and unit those of the map.
             scale_prior: mean and deviation of the logarithm of its scale, where that is known from elsewhere.
 
         Returns:
             `(N,)` its depth of each frame over that which the first window said, as logarithm; 0 for new frames.
         """
+        window_to_map = window_to_map or Similarity.identity()
         samples = views.sampled_log_depth()
         cameras_in_map = window_to_map.transform_camera(views.camera_to_window)
         log_ratio = np.zeros(len(samples))
