@@ -29,12 +29,17 @@ def resize(x: Tensor, size: Size) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
+def size_of(x: Tensor) -> Size:
+    """Height and width of a map (V, C, h, w) as plain numbers, under tracing too."""
+    return int(x.shape[2]), int(x.shape[3])
+
+
 def add_uv(x: Tensor, image_size: Size) -> Tensor:
     """Add sines and cosines of the place in the image to a map (V, C, h, w).
 
     The first half of the channels depends on the column only, the second on the row only, so no full map is built.
     """
-    columns, rows = uv_waves(x.shape[1] // 2, (x.shape[2], x.shape[3]), image_size, x.device)
+    columns, rows = uv_waves(int(x.shape[1]) // 2, size_of(x), image_size, x.device)
     first, second = x.chunk(2, dim=1)
     return torch.cat((first + columns[:, None, :], second + rows[:, :, None]), dim=1)
 
@@ -121,7 +126,7 @@ class Dpt(nn.Module):
         image_size = image_size_of(grid)
         levels = []
         for k, tokens in enumerate(maps):
-            level = self.projects[k](tokens.mT.unflatten(2, grid))
+            level = self.projects[k](tokens.transpose(1, 2).unflatten(2, grid))
             if self.embeds_uv:
                 level = add_uv(level, image_size)
             levels.append(self.scratch[f"layer{k + 1}_rn"](self.resize_layers[k](level)))
@@ -129,8 +134,8 @@ class Dpt(nn.Module):
 
     def fuse(self, levels: Sequence[Tensor], suffix: str = "") -> Tensor:
         """One map (V, F, 8h, 8w) from the pyramid, by the chain of that suffix."""
-        sizes = [(2 * levels[0].shape[2], 2 * levels[0].shape[3])]
-        sizes += [(level.shape[2], level.shape[3]) for level in levels[:3]]
+        finest, *_ = sizes = [size_of(level) for level in levels[:3]]
+        sizes = [(2 * finest[0], 2 * finest[1]), *sizes]
         fused = self.scratch[f"refinenet4{suffix}"](levels[3], None, sizes[3])
         for k in (3, 2, 1):
             fused = self.scratch[f"refinenet{k}{suffix}"](fused, levels[k - 1], sizes[k - 1])
@@ -145,7 +150,7 @@ class ChannelNorm(nn.LayerNorm):
     """Layer norm over the channels of every pixel of a map (V, C, h, w)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+        return super().forward(x.movedim(1, 3)).movedim(3, 1)
 
 
 def ray_neck(wide: int, narrow: int) -> nn.Sequential:
@@ -177,6 +182,10 @@ class DualDpt(Dpt):
         self.scratch["output_conv1_aux"] = nn.ModuleList(ray_neck(wide, narrow) for _ in range(4))
         self.scratch["output_conv2_aux"] = nn.ModuleList(ray_values(narrow, norm) for _ in range(4))
 
+    def output_names(self, *, rays: bool = False) -> tuple[str, ...]:
+        """What `forward` returns."""
+        return ("depth", "depth_conf", "ray", "ray_conf") if rays else ("depth", "depth_conf")
+
     def forward(self, *maps: Tensor, grid: Size, rays: bool = False) -> dict[str, Tensor]:
         """Four token maps (V, P, D) to `depth`, `depth_conf` (V, H, W), `ray` (V, 8h, 8w, 6), `ray_conf` (V, 8h, 8w).
 
@@ -188,7 +197,7 @@ class DualDpt(Dpt):
         outputs = {"depth": values[:, 0].exp(), "depth_conf": values[:, 1].exp() + 1}
         if rays:
             finest = self.scratch.get_submodule("output_conv1_aux.3")(self.fuse(levels, "_aux"))
-            values = self.scratch.get_submodule("output_conv2_aux.3")(add_uv(finest, image_size)).movedim(1, -1)
+            values = self.scratch.get_submodule("output_conv2_aux.3")(add_uv(finest, image_size)).movedim(1, 3)
             outputs |= {"ray": values[..., :6], "ray_conf": values[..., 6].exp() + 1}
         return outputs
 

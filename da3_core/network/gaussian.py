@@ -32,6 +32,10 @@ class GaussianDpt(Dpt):
         self.images_merger = nn.Sequential(*(module for layer in layers for module in layer))
         self.scratch["output_conv2"] = value_head(config.features // 2, outputs=sum(_RAW) + 1)
 
+    def output_names(self) -> tuple[str, ...]:
+        """What `forward` returns."""
+        return "raw", "opacity"
+
     def forward(self, *maps_and_images: Tensor, grid: Size) -> dict[str, Tensor]:
         """Four token maps (V, P, D) and the images (V, 3, H, W) to `raw` (V, H, W, 37) and `opacity` (V, H, W)."""
         *maps, images = maps_and_images
@@ -65,9 +69,9 @@ def place_gaussians(
         `opacities` (B, G) with G = N * H * W.
     """
     height, width = depth.shape[2:]
-    offset, scales, quaternion, harmonics, depth_offset = raw.split(_RAW, dim=-1)
-    depth = depth + depth_offset.squeeze(-1)
-    rotation, centre = invert_rigid(world_to_camera).split((3, 1), dim=-1)
+    offset, scales, quaternion, harmonics, depth_offset = raw.split(_RAW, dim=-1)  # (B, N, H, W, 2 3 4 27 1)
+    depth = depth + depth_offset.squeeze(-1)  # (B, N, H, W)
+    rotation, centre = invert_rigid(world_to_camera).split((3, 1), dim=-1)  # (B, N, 3, 3), (B, N, 3, 1)
     if given_world_to_camera is not None and not torch.equal(given_world_to_camera[..., :3, :], world_to_camera):
         given_centre = invert_rigid(given_world_to_camera)[..., 3]
         scale = torch.stack([path_scale(a, b) for a, b in zip(centre.squeeze(-1), given_centre, strict=True)])
@@ -78,16 +82,18 @@ def place_gaussians(
             torch.arange(width, device=raw.device) + 0.5, torch.arange(height, device=raw.device) + 0.5, indexing="xy"
         ),
         dim=-1,
-    )
+    )  # (H, W, 2)
+    # (B, N, H * W, 3), in the world
     rays = F.pad(pixels + offset, (0, 1), value=1.0).flatten(2, 3) @ (rotation @ intrinsics.inverse()).mT
-    means = centre.mT + F.normalize(rays, dim=-1) * depth.flatten(2)[..., None]
+    means = centre.mT + F.normalize(rays, dim=-1) * depth.flatten(2)[..., None]  # (B, N, H * W, 3)
 
-    focal = torch.stack((intrinsics[..., 0, 0], intrinsics[..., 1, 1]), dim=-1)
-    extent = _MIN_SCALE + (_MAX_SCALE - _MIN_SCALE) * scales.sigmoid()
+    focal = torch.stack((intrinsics[..., 0, 0], intrinsics[..., 1, 1]), dim=-1)  # (B, N, 2)
+    extent = _MIN_SCALE + (_MAX_SCALE - _MIN_SCALE) * scales.sigmoid()  # (B, N, H, W, 3), in pixels, then in the world
     extent = extent * (depth * _PIXEL_SHARE * (1 / focal).sum(dim=-1)[..., None, None])[..., None]
 
-    unit = quaternion / (quaternion.norm(dim=-1, keepdim=True) + 1e-8)
+    unit = quaternion / (quaternion.norm(dim=-1, keepdim=True) + 1e-8)  # (B, N, H, W, 4)
     turned = torch.einsum("bnij,bnhwjk->bnhwik", rotation, matrix_from_quaternion(unit.roll(1, dims=-1)))
+    # (B, N, H, W, 3, 9)
     weighted = harmonics.unflatten(-1, (3, 9)) * torch.tensor(_HARMONIC_WEIGHTS, device=raw.device)
     return {
         "means": means.flatten(1, 2),

@@ -29,6 +29,10 @@ class SkyDpt(Dpt):
         self.scratch["output_conv2"] = value_head(config.features // 2, outputs=1)
         self.scratch["sky_output_conv2"] = value_head(config.features // 2, outputs=1)
 
+    def output_names(self) -> tuple[str, ...]:
+        """What `forward` returns."""
+        return "depth", "sky"
+
     def forward(self, *maps: Tensor, grid: Size) -> dict[str, Tensor]:
         """Four token maps (V, P, D) to `depth` and raw `sky` (V, H, W)."""
         neck = self.neck(self.pyramid(maps, grid), image_size_of(grid))

@@ -8,7 +8,7 @@ treats every view by itself, `join_views` lets them meet.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -79,7 +79,7 @@ class PatchEmbedding(nn.Module):
         self.proj = nn.Conv2d(3, width, kernel_size=PATCH_SIZE, stride=PATCH_SIZE)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.proj(images).flatten(2).mT
+        return self.proj(images).flatten(2).transpose(1, 2)
 
 
 class VisionTransformer(nn.Module):
@@ -107,11 +107,16 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=1e-5)
         self._positions: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Tokens (V, 1 + P, C) of images (V, 3, H, W): the class token, then the patches row by row."""
+    def embed(self, images: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Tokens (V, 1 + P, C) of images (V, 3, H, W): the class token, then the patches row by row.
+
+        `positions` (1, 1 + P, C), of `position_embedding`, may be given where their look-up cannot be traced.
+        """
         patches = self.patch_embed(images).to(self.cls_token.dtype)
         tokens = torch.cat((self.cls_token.expand(len(images), -1, -1), patches), dim=1)
-        return tokens + self.position_embedding(images.shape[-2] // PATCH_SIZE, images.shape[-1] // PATCH_SIZE)
+        if positions is None:
+            positions = self.position_embedding(images.shape[-2] // PATCH_SIZE, images.shape[-1] // PATCH_SIZE)
+        return tokens + positions
 
     def position_embedding(self, height: int, width: int) -> Tensor:
         """The position table (1, 1 + h*w, C) resampled to h x w patches; the last few sizes are remembered."""
@@ -154,13 +159,27 @@ class Backbone(nn.Module):
     def embed_views(self, images: Tensor, export_layers: Collection[int] = ()) -> ViewTokens:
         """Images (B, N, 3, H, W) to tokens, through the blocks that see one view only."""
         grid = (images.shape[-2] // PATCH_SIZE, images.shape[-1] // PATCH_SIZE)
-        tokens = self.pretrained.embed(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-        previous, kept = tokens, {}
+        layers = self._kept_layers(export_layers)
+        tokens, class_tokens, *kept = (
+            part.unflatten(0, images.shape[:2]) for part in self.local_blocks(images.flatten(0, 1), layers)
+        )
+        return ViewTokens(tokens, class_tokens, dict(zip(layers, kept, strict=True)), grid)
+
+    def local_blocks(
+        self, images: Tensor, layers: Sequence[int], positions: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Images (V, 3, H, W) through the blocks that see one view only.
+
+        Returns the tokens (V, 1 + P, C), the class tokens (V, C) one block earlier, and the outputs (V, 1 + P, C) of
+        `layers`.
+        """
+        tokens = self.pretrained.embed(images, positions)
+        previous, kept = tokens, []
         for i, block in enumerate(self.pretrained.blocks[: self.local_depth]):
-            previous, tokens = tokens, block(tokens.flatten(0, 1)).view_as(tokens)
-            if i in self.config.out_layers or i in export_layers:
-                kept[i] = tokens
-        return ViewTokens(tokens, previous[:, :, 0].clone(), kept, grid)
+            previous, tokens = tokens, block(tokens)
+            if i in layers:
+                kept.append(tokens)
+        return tokens, previous[:, 0].clone(), *kept
 
     def view_features(self, views: ViewTokens, export_layers: Collection[int] = ()) -> Features:
         """Features of a backbone whose views never meet."""
@@ -187,31 +206,49 @@ class Backbone(nn.Module):
             camera_tokens = self._learned_camera_tokens(*views.tokens.shape[:2])
             if count >= 3:
                 order = reference_first(choose_reference(views.class_tokens, ref_view_strategy), count)
-        tokens = views.tokens if order is None else reorder(views.tokens, order)
-        tokens = torch.cat((camera_tokens[:, :, None], tokens[:, :, 1:]), dim=2)
+        tokens = views.tokens if order is None else reorder(views.tokens, order)  # (B, N, 1 + P, C)
+        tokens = torch.cat((camera_tokens[:, :, None], tokens[:, :, 1:]), dim=2)  # the class token makes place
 
-        def restore(x: Tensor) -> Tensor:
-            return x if order is None else reorder(x, order.argsort(dim=1))
+        alone = [views.kept[i] for i in self.config.out_layers if i < self.local_depth]
+        maps = [torch.cat((state[:, :, 1:], self._normalised(state)), dim=-1) for state in alone]  # (B, N, P, D = 2C)
+        exported = {i: self._normalised(views.kept[i]) for i in export_layers if i < self.local_depth}
+        later = sorted({i for i in export_layers if i >= self.local_depth})
+        joint = self.joint_blocks(tokens, views.grid, later)
+        if order is not None:
+            joint = tuple(reorder(part, order.argsort(dim=1)) for part in joint)
+        cameras, *rest = joint
+        met = len(self.config.out_layers) - len(alone)
+        exported |= dict(zip(later, rest[met:], strict=True))
+        return Features((*maps, *rest[:met]), cameras, exported, views.grid)
 
+    def joint_blocks(self, tokens: Tensor, grid: Size, layers: Sequence[int]) -> tuple[Tensor, ...]:
+        """Tokens (B, N, 1 + P, C), each view led by its camera token and the reference first, through the blocks in
+        which views meet.
+
+        Returns the camera tokens (B, N, D), the feature maps (B, N, P, D) of those output layers that lie here, and the
+        normalised outputs (B, N, P, C) of `layers`.
+        """
         inside_views = across_views = None
         if self.config.rotary:
-            table = rotary_table(*views.grid, HEAD_WIDTH, tokens.device)
-            inside_views, across_views = partial(rotate, table=table), partial(rotate_across, table=table, views=count)
-        alone = [views.kept[i] for i in self.config.out_layers if i < self.local_depth]
-        maps = [torch.cat((state[:, :, 1:], self._normalised(state)), dim=-1) for state in alone]
-        exported = {i: self._normalised(views.kept[i]) for i in export_layers if i < self.local_depth}
+            table = rotary_table(*grid, HEAD_WIDTH, tokens.device)
+            inside_views = partial(rotate, table=table)
+            across_views = partial(rotate_across, table=table, views=tokens.shape[1])
+        maps, exported = [], []
         for i, block in enumerate(self.pretrained.blocks[self.local_depth :], start=self.local_depth):
             local = tokens
             if i % 2:
-                tokens = block(tokens.flatten(1, 2), across_views).view_as(tokens)
+                tokens = block(tokens.flatten(1, 2), across_views).view_as(tokens)  # (B, N * (1 + P), C)
             else:
-                tokens = block(tokens.flatten(0, 1), inside_views).view_as(tokens)
+                tokens = block(tokens.flatten(0, 1), inside_views).view_as(tokens)  # (B * N, 1 + P, C)
             if i in self.config.out_layers:  # always odd here, so that `local` comes from the local block before it
-                maps.append(restore(torch.cat((local[:, :, 1:], self._normalised(tokens)), dim=-1)))
-            if i in export_layers:
-                exported[i] = restore(self._normalised(tokens))
-        cameras = restore(torch.cat((local[:, :, 0], tokens[:, :, 0]), dim=-1))
-        return Features(tuple(maps), cameras, exported, views.grid)
+                maps.append(torch.cat((local[:, :, 1:], self._normalised(tokens)), dim=-1))
+            if i in layers:
+                exported.append(self._normalised(tokens))
+        return torch.cat((local[:, :, 0], tokens[:, :, 0]), dim=-1), *maps, *exported  # (B, N, D), ...
+
+    def _kept_layers(self, export_layers: Collection[int]) -> list[int]:
+        """Blocks that see one view only and whose output is needed later."""
+        return sorted({i for i in (*self.config.out_layers, *export_layers) if i < self.local_depth})
 
     def _learned_camera_tokens(self, batch: int, views: int) -> Tensor:
         reference, other = self.pretrained.camera_token.expand(batch, -1, -1).split(1, dim=1)

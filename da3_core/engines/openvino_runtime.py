@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OpenVINO (Apache-2.0) on the CPU: about twice as fast as torch on the CPUs that were measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import openvino
+import torch
+from torch import Tensor, nn
+
+from da3_core.engines.runtime import Compiled
+
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+class OpenVinoRuntime:
+    """See `Runtime`. A file is a compiled blob of OpenVINO."""
+
+    name, device = "openvino", "CPU"
+    version = str(openvino.__version__)
+
+    def __init__(self, precision: str) -> None:
+        self.precision = precision
+        self._core = openvino.Core()
+
+    def build(self, step: nn.Module, example: tuple[Tensor, ...], path: Path, precision: str) -> None:
+        model = openvino.convert_model(
+            step, example_input=tuple(part.clone() for part in example), input=[list(part.shape) for part in example]
+        )
+        compiled = self._core.compile_model(model, self.device, self._config(precision))
+        path.write_bytes(compiled.export_model().getvalue())
+
+    def load(self, path: Path, precision: str) -> Compiled:
+        compiled = self._core.import_model(path.read_bytes(), self.device, self._config(precision))
+        request = compiled.create_infer_request()
+
+        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+            arrays = [part.detach().float().contiguous().numpy() for part in inputs]
+            outputs = request.infer(arrays, share_inputs=True, share_outputs=False)
+            return tuple(torch.from_numpy(outputs[index]) for index in range(len(outputs)))
+
+        return run
+
+    @staticmethod
+    def _config(precision: str) -> dict[str, Any]:
+        """Without the hint OpenVINO takes bfloat16 wherever the CPU has instructions for it."""
+        return {
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        }
