@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from da3_core.engines import choose_engine, run_on_engine
 from da3_core.errors import InputError
 from da3_core.export import check_request, export
 from da3_core.geometry.cameras import check_extrinsics, check_intrinsics, normalise_trajectory
@@ -27,6 +28,7 @@ from da3_core.network.requests import check_layers
 from da3_core.options import (
     DEFAULT_MODEL,
     EXPORT_FORMATS,
+    Engine,
     InferenceOptions,
     ModelOptions,
     PoseMethod,
@@ -46,6 +48,7 @@ from da3_core.postprocessing import (
 )
 from da3_core.prediction import Prediction
 from da3_core.preprocessing import Batch, ImageInput, image_names, list_images, preprocess
+from da3_core.storage.files import user_cache
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,7 @@ class DepthAnything3(nn.Module):
         source: what it was loaded from; instead of `auto`, the model that this became.
         caution: what users of its results must be told, in one sentence, or None.
         precision: number format of the backbone, see `from_pretrained`.
+        engine: what executes the network.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class DepthAnything3(nn.Module):
         check_options(ModelOptions, {"precision": precision})
         self.preset: Preset = find_preset(model_name)
         self.source = model_name
+        self.engine = "torch"
         self.caution: str | None = None
         self.precision: Precision = precision
         self.model = build_network(self.preset.network)
@@ -106,6 +111,7 @@ class DepthAnything3(nn.Module):
         *,
         weights_licence: WeightsLicence = "any",
         precision: Precision = "auto",
+        engine: Engine = "auto",
         attention: AttentionKernel = "torch",
         device: str | torch.device | None = None,
         revision: str | None = None,
@@ -130,6 +136,8 @@ class DepthAnything3(nn.Module):
             weights_licence: `permissive` refuses weights that may not be used commercially.
             precision: of the backbone; heads and camera maths always run in float32. `auto` is bfloat16 where the
                 hardware multiplies it natively and float32 elsewhere.
+            engine: what executes the network: `torch`, or `openvino` or `onnxruntime`, which convert it for the sizes
+                and numbers of views that they see, once; `auto` is torch. See docs/engines.md.
             attention: `torch` (its fused kernels) or `xformers`, where that is installed and the model is on CUDA.
             device: e.g. `cuda`, `cpu`, or `auto` for CUDA where there is one; None leaves the model on the CPU.
             revision: branch, tag or commit on the hub.
@@ -139,8 +147,9 @@ class DepthAnything3(nn.Module):
         Raises:
             InputError: unknown model, refused licence, incomplete or damaged weights, no connection.
         """
-        check_options(ModelOptions, {"precision": precision})
-        target = None if device is None else choose_device(str(device))
+        check_options(ModelOptions, {"precision": precision, "engine": engine})
+        target = torch.device("cpu") if device is None else choose_device(str(device))
+        engine_name = choose_engine(engine, target)
         loaded = weights.resolve(
             source,
             weights_licence=weights_licence,
@@ -150,7 +159,13 @@ class DepthAnything3(nn.Module):
         )
         model = weights.load(lambda: cls(loaded.preset.name, precision=precision, attention=attention), loaded)
         model.source, model.caution = loaded.source, loaded.caution
-        return model if target is None else model.to(target)
+        model = model.to(target)
+        if engine_name != "torch":
+            dtype = autocast_dtype(precision, target)
+            precision_name = "bfloat16" if dtype is torch.bfloat16 else "float32"
+            run_on_engine(model.model, engine_name, precision_name, user_cache() / "engines")
+        model.engine = engine_name
+        return model
 
     @classmethod
     def from_options(cls, options: ModelOptions) -> DepthAnything3:
@@ -159,6 +174,7 @@ class DepthAnything3(nn.Module):
             options.model,
             weights_licence=options.weights_licence,
             precision=options.precision,
+            engine=options.engine,
             device=options.device,
         )
 

@@ -26,6 +26,7 @@ ALL_FACES: tuple[Face, ...] = get_args(Face)
 
 PoseMethod = Literal["auto", "decoder", "rays", "features"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Engine = Literal["auto", "torch", "openvino", "onnxruntime", "onnxruntime:cuda", "onnxruntime:tensorrt"]
 ProcessResMethod = Literal["upper_bound_resize", "upper_bound_crop", "lower_bound_resize", "lower_bound_crop"]
 WeightsLicence = Literal["any", "permissive"]
 
@@ -189,6 +190,11 @@ class ModelOptions(Checked):
     weights_licence: WeightsLicence = option("any", "permissive: refuse weights whose licence forbids commercial use.")
     device: str = option("auto", "A torch device (cpu, cuda, cuda:1, mps), or auto: CUDA, else MPS, else CPU.")
     precision: Precision = option("auto", "Arithmetic of the backbone; auto asks the hardware.")
+    engine: Engine = option(
+        "auto",
+        "What executes the network; the first images of each size wait until openvino (on CPUs, twice as fast) or "
+        "onnxruntime has converted it; auto: torch.",
+    )
 
 
 @dataclass(frozen=True)

@@ -29,5 +29,5 @@ def load_model(options: ModelOptions) -> DepthAnything3:
         report(error)
         raise typer.Exit(FAILED) from None
     model = DepthAnything3.from_options(options)
-    logger.info("%s on %s", model.preset.name, device)
+    logger.info("%s on %s by %s", model.preset.name, device, model.engine)
     return model

@@ -75,7 +75,7 @@ def _compare(wanted: ModelOptions, served: str) -> None:
     """What was asked for against what the backend has; it chooses its model and device for all its callers."""
     if wanted.weights_licence != ModelOptions.weights_licence:
         raise InputError("--weights-licence is for the backend to obey: give it to `da3 backend`")
-    for name in ("device", "precision"):
+    for name in ("device", "precision", "engine"):
         if getattr(wanted, name) != getattr(ModelOptions, name):
             logger.warning("--%s has no effect with --use-backend: give it to `da3 backend`", name)
     if wanted.model != ModelOptions.model and _plain(wanted.model) != _plain(served):

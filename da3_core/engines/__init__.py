@@ -10,50 +10,38 @@ the camera head, sky and scale.
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from da3_core.errors import InputError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from da3_core.engines.runtime import Runtime
 
-Provider = Literal["cpu", "cuda", "tensorrt"]
-ENGINES = ("auto", "torch", "openvino", "onnxruntime")
 _EXTRAS = {"openvino": "openvino", "onnxruntime": "onnx"}
-
-
-def check_engine(engine: str) -> None:
-    """
-    Raises:
-        InputError: no engine is called so, or onnxruntime has no such provider.
-    """
-    name, _, provider = engine.partition(":")
-    if name not in ENGINES or (provider and (name != "onnxruntime" or provider not in get_args(Provider))):
-        raise InputError(
-            f"engine is {engine!r}; allowed are {', '.join(ENGINES)}, and onnxruntime:PROVIDER with one of "
-            f"{', '.join(get_args(Provider))}"
-        )
+_PROVIDER_DEVICES = {"": "cpu", "cuda": "cuda", "tensorrt": "cuda"}
 
 
 def choose_engine(engine: str, device: torch.device) -> str:
-    """The name of the engine that `auto` stands for, or the given one.
+    """The engine that `auto` stands for, which is torch, or the given one.
 
-    `auto` is OpenVINO on a CPU where it is installed (about half of the time of torch on the CPUs measured, see
-    docs/benchmarks.md), else torch.
+    Args:
+        engine: as of `options.ModelOptions`.
+        device: where the model is.
 
     Raises:
-        InputError: no such engine, or its package is missing, or it does not run on that device.
+        InputError: its package is missing, or it does not run on that device.
     """
-    check_engine(engine)
-    if engine == "auto":
-        return "openvino" if device.type == "cpu" and is_installed("openvino") else "torch"
-    name = engine.partition(":")[0]
-    if name != "torch" and not is_installed(name):
+    name, _, provider = engine.partition(":")
+    if name in ("auto", "torch"):
+        return "torch"
+    if not is_installed(name):
         raise InputError(f'engine {name} is not installed: pip install "da3_ros[{_EXTRAS[name]}]", or use torch')
-    if name == "openvino" and device.type != "cpu":
-        raise InputError(f"engine openvino runs on the CPU and the device is {device}: use device cpu, or engine torch")
+    if device.type != _PROVIDER_DEVICES[provider]:
+        raise InputError(f"engine {engine} does not run on {device.type}: choose another engine, or another device")
     return engine
 
 
@@ -61,13 +49,26 @@ def is_installed(package: str) -> bool:
     return find_spec(package) is not None
 
 
-def make_runtime(engine: str, precision: str) -> Runtime:
-    """The runtime of an engine other than torch, which `choose_engine` has found usable.
+def run_on_engine(network: nn.Module, engine: str, precision: str, cache: Path) -> None:
+    """Let an engine other than torch execute the heavy steps of a network.
 
     Args:
-        engine: `openvino`, `onnxruntime` or `onnxruntime:PROVIDER`.
+        network: of `network.build_network`, with its weights.
+        engine: from `choose_engine`.
         precision: `float32` or `bfloat16`, of the backbone.
+        cache: folder of converted steps.
+
+    Raises:
+        InputError: the installed package lacks what the engine needs.
     """
+    from da3_core.engines.compiled_steps import CompiledSteps, weights_digest
+    from da3_core.engines.steps import run_on
+
+    run_on(network, CompiledSteps(make_runtime(engine, precision), weights_digest(network), cache))
+
+
+def make_runtime(engine: str, precision: str) -> Runtime:
+    """The runtime of an engine other than torch, from `choose_engine`."""
     name, _, provider = engine.partition(":")
     if name == "openvino":
         from da3_core.engines.openvino_runtime import OpenVinoRuntime

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from da3_core.engines.runtime import Compiled, Runtime
+from da3_core.storage.staging import staged_file, write_atomically
 
 KEPT_BYTES = 8 * 2**30  # of the cache; the oldest files make place
 KEPT_STEPS = 24  # in memory
@@ -92,19 +93,12 @@ class CompiledSteps:
 
     def _built(self, path: Path, step: nn.Module, example: tuple[Tensor, ...], precision: str) -> Compiled:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with torch.no_grad():
-                step(*example)  # fills the caches of rotary and UV tables, so that tracing finds constants
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]  # sizes are meant to be constants
-                    self.runtime.build(step.eval(), example, part, precision)
-            digest = path.with_suffix(".sha256")
-            os.chmod(part, 0o600)
-            digest.write_text(_digest(part))
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        with staged_file(path) as part, torch.no_grad(), warnings.catch_warnings():
+            step(*example)  # fills the caches of rotary and UV tables, so that tracing finds constants
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]  # as are sizes
+            self.runtime.build(step.eval(), example, part, precision)
+            part.chmod(0o600)
+            write_atomically(path.with_suffix(".sha256"), _digest(part).encode())
         self._make_place()
         return self.runtime.load(path, precision)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ import numpy as np
 from da3_core.errors import InputError
 from da3_core.model.dinov2 import find_wheel_model, read_wheel_model, to_our_names
 from da3_core.model.presets import EMBEDDED, PRESETS
+from da3_core.storage.files import user_cache
 from da3_core.storage.staging import write_atomically
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def find_weights(fetch_dinov2: Callable[[], Path], *, trained: Path = TRAINED, c
     """
     if not trained.is_file():
         raise InputError(f"da3-embedded has no {trained.name} in this installation: use da3-base, or install it again")
-    folder = cache_dir or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "da3_ros"
+    folder = cache_dir or user_cache()
     path = folder / f"da3-embedded-{hashlib.sha256(trained.read_bytes()).hexdigest()[:16]}.safetensors"
     if not path.is_file():
         tensors = read_frozen(fetch_dinov2)  # first, because it may be missing, which is to be said at once

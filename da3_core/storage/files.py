@@ -8,6 +8,11 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 
 
+def user_cache() -> Path:
+    """The folder for what can be made again: `$XDG_CACHE_HOME/da3_ros` or `~/.cache/da3_ros`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "da3_ros"
+
+
 def package_file(name: str) -> Path | None:
     """A file of this package's share folder, such as `msg/DepthWindow.msg`: installed, or in the checkout."""
     prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]

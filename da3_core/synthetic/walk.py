@@ -15,6 +15,7 @@ import numpy as np
 
 from da3_core.errors import InputError
 from da3_core.geometry.cameras import check_intrinsics
+from da3_core.storage.files import user_cache
 from da3_core.storage.staging import staged_file
 from da3_core.synthetic.path import orbit
 from da3_core.synthetic.render import Camera, LitScene, render_depth
@@ -107,7 +108,7 @@ def room_walk(
     pinhole = _default_intrinsics(size) if intrinsics is None else check_intrinsics([intrinsics], 1)[0]
 
     path = orbit(frames)
-    file = _cache_file(Path(cache_dir) if cache_dir else _user_cache(), frames, size, pinhole, seed)
+    file = _cache_file(Path(cache_dir) if cache_dir else user_cache(), frames, size, pinhole, seed)
     rendered = _load(file, (frames, *size))
     if rendered is None:
         rendered = _render(path, pinhole, size, seed)
@@ -135,10 +136,6 @@ def _render(
     for frame, camera_to_world in enumerate(path):
         images[frame], depth_m[frame] = lit.render(Camera(intrinsics, camera_to_world), size)
     return images, depth_m
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "da3_ros"
 
 
 def _cache_file(folder: Path, frames: int, size: tuple[int, int], intrinsics: np.ndarray, seed: int) -> Path:

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "options": {"network"},
     "render": {"prediction"},
     "model": {"network", "options", "storage"},
-    "engines": {"network"},
+    "engines": {"network", "storage"},
     "preprocessing": {"options"},
     "postprocessing": {"geometry", "network", "prediction", "preprocessing"},
     "export": {"formats", "geometry", "options", "prediction", "render", "storage", "visualise"},
@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "options",
         "postprocessing",
         "prediction",
-        "preprocessing",
+        *("preprocessing", "storage"),
     },
     "pipeline": {"api", "export", "model", "options", "prediction", "sources", "storage", "stream"},
     "web": {

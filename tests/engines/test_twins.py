@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from da3_core.engines import is_installed, make_runtime
+from da3_core.api import DepthAnything3
+from da3_core.engines import choose_engine, is_installed, make_runtime
 from da3_core.engines.compiled_steps import CompiledSteps, weights_digest
 from da3_core.engines.steps import run_on
+from da3_core.errors import InputError
 from da3_core.network import build_network
 from da3_core.network.config import (
     AnyViewConfig,
@@ -23,6 +27,7 @@ from da3_core.network.config import (
     NetworkConfig,
 )
 from da3_core.network.untrained import initialise_untrained
+from da3_core.options import ModelOptions
 
 VIEWS, HEIGHT, WIDTH = 3, 70, 98
 _HEAD = HeadConfig((16, 16, 16, 16), features=16)
@@ -140,3 +145,27 @@ def test_other_weights_are_another_network() -> None:
     with torch.no_grad():
         next(network.parameters()).view(-1)[0] += 1
     assert weights_digest(network) != before
+
+
+@torch.inference_mode()
+def test_the_engine_is_chosen_where_a_model_is_loaded(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    picture = np.random.default_rng(0).integers(0, 255, (70, 98, 3), np.uint8)
+    plain = DepthAnything3.from_pretrained("untrained:da3-small").inference([picture], process_res=98)
+    model = DepthAnything3.from_options(ModelOptions("untrained:da3-small", device="cpu", engine=engine))  # type: ignore[arg-type]
+    fast = model.inference([picture], process_res=98)
+    assert model.engine == engine
+    assert list((tmp_path / "da3_ros/engines").glob("*.step"))
+    assert np.abs(plain.depth - fast.depth).max() < 1e-4 * plain.depth.max()
+
+
+def test_engines_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="engine is 'tensorflow'; give one of auto, torch, openvino"):
+        DepthAnything3.from_pretrained("untrained:da3-small", engine="tensorflow")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="does not run on cpu"):
+        choose_engine("onnxruntime:cuda", torch.device("cpu"))
+    monkeypatch.setitem(sys.modules, "openvino", None)  # as if it were not installed
+    with pytest.raises(InputError, match=r'pip install "da3_ros\[openvino\]"'):
+        choose_engine("openvino", torch.device("cpu"))
