@@ -4,6 +4,7 @@
 COLMAP has pixel edges at integers and world-to-camera poses, as everything here.
 """
 
+import math
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,18 @@ CAMERA_MODELS: dict[str, tuple[str, ...]] = {
     "SIMPLE_RADIAL_FISHEYE": ("f", "cx", "cy", "k1"),
     "RADIAL_FISHEYE": ("f", "cx", "cy", "k1", "k2"),
     "THIN_PRISM_FISHEYE": ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2", "k3", "k4", "sx1", "sy1"),
+    "RAD_TAN_THIN_PRISM_FISHEYE": (
+        *("fx", "fy", "cx", "cy", "k1", "k2", "k3", "k4", "k5", "k6"),
+        *("p2", "p1", "sx1", "sx2", "sy1", "sy2"),
+    ),
+    "SIMPLE_DIVISION": ("f", "cx", "cy", "k"),
+    "DIVISION": ("fx", "fy", "cx", "cy", "k"),
+    "SIMPLE_FISHEYE": ("f", "cx", "cy"),
+    "FISHEYE": ("fx", "fy", "cx", "cy"),
+    "EUCM": ("fx", "fy", "cx", "cy", "alpha", "beta"),
+    "EQUIRECTANGULAR": ("width", "height"),
 }
+PANORAMA = "EQUIRECTANGULAR"
 _NAMES = list(CAMERA_MODELS)
 
 # One observation of a point in an image, and one point that is seen once, as the binary files hold them.
@@ -158,6 +170,9 @@ def read_model(folder: Path) -> tuple[dict[int, Camera], list[Image]]:
         for image in images:
             if image.camera_id not in cameras:
                 raise ValueError(f"image {image.name!r} names camera {image.camera_id}, which is not there")
+            _check_camera(cameras[image.camera_id])
+    except InputError:
+        raise
     except (struct.error, ValueError, IndexError) as error:
         raise InputError(f"the COLMAP model in {folder} cannot be read ({error}): export it again") from error
     return cameras, images
@@ -170,7 +185,7 @@ def _read_cameras_binary(path: Path) -> Iterator[Camera]:
             if not 0 <= number < len(_NAMES):
                 raise ValueError(f"camera {camera_id} has the unknown model {number}")
             parameters = _unpack(file, f"<{len(CAMERA_MODELS[_NAMES[number]])}d")
-            yield _camera(camera_id, _NAMES[number], width, height, parameters)
+            yield Camera(camera_id, _NAMES[number], width, height, parameters)
 
 
 def _read_images_binary(path: Path) -> Iterator[Image]:
@@ -192,30 +207,52 @@ def _unpack(file: BinaryIO, layout: str) -> tuple[Any, ...]:
 
 
 def _read_cameras_text(path: Path) -> Iterator[Camera]:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.strip() and not line.startswith("#"):
+    for line in _lines(path):
+        if line.strip():
             camera_id, model, width, height, *parameters = line.split()
             if len(parameters) != len(CAMERA_MODELS.get(model, ())):
                 raise ValueError(
                     f"camera {camera_id} has the unknown model {model!r} or the wrong number of parameters"
                 )
-            yield _camera(int(camera_id), model, int(width), int(height), tuple(map(float, parameters)))
+            yield Camera(int(camera_id), model, int(width), int(height), tuple(map(float, parameters)))
 
 
 def _read_images_text(path: Path) -> Iterator[Image]:
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
-    # The second line of each image lists its observations and may be empty, so empty lines count.
-    for line in filter(str.strip, lines[::2]):
-        image_id, *pose, camera_id, name = line.split(maxsplit=9)
-        yield _image(int(image_id), tuple(map(float, pose)), int(camera_id), name)
+    lines = iter(_lines(path))
+    for line in lines:
+        while line and line.strip():
+            image_id, *pose, camera_id, name = line.split(maxsplit=9)
+            yield _image(int(image_id), tuple(map(float, pose)), int(camera_id), name)
+            # The line after it lists its observations. It may be empty, and some writers leave it out.
+            line = next(lines, "")
+            if _lists_observations(line):
+                break
 
 
-def _camera(camera_id: int, model: str, width: int, height: int, parameters: tuple[float, ...]) -> Camera:
-    camera = Camera(camera_id, model, width, height, parameters)
+def _lines(path: Path) -> list[str]:
+    """Without comments, and without the mark that some editors put before the first."""
+    return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if not line.startswith("#")]
+
+
+def _lists_observations(line: str) -> bool:
+    """Whether there are only numbers, three each."""
+    words = line.split()
+    try:
+        return len(words) % 3 == 0 and all(math.isfinite(float(word)) for word in words)
+    except ValueError:
+        return False
+
+
+def _check_camera(camera: Camera) -> None:
+    """Raises ValueError for a camera that takes no image. One that no image names may be anything."""
+    if camera.model == PANORAMA:
+        raise InputError(
+            f"camera {camera.id} of the COLMAP model is a panorama ({PANORAMA}), which no pinhole camera replaces: cut "
+            "its images into perspective ones with COLMAP"
+        )
     focal_lengths = camera.intrinsics()[[0, 1], [0, 1]]
-    if not (np.isfinite(parameters).all() and (focal_lengths > 0).all() and width > 0 and height > 0):
-        raise ValueError(f"camera {camera_id} is {width}x{height} with parameters {parameters}")
-    return camera
+    if not (np.isfinite(camera.parameters).all() and (focal_lengths > 0).all() and camera.width and camera.height):
+        raise ValueError(f"camera {camera.id} is {camera.width}x{camera.height} with parameters {camera.parameters}")
 
 
 def _image(image_id: int, pose: Sequence[float], camera_id: int, name: str) -> Image:

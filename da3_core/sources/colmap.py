@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,11 @@ logger = logging.getLogger(__name__)
 
 _PINHOLE = ("SIMPLE_PINHOLE", "PINHOLE")
 _ROUNDING = 1e-6  # pixels
+# As good as nothing is lost.
+_SAVING: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 98, "subsampling": 0},
+    "WEBP": {"lossless": True},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +50,7 @@ class ColmapReconstruction:
         return len(self.images)
 
     def read(self, make_folder: Callable[[], Path], advance: Callable[[int], object]) -> SceneImages:
-        """Files and cameras; rectified images become `input_images/<name>.png`.
+        """Files and cameras; rectified images become `input_images/<name>`, of the same name and format.
 
         Intrinsics are those of the files, also where a file has another size than its camera says.
         """
@@ -53,7 +59,7 @@ class ColmapReconstruction:
             path, camera = _path_of(image, self.path), self.cameras[image.camera_id]
             matrix = _intrinsics_of_file(path, camera)
             if self.undistort and camera.model not in _PINHOLE:
-                target = make_folder() / "input_images" / Path(image.name).with_suffix(".png")
+                target = make_folder() / "input_images" / image.name
                 matrix = _undistort_file(path, target, camera, matrix)
                 path = target
             paths.append(path)
@@ -87,6 +93,8 @@ def open_colmap(folder: Path, sparse_subdir: str = "", *, undistort: bool) -> Co
             "%d of %d images of the COLMAP model have no file and are skipped", len(listed) - len(images), len(listed)
         )
     check_headers(_path_of(image, folder) for image in images)
+    for image in images:
+        _intrinsics_of_file(_path_of(image, folder), cameras[image.camera_id])
     distorted = sum(cameras[image.camera_id].model not in _PINHOLE for image in images)
     if distorted:
         action = "are rectified" if undistort else "keep their lens distortion, which the cameras leave out"
@@ -126,6 +134,13 @@ def _intrinsics_of_file(path: Path, camera: Camera) -> np.ndarray:
 
     with PillowImage.open(path) as file:
         width, height = file.size
+    if abs(camera.width * height / camera.height - width) > 0.5 * (1 + width / height):  # sides are whole pixels
+        is_turned = abs(camera.width * width / camera.height - height) <= 0.5 * (1 + height / width)
+        cause = "it was turned since: give it" if is_turned else "it was cropped or stretched since: give it"
+        raise InputError(
+            f"{path} is {width} x {height} pixels, and its camera took {camera.width} x {camera.height}; "
+            f"{cause} as COLMAP had it, or smaller with both sides alike"
+        )
     return np.asarray(np.diag([width / camera.width, height / camera.height, 1.0]) @ camera.intrinsics())
 
 
@@ -135,15 +150,15 @@ def _undistort_file(source: Path, target: Path, camera: Camera, intrinsics: np.n
     from PIL import Image as PillowImage
 
     with PillowImage.open(source) as file:
-        image = np.asarray(file.convert("RGB"))
+        image, image_format = np.asarray(file.convert("RGB")), file.format or "PNG"
     pinhole = _widest_filled_pinhole(camera, intrinsics, image.shape[1], image.shape[0])
     u, v = np.meshgrid(np.arange(image.shape[1]) + 0.5, np.arange(image.shape[0]) + 0.5)
     seen_at = _project(camera, intrinsics, pinhole, u, v).astype(np.float32)
     # OpenCV counts pixels from their centres.
     rectified = cv2.remap(image, seen_at[..., 0] - 0.5, seen_at[..., 1] - 0.5, cv2.INTER_LINEAR)
-    png = BytesIO()
-    PillowImage.fromarray(rectified).save(png, "PNG")
-    write_atomically(target, png.getvalue())
+    content = BytesIO()
+    PillowImage.fromarray(rectified).save(content, image_format, **_SAVING.get(image_format, {}))
+    write_atomically(target, content.getvalue())
     return pinhole
 
 
@@ -170,9 +185,15 @@ def _project(camera: Camera, intrinsics: np.ndarray, pinhole: np.ndarray, u: np.
 def distort(camera: Camera, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where a lens moves the points `x, y` of the plane at depth 1, by the formulas of COLMAP's camera models."""
     values = camera.named_parameters()
-    k1, k2, k3, k4, k5, k6, p1, p2, sx1, sy1 = (
-        values.get(name, 0.0) for name in ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "sx1", "sy1")
+    k1, k2, k3, k4, k5, k6, p1, p2, sx1, sx2, sy1, sy2 = (
+        values.get(name, 0.0) for name in ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "sx1", "sx2", "sy1", "sy2")
     )
+    if "DIVISION" in camera.model:
+        inverse = 0.5 + np.sqrt(np.maximum(0.25 - values["k"] * (x * x + y * y), 0))
+        return x / inverse, y / inverse
+    if camera.model == "EUCM":
+        depth = 1 - values["alpha"] + values["alpha"] * np.sqrt(1 + values["beta"] * (x * x + y * y))
+        return x / depth, y / depth
     radius = np.maximum(np.hypot(x, y), 1e-12)
     if camera.model == "FOV":
         omega = values["omega"]
@@ -186,8 +207,10 @@ def distort(camera: Camera, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, n
     if camera.model == "FULL_OPENCV":
         stretch = (1 + square * (k1 + square * (k2 + square * k3))) / (1 + square * (k4 + square * (k5 + square * k6)))
     else:
-        stretch = 1 + square * (k1 + square * (k2 + square * (k3 + square * k4)))
+        stretch = 1 + square * (k1 + square * (k2 + square * (k3 + square * (k4 + square * (k5 + square * k6)))))
+    if camera.model == "RAD_TAN_THIN_PRISM_FISHEYE":  # where the rest starts from what is stretched already
+        x, y, square, stretch = x * stretch, y * stretch, (x * x + y * y) * stretch**2, 1.0
     return (
-        x * stretch + 2 * p1 * x * y + p2 * (square + 2 * x * x) + sx1 * square,
-        y * stretch + 2 * p2 * x * y + p1 * (square + 2 * y * y) + sy1 * square,
+        x * stretch + 2 * p1 * x * y + p2 * (square + 2 * x * x) + sx1 * square + sx2 * square**2,
+        y * stretch + 2 * p2 * x * y + p1 * (square + 2 * y * y) + sy1 * square + sy2 * square**2,
     )

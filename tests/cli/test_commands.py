@@ -91,7 +91,7 @@ def test_a_reconstruction_gives_its_frame_unit_and_cameras_to_the_results(
     assert result.exit_code == 0, result.stderr
     cameras, images = read_model(tmp_path / "output/sparse/0")
     by_name = {Path(image.name).name: image for image in images}
-    assert sorted(by_name) == ["1.png", "10.png", "2.JPG"]  # two were rectified, which writes PNG files
+    assert sorted(by_name) == ["1.png", "10.webp", "2.JPG"]  # two were rectified
     np.testing.assert_allclose(by_name["1.png"].world_to_camera[:3, 3], [0, 2, 5], atol=1e-6)
     np.testing.assert_allclose(by_name["1.png"].world_to_camera[:3, :3], np.diag([-1, -1, 1]), atol=1e-6)
     for image in images:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from da3_core.errors import InputError
 from da3_core.export import check_request, export
-from da3_core.formats.colmap_model import CAMERA_MODELS, Camera, read_model
+from da3_core.formats.colmap_model import CAMERA_MODELS, PANORAMA, Camera, read_model
 from da3_core.model.presets import PRESETS
 from da3_core.prediction import Prediction
 from da3_core.sources.colmap import distort, open_colmap
@@ -123,10 +123,19 @@ def test_names_are_needed_fitting_and_different(prediction: Prediction, tmp_path
 
 def parameters_of(model: str) -> tuple[float, ...]:
     typical = {"f": 90, "fx": 90, "fy": 80, "cx": 52, "cy": 37, "k1": -0.05, "k2": 0.02, "p1": 0.01, "omega": 0.7}
+    typical |= {"k": -0.05, "alpha": 0.5, "beta": 1.1}
     return tuple(float(typical.get(name, 0.004)) for name in CAMERA_MODELS[model])
 
 
-@pytest.mark.parametrize("model", CAMERA_MODELS)
+PERSPECTIVE = [model for model in CAMERA_MODELS if model != PANORAMA]
+
+
+def test_models_have_the_numbers_of_colmap() -> None:
+    numbers = {name: int(value) for name, value in pycolmap.CameraModelId.__members__.items() if name in CAMERA_MODELS}
+    assert numbers == {name: number for number, name in enumerate(CAMERA_MODELS)}
+
+
+@pytest.mark.parametrize("model", PERSPECTIVE)
 def test_distortion_is_colmaps(model: str) -> None:
     x, y = np.random.default_rng(1).uniform(-0.6, 0.6, (2, 40))
     camera = Camera(1, model, 100, 75, parameters_of(model))
@@ -152,7 +161,7 @@ def reconstruction(folder: Path, model: str, image: np.ndarray, names: list[str]
     return reconstruction
 
 
-@pytest.mark.parametrize("model", CAMERA_MODELS)
+@pytest.mark.parametrize("model", PERSPECTIVE)
 def test_a_straight_line_is_straight_after_undistortion(tmp_path: Path, model: str) -> None:
     width, height, (x, y) = 100, 75, np.mgrid[-1:1:801j, -1:1:801j].reshape(2, -1)
     camera = Camera(7, model, width, height, parameters_of(model))
@@ -181,12 +190,12 @@ def test_a_straight_line_is_straight_after_undistortion(tmp_path: Path, model: s
 
 
 def test_without_undistortion_files_stay_and_intrinsics_follow_their_size(tmp_path: Path) -> None:
-    image = np.zeros((150, 400, 3), np.uint8)
+    image = np.zeros((150, 200, 3), np.uint8)
     reconstruction(tmp_path, "OPENCV", image, ["a.png"], (100, 75))
     scene = open_colmap(tmp_path, undistort=False).read(lambda: tmp_path, int)
     assert scene.images == (tmp_path / "images/a.png",)
     assert scene.intrinsics is not None
-    np.testing.assert_allclose(scene.intrinsics[0], [[360, 0, 208], [0, 160, 74], [0, 0, 1]])
+    np.testing.assert_allclose(scene.intrinsics[0], [[180, 0, 104], [0, 160, 74], [0, 0, 1]])
 
 
 def test_absent_images_are_skipped_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -199,6 +208,56 @@ def test_absent_images_are_skipped_with_a_warning(tmp_path: Path, caplog: pytest
         open_colmap(tmp_path, undistort=True)
     with pytest.raises(InputError, match=r"models found in .*: 0; choose one with sparse_subdir"):
         open_colmap(tmp_path, "1", undistort=True)
+
+
+def test_images_of_one_stem_stay_apart_and_keep_their_names_and_formats(tmp_path: Path) -> None:
+    names = ["IMG_1.JPG", "IMG_1.png", "IMG_1.webp", "b/IMG_1.tif", "b/IMG_1.bmp"]
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 5, 3), np.uint8).repeat(15, 0).repeat(20, 1)
+    reconstruction(tmp_path, "OPENCV", pixels, names, (100, 75))
+    scene = open_colmap(tmp_path, undistort=True).read(lambda: tmp_path, int)
+    assert {str(path.relative_to(tmp_path / "input_images")) for path in scene.images} == set(names)
+    rectified = [Image.open(path) for path in scene.images]
+    assert {image.format for image in rectified} == {"JPEG", "PNG", "WEBP", "TIFF", "BMP"}
+    inside = np.stack([np.asarray(image, int)[5:10, 5:10] for image in rectified])
+    assert np.abs(inside - inside[0]).max() <= 8  # the JPEG lost some before
+
+
+@pytest.mark.parametrize(("size", "cause"), [((75, 100), "was turned"), ((100, 60), "was cropped or stretched")])
+def test_files_that_are_not_those_of_their_camera_are_refused(
+    tmp_path: Path, size: tuple[int, int], cause: str
+) -> None:
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    reconstruction(tmp_path, "PINHOLE", pixels, ["a.png"], (100, 75))
+    with pytest.raises(InputError, match=f"a.png is {size[0]} x {size[1]} pixels, and its camera .*{cause}"):
+        open_colmap(tmp_path, undistort=True)
+
+
+def test_panorama_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "cameras.txt").write_text(f"1 {PANORAMA} 200 100 200 100\n")
+    (tmp_path / "images.txt").write_text("1 1 0 0 0 0 0 0 1 a.png\n")
+    with pytest.raises(InputError, match=r"is a panorama \(EQUIRECTANGULAR\).*: cut its images into perspective ones"):
+        read_model(tmp_path)
+
+
+BLANK, SEEN, NONE = "\n", "10.5 20 3 4 5e1 -1\n", ""
+
+
+@pytest.mark.parametrize("observations", [[BLANK] * 3, [SEEN] * 3, [NONE] * 3, [SEEN, NONE, BLANK]])
+def test_text_models_of_other_writers_are_read(tmp_path: Path, observations: list[str]) -> None:
+    names = ["a b.png", "2.png", "3 4.png"]
+    lines = [f"{i} 1 0 0 0 {i} 0 0 1 {name}\n{observations[i]}" for i, name in enumerate(names)]
+    (tmp_path / "images.txt").write_text("# comment\n" + "".join(lines), encoding="utf-8-sig")
+    cameras = "1 PINHOLE 100 75 90 80 50 37\n2 PINHOLE 100 75 0 0 50 37\n"  # the second, of no image, is nonsense
+    (tmp_path / "cameras.txt").write_text(cameras, encoding="utf-8-sig")
+    _, images = read_model(tmp_path)
+    assert [(image.id, image.name, image.world_to_camera[0, 3]) for image in images] == [
+        (0, "a b.png", 0),
+        (1, "2.png", 1),
+        (2, "3 4.png", 2),
+    ]
+    (tmp_path / "cameras.txt").write_text(cameras.replace("90 80", "0 80"))
+    with pytest.raises(InputError, match="camera 1 is 100x75 with parameters"):
+        read_model(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["cameras", "images"])
