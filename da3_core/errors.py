@@ -43,6 +43,18 @@ class OptionError(InputError):
         return self._sentence.format_map(_Values(values, spelling))
 
 
+class ImageError(InputError):
+    """A refused input that is one of several images, or its camera; the others may be fine without it.
+
+    Attributes:
+        index: its place among the images that were given together.
+    """
+
+    def __init__(self, index: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.index = index
+
+
 class _Values(dict[str, object]):
     """Values of placeholders; a name that has none is an option."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from da3_core.errors import InputError
+from da3_core.errors import ImageError, InputError
 from da3_core.options import PATCH_SIZE, PROCESS_RES, InferenceOptions, ProcessResMethod, check_options
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def preprocess(
         apply_exif: turn pictures upright by their EXIF tag. Off, because intrinsics refer to pixels as stored.
 
     Raises:
-        InputError: names the image by index and path.
+        ImageError: names the image by index and path.
+        InputError: there is none, or an option is not allowed.
     """
     check_options(InferenceOptions, {"process_res": process_res, "process_res_method": process_res_method})
     given = list_images(images)
@@ -213,7 +214,7 @@ def _named(prepare: Callable[[ImageInput], _Resized], index: int, image: ImageIn
         return prepare(image)
     except InputError as error:
         name = _name(image)
-        raise InputError(f"image {index}{f' ({name})' if name else ''}: {error}") from error
+        raise ImageError(index, f"image {index}{f' ({name})' if name else ''}: {error}") from error
 
 
 def _prepare(image: ImageInput, process_res: int, method: ProcessResMethod, apply_exif: bool) -> _Resized:

@@ -126,7 +126,8 @@ class Diagnostics:
 
     def _judge_inference(self) -> Status:
         if self._failing:
-            return ERROR, f"Inference fails: {self._failing}"
+            pause = f"; the next try is in {wait_s:.0f} s" if (wait_s := self._engine.next_try_s) else ""
+            return ERROR, f"Inference fails: {self._failing}{pause}"
         if self._engine.paused:
             return OK, "Paused."
         if self._engine.caution:
@@ -139,6 +140,7 @@ class Diagnostics:
             **self._engine.facts(),
             "inferences": self._inferences,
             "failures": self._failures,
+            "next try after failures in, s": f"{self._engine.next_try_s:.1f}",
             "duration p50, ms": _ms(p50),
             "duration p95, ms": _ms(p95),
             "memory of the process, MB": f"{_resident_bytes() / 1e6:.0f}",

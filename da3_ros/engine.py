@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from da3_core.errors import InputError
+from da3_core.errors import ImageError, InputError
 from da3_core.export import check_request
 from da3_core.model.memory import release_memory as release_memory
 from da3_core.prediction import Prediction
@@ -24,6 +24,7 @@ from da3_ros.settings import Settings
 from da3_ros.window_buffer import LiveWindow, WindowBuffer
 
 POLL_S = 0.1  # how soon the worker notices the end of a pause
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0  # after too many failures in a row; every further one doubles it
 ASIDE_SHARE = 0.1  # of the model's time, for inferences aside while windows of the stream have to wait for them
 
 
@@ -55,9 +56,10 @@ class Engine:
         model: what `load_model` returned.
         buffer: where windows come from.
         on_result: called with every result and the number of its session.
-        on_refused: called with a frame that turned out to be undecodable.
+        on_refused: called with a frame that turned out to be undecodable, or that the model cannot take.
         on_failure: called with an exception of inference or publishing and how many there have been in a row.
-        on_give_up: called after `max_consecutive_failures`, at the end of the thread.
+
+    After `max_consecutive_failures` it pauses before it tries the next window, longer after every further failure.
     """
 
     def __init__(
@@ -69,7 +71,6 @@ class Engine:
         on_result: Callable[[WindowResult, int], None],
         on_refused: Callable[[RefusedMessage], None],
         on_failure: Callable[[Exception, int], None],
-        on_give_up: Callable[[], None],
     ) -> None:
         self.apply(settings)
         self._model = model
@@ -78,7 +79,7 @@ class Engine:
         self._session_number = -1
         self._buffer = buffer
         self._on_result, self._on_refused = on_result, on_refused
-        self._on_failure, self._on_give_up = on_failure, on_give_up
+        self._on_failure = on_failure
         self._failures = 0
         self._requests: list[Future[str]] = []
         self._asides: deque[tuple[Sequence[Frame], Future[Prediction]]] = deque()
@@ -114,6 +115,12 @@ class Engine:
     def caution(self) -> str | None:
         """What users of the model's results must be told."""
         return getattr(self._model, "caution", None)
+
+    @property
+    def next_try_s(self) -> float:
+        """How long it still waits after too many failures in a row, seconds; 0 otherwise."""
+        is_failing = self._failures >= self._settings.max_consecutive_failures
+        return max(0.0, self._next_start_s - time.monotonic()) if is_failing else 0.0
 
     def facts(self) -> dict[str, str]:
         """Model, device, precision and GPU memory, for diagnostics."""
@@ -170,7 +177,7 @@ class Engine:
         return aside
 
     def _run(self) -> None:
-        while not self._stopping.is_set() and self._failures < self._settings.max_consecutive_failures:
+        while not self._stopping.is_set():
             if self._is_aside_due():
                 self._infer_next_aside()
             request = self._requests.pop(0) if self._requests else None
@@ -179,6 +186,7 @@ class Engine:
                 result = self._process(window) if window else None
             except Exception as error:  # whatever a model or a message can raise: the next window is tried
                 self._failures += 1
+                self._back_off()
                 self._on_failure(error, self._failures)
                 if request:
                     request.set_exception(error)
@@ -187,8 +195,12 @@ class Engine:
                 self._failures = 0
             if request:
                 _answer(request, window, result)
-        if not self._stopping.is_set():
-            self._on_give_up()
+
+    def _back_off(self) -> None:
+        too_many = self._failures - self._settings.max_consecutive_failures
+        if too_many >= 0:
+            pause_s = min(FIRST_PAUSE_S * 2.0 ** min(too_many, 30), LONGEST_PAUSE_S)
+            self._next_start_s = max(self._next_start_s, time.monotonic() + pause_s)
 
     def _next_window(self) -> LiveWindow | None:
         wait_s = self._next_start_s - time.monotonic()
@@ -219,7 +231,7 @@ class Engine:
             self._next_aside_s = start_s + (end_s - start_s) / ASIDE_SHARE
 
     def _process(self, window: LiveWindow) -> WindowResult | None:
-        """One inference, published; None when a frame cannot be decoded, or nobody wants the result any more."""
+        """One inference, published; None when a frame cannot be used, or nobody wants the result any more."""
         if self._settings.max_rate_hz > 0:
             self._next_start_s = time.monotonic() + 1 / self._settings.max_rate_hz
         if window.session != self._session_number:
@@ -228,7 +240,11 @@ class Engine:
         frames = self._decoded(window)
         if len(frames) < len(window.arrivals):
             return None  # the good ones are in the next window again
-        result = self._session.process(frames)
+        try:
+            result = self._session.process(frames)
+        except ImageError as error:
+            self._refuse(RefusedMessage("unusable", f"The model cannot take an image: {error}."), window, error.index)
+            return None
         with self._publishing:
             if window.session < self._oldest_valid_session or self._stopping.is_set():
                 return None
@@ -238,13 +254,16 @@ class Engine:
     def _decoded(self, window: LiveWindow) -> list[Frame]:
         """The frames of a window without those that cannot be decoded, which the buffer forgets."""
         frames = []
-        for arrival in window.arrivals:
+        for i, arrival in enumerate(window.arrivals):
             try:
                 frames.append(arrival.frame)
             except RefusedMessage as refusal:
-                self._buffer.refuse(refusal.kind, arrival)
-                self._on_refused(refusal)
+                self._refuse(refusal, window, i)
         return frames
+
+    def _refuse(self, refusal: RefusedMessage, window: LiveWindow, index: int) -> None:
+        self._buffer.refuse(refusal.kind, window.arrivals[index])
+        self._on_refused(refusal)
 
 
 def _answer(request: "Future[str]", window: LiveWindow | None, result: WindowResult | None) -> None:

@@ -48,7 +48,7 @@ class Da3Node(LifecycleNode):
         self._load_model = load_model
         self._configured: Configured | None = None
         self._active: Active | None = None
-        self._trouble = ""  # what the last transition failed of, or why the node deactivated itself
+        self._trouble = ""  # what the last transition failed of
 
         try:
             self._settings = parameters.declare(self)
@@ -89,7 +89,7 @@ class Da3Node(LifecycleNode):
         assert configured is not None  # the state machine comes here from inactive only
         try:
             super().on_activate(state)
-            self._active = Active(self, self._diagnostics_name, settings, configured, self._on_give_up)
+            self._active = Active(self, self._diagnostics_name, settings, configured)
         except Exception as error:
             self._say_failed("activate", error)
             return FAILURE
@@ -140,16 +140,6 @@ class Da3Node(LifecycleNode):
     def _running_engine(self) -> engine.Engine | None:
         active = self._active
         return active.engine if active else None
-
-    def _on_give_up(self) -> None:
-        """In the engine's thread, whose end a deactivation waits for, so that another one has to do that."""
-        if self.executor:
-            self.executor.create_task(self._deactivate_after_failures)
-
-    def _deactivate_after_failures(self) -> None:
-        self.get_logger().error("Deactivating after too many failed inferences; activate the node to try again.")
-        self.trigger_deactivate()
-        self._trouble = "Deactivated after too many failed inferences."
 
     # Parameters and diagnostics
 

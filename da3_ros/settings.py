@@ -136,7 +136,12 @@ class Settings(InferenceOptions, ModelOptions):
         dynamic=True,
     )
     max_consecutive_failures: int = option(
-        5, "Failed inferences in a row after which the node deactivates itself.", low=1, high=1_000_000, dynamic=True
+        5,
+        "Failed inferences in a row after which the node pauses before it tries again, longer after each further one; "
+        "diagnostics say for how long.",
+        low=1,
+        high=1_000_000,
+        dynamic=True,
     )
     window: WindowSettings = field(default_factory=WindowSettings)
     queue: QueueSettings = field(default_factory=QueueSettings)

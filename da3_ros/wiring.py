@@ -81,7 +81,6 @@ class Active:
 
     Args:
         name: of the node, in diagnostics.
-        on_give_up: called at the end of the engine's thread, after too many failed inferences.
     """
 
     def __init__(
@@ -90,7 +89,6 @@ class Active:
         name: str,
         settings: Settings,
         parts: Configured,
-        on_give_up: Callable[[], None],
     ) -> None:
         self._logger, self._parts = node.get_logger(), parts
         buffer = WindowBuffer(settings)
@@ -104,7 +102,6 @@ class Active:
                 on_result=self._on_result,
                 on_refused=lambda refusal: self.camera.report(refusal),
                 on_failure=self._on_failure,
-                on_give_up=on_give_up,
             )
             undo.callback(self.engine.stop)
             self.camera = CameraInput(node, settings, buffer)
@@ -140,6 +137,7 @@ class Active:
 
     def _on_failure(self, error: Exception, in_a_row: int) -> None:
         self._diagnostics.observe_failure(error)
-        self._logger.error(f"Inference failed ({in_a_row} in a row): {error}")
+        pause = f" The next try is in {wait_s:.0f} s." if (wait_s := self.engine.next_try_s) else ""
+        self._logger.error(f"Inference failed ({in_a_row} in a row): {error}{pause}")
         if not isinstance(error, InputError) and in_a_row == 1:
             self._logger.error("".join(traceback.format_exception(error)))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from da3_core.errors import InputError
+from da3_core.errors import ImageError, InputError
 
 RIGID_TOLERANCE = 1e-2  # largest entry of |RᵀR - I|; cameras read from text files keep about four digits
 SMALLEST_MEDIAN_BASELINE = 0.1
@@ -83,10 +83,11 @@ def check_extrinsics(extrinsics: Any, views: int) -> np.ndarray:
     error = np.abs(np.swapaxes(rotation, 1, 2) @ rotation - np.eye(3)).max(axis=(1, 2))
     worst = int(np.argmax(np.where(np.linalg.det(rotation) > 0, error, np.inf)))
     if np.linalg.det(rotation[worst]) <= 0 or error[worst] > RIGID_TOLERANCE:
-        raise InputError(
+        raise ImageError(
+            worst,
             f"extrinsics of image {worst} are not rigid (|RᵀR - I| = {error[worst]:.3g}, "
             f"det R = {np.linalg.det(rotation[worst]):.3g}, allowed: 0 and 1); give world-to-camera matrices [R | t] "
-            "without scale or mirroring, and invert camera-to-world ones first"
+            "without scale or mirroring, and invert camera-to-world ones first",
         )
     return to_homogeneous(given)
 

@@ -35,6 +35,7 @@ Refusal = Literal[
     "camera_info_size",
     "stamp",
     "queue_full",
+    "unusable",
     "pose",
 ]
 

@@ -205,7 +205,7 @@ def test_reset_starts_a_new_map(node: Node) -> None:
     np.testing.assert_allclose(position(after[0].pose), 0, atol=1e-6)
 
 
-def test_a_failing_model_is_reported_and_tried_again_then_given_up(node: Node) -> None:
+def test_a_failing_model_is_reported_and_tried_again_after_a_pause(node: Node) -> None:
     """Pictures that are none of the walk's make the exact model raise, as running out of memory makes a network."""
     assert node.set("max_consecutive_failures", 3) == ""
     images = node.footage.images([0, 1])
@@ -215,11 +215,27 @@ def test_a_failing_model_is_reported_and_tried_again_then_given_up(node: Node) -
     node.status("inference", level=DiagnosticStatus.OK)
 
     node.camera.publish("/image", *(noise(image) for image in node.footage.images([0, 1, 2])))
-    assert "failed" in node.status("lifecycle", level=DiagnosticStatus.ERROR).message
-    assert node.state() == State.PRIMARY_STATE_INACTIVE
-    assert node.change(Transition.TRANSITION_ACTIVATE)
+    node.graph.wait_for("the pause", lambda: "(3 in a row)" in node.graph.processes[0].log)
+    assert "The next try is in 2 s." in node.graph.processes[0].log
+    node.footage.cut()
     node.play([3, 4])
+    node.status("inference", level=DiagnosticStatus.OK)
     node.status("lifecycle", level=DiagnosticStatus.OK)
+
+
+def test_images_that_no_model_takes_are_refused_one_by_one_and_never_switch_it_off(node: Node) -> None:
+    """At one row to eighty columns; each used to count as a failure of the model."""
+    assert node.set("max_consecutive_failures", 3) == ""
+    for image in node.footage.images([0, 1, 2, 3, 4, 5]):
+        image.height, image.width, image.step = 2, 160, 480
+        image.data = image.data[:960]
+        node.camera.publish("/image", image)
+    status = node.status("input", level=DiagnosticStatus.WARN)
+    assert "for unusable" in status.message
+    node.footage.cut()
+    node.play([3, 4])
+    node.status("inference", level=DiagnosticStatus.OK)
+    assert node.state() == State.PRIMARY_STATE_ACTIVE
 
 
 def noise(image: Image) -> Image:

@@ -65,7 +65,6 @@ class Watched:
             on_result=lambda result, session: None,
             on_refused=lambda refusal: None,
             on_failure=lambda error, in_a_row: None,
-            on_give_up=lambda: None,
         )
         self.frames = FrameCounts(used=0, skipped={}, refused={}, waiting=0, filled=0.0)
         self.camera = CameraState("/image", "CameraInfo", None, None)

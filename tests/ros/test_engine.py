@@ -14,7 +14,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from flat_wall import WAIT_S, FlatWall
 
-from da3_core.errors import InputError
+from da3_core.errors import ImageError, InputError
 from da3_core.ros_data.images import RefusedMessage
 from da3_core.stream.frame import Frame
 from da3_core.stream.session import WindowResult
@@ -34,7 +34,6 @@ class Rig:
         self.results: list[tuple[WindowResult, int]] = []
         self.refusals: list[RefusedMessage] = []
         self.failures: list[tuple[str, int]] = []
-        self.gave_up = threading.Event()
         self.changed = threading.Condition()
         self.after_result: Callable[[], object] = lambda: None
         self.engine = Engine(
@@ -44,7 +43,6 @@ class Rig:
             on_result=lambda result, session: (self.note(self.results, (result, session)), self.after_result()),
             on_refused=lambda refusal: self.note(self.refusals, refusal),
             on_failure=lambda error, in_a_row: self.note(self.failures, (str(error), in_a_row)),
-            on_give_up=self.gave_up.set,
         )
         self.engine.start()
 
@@ -106,17 +104,49 @@ def test_a_failed_inference_is_reported_and_the_next_window_is_tried(rig):
     it.put(4)
     it.wait_for(lambda: len(it.results) == 1)
     assert it.failures == [("call 1", 1), ("call 2", 2)]
-    assert not it.gave_up.is_set()
+    assert it.engine.next_try_s == 0
 
 
-def test_it_gives_up_after_as_many_failures_in_a_row_as_allowed(rig):
-    it = rig(max_consecutive_failures=2)
-    it.model.failing = lambda call: True
-    it.put(1, 2)
-    it.wait_for(lambda: len(it.failures) == 1)
-    it.put(3)
-    assert it.gave_up.wait(WAIT_S)
-    assert [in_a_row for _, in_a_row in it.failures] == [1, 2]
+def test_too_many_failures_in_a_row_make_it_pause_longer_and_longer_until_one_succeeds(rig, monkeypatch):
+    """By a clock of our own."""
+    clock = SimpleNamespace(now_s=0.0)
+    monkeypatch.setattr("da3_ros.engine.time", SimpleNamespace(monotonic=lambda: clock.now_s))
+    it = rig(max_consecutive_failures=3)
+    failures = 16
+    it.model.failing = lambda call: call <= failures
+    waits_s = []
+    it.put(1)
+    for count in range(1, failures + 1):
+        it.put(1 + count)
+        assert it.model.calls == count - 1
+        clock.now_s += waits_s[-1] if waits_s else 0
+        it.wait_for(lambda n=count: len(it.failures) == n)
+        waits_s.append(it.engine.next_try_s)
+    clock.now_s += waits_s[-1]
+    it.put(100)
+    it.wait_for(lambda: len(it.results) == 1)
+    assert waits_s == [0, 0, 2, 4, 8, 16, 32, 64, 128, 256, *6 * [300]]
+    assert it.engine.next_try_s == 0
+
+
+def test_an_image_that_the_model_cannot_take_is_refused_and_is_no_failure(rig):
+    def refuse_the_newest(call: int) -> bool:
+        if call < 7:
+            raise ImageError(1, f"image 1: 32 x 2 pixels is too narrow, at call {call}")
+        return False
+
+    it = rig(max_consecutive_failures=1)
+    it.model.failing = refuse_the_newest
+    for stamp_ns in range(1, 8):
+        it.put(stamp_ns)
+        it.wait_for(lambda n=stamp_ns: len(it.refusals) == n - 1)
+    it.put(8)
+    it.wait_for(lambda: len(it.results) == 1)
+    assert it.stamps() == [[1, 8]]
+    assert it.failures == []
+    assert it.buffer.counts().refused == {"unusable": 6}
+    said = "The model cannot take an image: image 1: 32 x 2 pixels is too narrow, at call 1."
+    assert str(it.refusals[0]) == said
 
 
 def test_an_image_that_cannot_be_decoded_costs_no_other_image(rig):

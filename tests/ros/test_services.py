@@ -33,7 +33,6 @@ class Asked:
             on_result=lambda result, session: self.sessions.append(session),
             on_refused=lambda refusal: None,
             on_failure=lambda error, in_a_row: None,
-            on_give_up=lambda: None,
         )
         forget = (lambda: self.forgotten.append("trajectory"), lambda: self.forgotten.append("record"))
         self.controls = Controls(lambda: self.engine, forget, timeout_s)
