@@ -28,11 +28,22 @@ log = logging.getLogger(__name__)
 
 
 def to_prediction(output: Mapping[str, Any], batch: Batch) -> Prediction:
-    """The first scene of a network's output, as arrays, with the images it belongs to."""
+    """The first scene of a network's output, as arrays, with the images it belongs to.
+
+    Raises:
+        InputError: depth is not a number, which no whole network gives.
+    """
     sky, extrinsics = _array(output, "sky"), _array(output, "extrinsics")
+    depth = _to_numpy(output["depth"])
+    if not np.isfinite(depth).all():
+        share = 1 - np.isfinite(depth).mean()
+        raise InputError(
+            f"the model gives no number for {share:.0%} of the pixels: its weights are damaged or do not bear this "
+            "precision; load them anew, or choose another precision"
+        )
     gaussians, scale_factor = output.get("gaussians"), output.get("scale_factor")
     return Prediction(
-        depth=_to_numpy(output["depth"]),
+        depth=depth,
         is_metric=int(output.get("is_metric", 0)),
         conf=_array(output, "depth_conf"),
         sky=None if sky is None else sky >= SKY_THRESHOLD,

@@ -143,6 +143,8 @@ def _decode_picture(picture: str | os.PathLike[str] | Image.Image, apply_exif: b
         raise InputError("no such file; check the path") from error
     except UnidentifiedImageError as error:
         raise InputError("not an image of a known format; convert it to PNG or JPEG") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"it has too many pixels ({error}); make it smaller first") from error
     except Exception as error:  # decoders raise almost anything at a broken file
         raise InputError(f"it cannot be decoded ({error}); replace the file") from error
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How commands end when something goes wrong: one sentence on stderr and an exit code."""
 
+import errno
 import signal
 import traceback
 from collections.abc import Iterator
@@ -41,6 +42,10 @@ def failures_reported(debug: bool) -> Iterator[None]:
         if isinstance(error, InputError):
             report(error)
             raise typer.Exit(BAD_INPUT) from None
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f" where {error.filename} is" if error.filename else ""
+            typer.echo(f"error: the disk is full{where}: make room or choose another place", err=True)
+            raise typer.Exit(FAILED) from None
         first_line = str(error).partition("\n")[0]
         typer.echo(f"error: {type(error).__name__}: {first_line} (--debug shows where)", err=True)
         raise typer.Exit(FAILED) from None

@@ -84,19 +84,23 @@ def run_bag(
 
 @contextmanager
 def until_interrupted() -> Iterator[Callable[[], bool]]:
-    """Within the block, the first Ctrl-C only makes what is yielded true; the second is as always."""
+    """Within the block, the first Ctrl-C or SIGTERM only makes what is yielded true; the second is as always."""
     asked = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
         asked.set()
-        signal.signal(signal.SIGINT, before)
+        put_back()
         logger.warning("the bag ends after this window; once more to leave nothing")
 
-    before = signal.signal(signal.SIGINT, ask)
+    def put_back() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        put_back()
 
 
 def _report(summary: BagSummary) -> None:

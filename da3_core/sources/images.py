@@ -108,6 +108,8 @@ def check_headers(paths: Iterable[Path]) -> None:
         try:
             with Image.open(path):
                 pass
-        except (OSError, Image.DecompressionBombError) as error:
+        except Image.DecompressionBombError as error:
+            raise InputError(f"the image {path} has too many pixels ({error}): make it smaller first") from error
+        except OSError as error:
             reason = getattr(error, "strerror", None) or "not an image of a known format"
             raise InputError(f"cannot read the image {path} ({reason.lower()}): give a readable image file") from error

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FrameFormat = Literal["png", "jpg"]
 
 MAX_FPS = 1000
+SPARED_FRAMES, SPARED_SHARE = 3, 0.1  # by which a head may be wrong about the length of a whole video
 
 logger = logging.getLogger(__name__)
 
@@ -166,16 +167,29 @@ def _read_times(path: Path, end_s: float | None) -> list[float]:
         times_s.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
     if not times_s:
         raise InputError(f"{path} has no frames: repair or convert the video")
+    _tell_cut(path, times_s, capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS), end_s)
     stands_still = len(times_s) > 1 and times_s[0] == times_s[-1]
     if stands_still or any(later < earlier for earlier, later in pairwise(times_s)):
         raise InputError(f"{path} has no rising time stamps: write it anew, for example with ffmpeg")
     return [time_s - times_s[0] for time_s in times_s]
 
 
+def _tell_cut(path: Path, times_s: list[float], frames: float, fps: float, end_s: float | None) -> None:
+    """Say how much of a video could be read where its head speaks of more."""
+    if not (frames > 0 and fps > 0):  # it says nothing
+        return
+    length_s, expected_s = times_s[-1] - times_s[0], frames / fps
+    wanted_s = expected_s if end_s is None else min(end_s, expected_s)
+    if length_s + SPARED_FRAMES / fps < (1 - SPARED_SHARE) * wanted_s:
+        logger.warning(
+            "%s breaks off: %d frames, %.1f of %.1f seconds, can be read", path, len(times_s), length_s, expected_s
+        )
+
+
 def _open(path: Path) -> Any:
     import cv2
 
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(str(path.absolute()))  # or a colon in the name would begin an address
     if not capture.isOpened():
         raise InputError(f"{path} is not a video that OpenCV can read: convert it, for example to MP4 with H.264")
     return capture

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bags as programs other than ROS 2 write them, by Foxglove's own library and by real Protobuf."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, timestamp_pb2
 from mcap.writer import Writer
 from mcap_protobuf.writer import Writer as ProtobufWriter
+from rosbags.convert.converter import migrate_bytes
 from rosbags.highlevel import AnyReader
+from rosbags.typesys import Stores, get_typestore
 
 T = descriptor_pb2.FieldDescriptorProto
 REPEATED = T.LABEL_REPEATED
@@ -132,5 +135,28 @@ def in_mcap(recording: Path, path: Path, *, profile: str, extra: Any = None, **o
             channels[connection.id] = writer.register_channel(connection.topic, encoding, schema, latched)
         for connection, time_ns, raw in reader.messages():
             writer.add_message(channels[connection.id], time_ns, bytes(raw), time_ns)
+        writer.finish()
+    return path
+
+
+def in_ros1_mcap(recording: Path, path: Path, *, damaged: str) -> Path:
+    """The messages of a bag of ROS 2 as those of ROS 1, of one topic the second cut short."""
+    source, store = get_typestore(Stores.LATEST), get_typestore(Stores.ROS1_NOETIC)
+    store.register({name: fields for name, fields in source.fielddefs.items() if name.startswith("tf2_msgs/msg/TF")})
+    path, plans = path.with_suffix(".mcap"), dict[str, object]()
+    with AnyReader([recording]) as reader, path.open("wb") as file:
+        writer = Writer(file)
+        writer.start(profile="ros1", library="tests")
+        channels, counts = {}, Counter[str]()
+        for topic, kind in {each.topic: each.msgtype for each in reader.connections}.items():
+            definition = store.generate_msgdef(kind, ros_version=1)[0].encode()
+            schema = writer.register_schema(kind.replace("/msg/", "/"), "ros1msg", definition)
+            channels[topic] = writer.register_channel(topic, "ros1", schema)
+        for connection, time_ns, raw in reader.messages():
+            kind, topic = connection.msgtype, connection.topic
+            old = bytes(migrate_bytes(source, store, kind, kind, plans, raw, src_is2=True, dst_is2=False))
+            counts[topic] += 1
+            cut = topic == damaged and counts[topic] == 2
+            writer.add_message(channels[topic], time_ns, old[:20] if cut else old, time_ns)
         writer.finish()
     return path

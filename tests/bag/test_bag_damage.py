@@ -22,6 +22,7 @@ from da3_core.synthetic.exact import ExactModel
 pytest.importorskip("rosbags", reason="needs the package rosbags")
 
 import bags
+import others_bags
 from bags import MCAP, SQLITE3, part_of, read, rewritten, stamps
 from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_typestore
@@ -199,3 +200,23 @@ def test_kill_leaves_the_input_and_a_hidden_part_that_the_next_run_removes(
     bags.process(recording, tmp_path / "out", ExactModel(walk))
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert stamps(read(tmp_path / "out")) == list(range(FRAMES))
+
+
+def test_damaged_messages_of_other_topics_take_nothing_else(walk: Walk, recording: Path, tmp_path: Path) -> None:
+    """Transforms, calibration and what is copied, each of ROS 2 and of ROS 1."""
+    store = get_typestore(Stores.LATEST)
+    with BagReader(recording) as bag, rosbag2.Writer(tmp_path / "in", version=9, storage_plugin=MCAP) as writer:
+        to = {topic: writer.add_connection(topic, kind, typestore=store) for topic, kind in bag.types.items()}
+        for topic, connection in to.items():
+            for i, message in enumerate(bag.messages([topic])):
+                is_damaged = i == 2 and topic != IMAGE
+                writer.write(connection, message.time_ns, message.raw[:20] if is_damaged else message.raw)
+    model = ExactModel(walk, is_metric=True)
+    summary = bags.process(tmp_path / "in", tmp_path / "out", model, copy_topics="all")
+    assert (summary.frames, summary.refused) == (FRAMES, {})
+    assert "a message of " in (summary.damage or "")
+    ros1 = others_bags.in_ros1_mcap(recording, tmp_path / "old", damaged="/camera/depth")
+    summary = bags.process(ros1, tmp_path / "out1", model, copy_topics="all")
+    assert (summary.frames, summary.refused) == (FRAMES, {})
+    assert "a message of /camera/depth" in (summary.damage or "")
+    assert len(read(tmp_path / "out1")["/camera/depth"]) == FRAMES - 1

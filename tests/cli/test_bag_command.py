@@ -110,13 +110,14 @@ def test_cut_off_bag_is_processed_and_fails_all_the_same(
     assert 2 <= len(depths(tmp_path / "walk_da3")) < 6
 
 
-def test_interrupt_leaves_a_valid_shorter_bag(recording: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_leaves_a_valid_shorter_bag(recording: Path, tmp_path: Path, how: signal.Signals) -> None:
     command = [sys.executable, "-m", "da3_core.cli", "bag", str(recording), *SMALL, "--process-res", "252"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as child:
         while child.poll() is None and not list(tmp_path.glob(".walk_da3.part/walk_da3/*.mcap")):
             time.sleep(0.05)
-        child.send_signal(signal.SIGINT)
+        child.send_signal(how)
         _, errors = child.communicate(timeout=120)
     assert child.returncode == 130, errors
     assert len(depths(tmp_path / "walk_da3")) < 24

@@ -7,6 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import typer
+
+from da3_core.cli.failures import failures_reported
+
 ROOT = Path(__file__).parents[2]
 DA3 = (sys.executable, "-m", "da3_core.cli")
 SMALL = ("--model", "untrained:da3-small", "--process-res", "70", "--device", "cpu")
@@ -63,3 +68,10 @@ def test_interrupting_ends_with_130_and_leaves_no_file(photos: Path, tmp_path: P
     assert process.returncode in (130, -signal.SIGINT), rest
     assert "Traceback" not in rest
     assert not (tmp_path / "out").exists()
+
+
+def test_full_disk_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended, failures_reported(debug=False):
+        Path("/dev/full").write_bytes(b"more")
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr().err == "error: the disk is full: make room or choose another place\n"

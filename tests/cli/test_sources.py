@@ -4,8 +4,10 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from da3_core.errors import InputError
+from da3_core.preprocessing import decode
 from da3_core.sources.detect import detect
 from da3_core.sources.images import find_images, open_folder, open_image, parse_extensions
 
@@ -62,3 +64,12 @@ def test_bad_files_are_named_before_anything_else_happens(photos: Path, tmp_path
         open_folder(tmp_path)
     with pytest.raises(InputError, match="is not a folder"):
         open_folder(photos / "1.png")
+
+
+def test_image_of_too_many_pixels_is_called_that(tmp_path: Path) -> None:
+    path = tmp_path / "wall.png"
+    Image.new("1", (20_000, 20_000)).save(path)
+    with pytest.raises(InputError, match=r"wall.png has too many pixels \(.*400000000 pixels.*: make it smaller"):
+        open_image(path)
+    with pytest.raises(InputError, match=r"it has too many pixels .*; make it smaller"):
+        decode(path)

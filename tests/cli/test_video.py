@@ -94,3 +94,25 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     for name, sentence in (("text.mp4", "not a video"), ("none.mp4", "no such file")):
         with pytest.raises(InputError, match=sentence):
             open_video(tmp_path / name, Sampling(), "png")
+
+
+def test_name_with_a_colon_is_a_file(make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_video("10:30:00.mkv", [0, 100, 200])
+    monkeypatch.chdir(tmp_path)
+    assert open_video(Path("10:30:00.mkv"), Sampling(fps=10), "png").views == 3
+
+
+def test_cut_video_tells_how_much_can_be_read(
+    make_video: MakeVideo, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make_video("clip.mkv", range(0, 4000, 100))
+    whole = path.read_bytes()
+    open_video(path, Sampling(fps=10), "png")
+    assert not caplog.records
+    path.write_bytes(whole[: len(whole) // 2])
+    views = open_video(path, Sampling(fps=10), "png").views
+    assert 15 < views < 25
+    assert f"clip.mkv breaks off: {views} frames, {(views - 1) / 10:.1f} of " in caplog.text
+    caplog.clear()
+    open_video(path, Sampling(fps=10, end_s=1.0), "png")
+    assert not caplog.records

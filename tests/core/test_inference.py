@@ -411,3 +411,11 @@ def test_a_model_may_move_between_calls() -> None:
     back = model.to("cpu").inference(images(3), **SMALL)
     np.testing.assert_allclose(here.depth, there.depth, rtol=0.02)
     np.testing.assert_array_equal(back.depth, there.depth)
+
+
+def test_depth_that_is_no_number_is_an_error() -> None:
+    model = DepthAnything3.from_pretrained("untrained:da3-small", precision="float32")
+    with torch.no_grad():
+        next(model.model.parameters()).fill_(float("nan"))
+    with pytest.raises(InputError, match=r"the model gives no number for 100% of the pixels: its weights are damaged"):
+        model.inference(images(1), **SMALL)
