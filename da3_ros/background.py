@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rclpy.node import Node
-
 from da3_core.errors import InputError
 
 BACKGROUND_NICENESS = 10  # a tenth of the share of others; with much less, the lock of Python would come free too late
@@ -21,13 +19,13 @@ class BackgroundWork:
     """What does one kind of work, such as exports.
 
     Args:
-        node: in whose log unforeseen failures are.
+        log_error: told of failures that nobody foresaw, with where they were.
         name: of one piece of work, in sentences.
         folder: where it writes.
     """
 
-    def __init__(self, node: Node, name: str, folder: Path) -> None:
-        self._node, self._name, self._folder = node, name, folder
+    def __init__(self, log_error: Callable[[str], object], name: str, folder: Path) -> None:
+        self._log_error, self._name, self._folder = log_error, name, folder
         self._running = threading.Lock()
         self.refusal = f"Another {name} is running; ask again when it has ended."
 
@@ -52,7 +50,7 @@ class BackgroundWork:
         except OSError as error:
             answer.message = as_sentence(f"Cannot write below {self._folder}: {error.strerror or error}")
         except Exception as error:  # whatever it can raise: the node lives on
-            self._node.get_logger().error(traceback.format_exc())
+            self._log_error(traceback.format_exc())
             answer.message = as_sentence(f"The {self._name} failed: {error}")
         finally:
             self._running.release()

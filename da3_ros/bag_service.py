@@ -62,7 +62,7 @@ class BagService:
         self._node, self._settings, self._engine, self._model_name = node, settings, engine, model_name
         self._recordings = AllowedFolders.of_parameter("bag.root", settings().bag.root)
         self._results = AllowedFolders.of_parameter("export.root", settings().export.root)
-        self._work = BackgroundWork(node, "bag", self._results.root)
+        self._work = BackgroundWork(node.get_logger().error, "bag", self._results.root)
         self._cancelled = threading.Event()
         group = ReentrantCallbackGroup()  # so that others are answered while a bag is at work
         self._service = node.create_service(ProcessBag, "~/process_bag", self._serve, callback_group=group)

@@ -32,7 +32,7 @@ class ExportService:
 
     def __init__(self, node: Node, root: str, record: SessionRecord) -> None:
         self._node, self._root, self._record = node, AllowedFolders.of_parameter("export.root", root), record
-        self._work = BackgroundWork(node, "export", self._root.root)
+        self._work = BackgroundWork(node.get_logger().error, "export", self._root.root)
         group = ReentrantCallbackGroup()  # so that a second request is answered while the first is at work
         self._service = node.create_service(Export, "~/export", self._export, callback_group=group)
 
