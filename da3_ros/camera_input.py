@@ -3,7 +3,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -130,22 +131,13 @@ class CameraInput:
         self._silence_logged = silence is not None
 
     def _describe_silence(self, silence_s: float) -> str:
-        """What is waited for, whether anybody publishes it, and whether their QoS fits, in one sentence."""
-        waiting = f"No image on {self.topic} for {silence_s:.0f} s"
-        publishers = self._node.get_publishers_info_by_topic(self.topic)
-        if not publishers:
-            return f"{waiting}, which nobody publishes; start the camera, or remap the topic with -r image:=..."
-        for publisher in publishers:
-            fit, reason = qos_check_compatible(publisher.qos_profile, self._subscription.qos_profile)
-            if fit == QoSCompatibility.ERROR:
-                return (
-                    f"{waiting}: the QoS of its publisher {publisher.node_name} does not fit "
-                    f"({reason.removeprefix('ERROR: ').rstrip(';')}); change it by the parameter "
-                    f"qos_overrides.{self.topic}.subscription.reliability."
-                )
-        number = "1 publisher" if len(publishers) == 1 else f"{len(publishers)} publishers"
-        cause = LOSSES if self._may_lose_images else "is the camera running?"
-        return f"{waiting}, though it has {number} of fitting QoS: {cause}"
+        return describe_silence(
+            self.topic,
+            silence_s,
+            self._node.get_publishers_info_by_topic(self.topic),
+            self._subscription.qos_profile,
+            self._may_lose_images,
+        )
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
@@ -207,6 +199,26 @@ class CameraInput:
         if kind not in self._logged:
             self._logged.add(kind)
             self._logger.warning(text)
+
+
+def describe_silence(
+    topic: str, silence_s: float, publishers: Sequence[TopicEndpointInfo], qos: QoSProfile, may_lose_images: bool
+) -> str:
+    """What is waited for, whether anybody publishes it, and whether their QoS fits ours, in one sentence."""
+    waiting = f"No image on {topic} for {silence_s:.0f} s"
+    if not publishers:
+        return f"{waiting}, which nobody publishes; start the camera, or remap the topic with -r image:=..."
+    for publisher in publishers:
+        fit, reason = qos_check_compatible(publisher.qos_profile, qos)
+        if fit == QoSCompatibility.ERROR:
+            return (
+                f"{waiting}: the QoS of its publisher {publisher.node_name} does not fit "
+                f"({reason.removeprefix('ERROR: ').rstrip(';')}); change it by the parameter "
+                f"qos_overrides.{topic}.subscription.reliability."
+            )
+    number = "1 publisher" if len(publishers) == 1 else f"{len(publishers)} publishers"
+    cause = LOSSES if may_lose_images else "is the camera running?"
+    return f"{waiting}, though it has {number} of fitting QoS: {cause}"
 
 
 def _image_size(message: Image) -> tuple[int, int]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from harness import Graph
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 
 
 @pytest.mark.parametrize(
@@ -36,3 +38,15 @@ def test_it_ends_cleanly_when_asked_to(graph: Graph, ending: signal.Signals) -> 
     assert node.end(ending) == 0
     assert "Traceback" not in node.log
     assert "[ERROR]" not in node.log
+
+
+def test_a_qos_that_does_not_exist_leaves_the_node_inactive(graph: Graph) -> None:
+    node = graph.start_node({"qos_overrides./image.subscription.reliability": "perhaps"})
+    graph.wait_for("the refusal", lambda: "Cannot activate: " in node.log)
+    graph.wait_for(
+        "the end of the transition",
+        lambda: graph.call("/da3/get_state", GetState).current_state.id == State.PRIMARY_STATE_INACTIVE,
+    )
+    cleanup = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CLEANUP))
+    assert graph.call("/da3/change_state", ChangeState, cleanup).success
+    assert node.end(signal.SIGINT) == 0
