@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from da3_core.errors import InputError, OptionError
 from da3_core.storage.export_folder import ExportFolder
-from da3_core.storage.opened_folder import LinkError, OpenedFolder
+from da3_core.storage.opened_folder import LinkError, OpenedFolder, removing_empty
 
 # Of what `sources.images` takes by extension; Pillow would hand other files to external programs.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
@@ -129,6 +130,23 @@ class AllowedFolders:
         """A folder whose files are replaced by those of the same names; others stay. Raises as `folder`."""
         real = self.folder(path)
         return ExportFolder(real, real, ours=False, overwrite=True)
+
+    @contextmanager
+    def opened(self, path: Path) -> Iterator[OpenedFolder]:
+        """The folder of an absolute path, made if it is not there, unless nothing gets into it.
+
+        Raises:
+            NotAllowedError: it is not in an allowed folder, or became a link just now.
+            OSError: it cannot be made or opened.
+        """
+        real = self.confined(path)
+        with removing_empty() as made:
+            try:
+                folder = OpenedFolder.at(real, make=True, made=made)
+            except LinkError as error:
+                raise self._outside(path) from error
+            with folder:
+                yield folder
 
     def open_file(self, path: Path) -> BinaryIO:
         """An ordinary file of an absolute path, to read.

@@ -55,13 +55,20 @@ def staged_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         OSError: there is something already, or nothing can be written there; nothing has been changed.
     """
-    with opened(path.parent, make=True) as parent, own_folder(parent) as staging:
+    with opened(path.parent, make=True) as parent, staged_within(parent, path.name, replace=replace) as staging:
+        yield staging
+
+
+@contextmanager
+def staged_within(parent: OpenedFolder, name: str, *, replace: bool = False) -> Iterator[Path]:
+    """As `staged_folder`."""
+    with own_folder(parent) as staging:
         yield staging.path
         if replace:
-            parent.remove(path.name)
-        elif parent.stat(path.name) is not None:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-        os.rename(staging.name, path.name, src_dir_fd=parent.fd, dst_dir_fd=parent.fd)
+            parent.remove(name)
+        elif parent.stat(name) is not None:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+        os.rename(staging.name, name, src_dir_fd=parent.fd, dst_dir_fd=parent.fd)
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:

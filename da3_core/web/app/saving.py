@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 
 from da3_core.errors import InputError
-from da3_core.storage.staging import staged_folder
+from da3_core.storage.allowed_folders import AllowedFolders, NotAllowedError
+from da3_core.storage.staging import staged_within
 
 _KEPT = ("scene.glb", "scene.jpg", "depth_vis", "gs_video", "gs_ply", "predictions.npz")
 _LONGEST = 64
@@ -40,13 +41,18 @@ def save_scene(result: Path, gallery: Path, group: str, scene: str) -> Path:
     if target.exists():
         raise taken
     try:
-        with staged_folder(target) as staging:
+        with (
+            AllowedFolders.of_gallery(gallery).opened(target.parent) as folder,
+            staged_within(folder, scene) as staging,
+        ):
             for name in _KEPT:
                 source = result / name
                 if source.is_dir():
                     shutil.copytree(source, staging / name)
                 elif source.is_file():
                     shutil.copyfile(source, staging / name)
+    except NotAllowedError as error:
+        raise InputError(f"the group {group!r} leads out of the gallery: choose another name") from error
     except OSError as error:
         if target.exists():  # somebody was faster
             raise taken from error

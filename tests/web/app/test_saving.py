@@ -67,3 +67,12 @@ def test_without_a_cloud_there_is_nothing_to_save(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="reconstruct one first"):
         save_scene(tmp_path, tmp_path / "gallery", "rooms", "one")
     assert not (tmp_path / "gallery").exists()
+
+
+def test_a_group_that_is_a_link_out_of_the_gallery_is_refused(result: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "gallery").mkdir()
+    (tmp_path / "gallery/rooms").symlink_to(tmp_path / "outside")
+    with pytest.raises(InputError, match="the group 'rooms' leads out of the gallery"):
+        save_scene(result, tmp_path / "gallery", "rooms", "one")
+    assert list((tmp_path / "outside").iterdir()) == []
