@@ -299,6 +299,19 @@ class SceneOptions(InferenceOptions):
 
 
 @dataclass(frozen=True)
+class RectifyOptions(Checked):
+    """How images of lenses with distortion become those of a pinhole camera."""
+
+    alpha: float = option(
+        0.0,
+        "How much of the field of view rectified images keep where nothing else says: 0 only pixels that show "
+        "something, 1 all, black beyond it.",
+        low=0,
+        high=1,
+    )
+
+
+@dataclass(frozen=True)
 class PointOptions(Checked):
     """Which pixels become the points of a cloud, live and from a bag."""
 

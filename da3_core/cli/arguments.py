@@ -23,6 +23,7 @@ from da3_core.options import (
     InferenceOptions,
     ModelOptions,
     Option,
+    RectifyOptions,
     SceneOptions,
     declared,
     option,
@@ -130,6 +131,7 @@ class ColmapArguments:
         sentence="Put the results into the frame and unit of the reconstruction.",
     )
     undistort: Annotated[bool, typer.Option(help="Rectify images of cameras with lens distortion.")] = True
+    rectify_alpha: float = same_option(RectifyOptions, "alpha")
 
 
 def flatten_arguments(face: Face, **prefixes: str) -> Callable[[Callable[..., Result]], Callable[..., Result]]:

@@ -119,7 +119,7 @@ def _run_colmap(
 ) -> None:
     from da3_core.sources.colmap import open_colmap
 
-    source = open_colmap(folder, colmap.sparse_subdir, undistort=colmap.undistort)
+    source = open_colmap(folder, colmap.sparse_subdir, undistort=colmap.undistort, alpha=colmap.rectify_alpha)
     options = replace(options, align_to_input_ext_scale=colmap.align_to_input_ext_scale)
     _run(source, model, options, output, backend)
 

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from da3_core.errors import InputError
+from da3_core.geometry.distortion import Lens
 from da3_core.geometry.quaternions import quaternion_from_rotation, rotation_from_quaternion
 
 # Name and parameters of every camera model; the place in this table is COLMAP's number of the model.
@@ -67,6 +68,30 @@ class Camera:
         values = self.named_parameters()
         fx, fy = values.get("fx", values.get("f")), values.get("fy", values.get("f"))
         return np.array([[fx, 0, values["cx"]], [0, fy, values["cy"]], [0, 0, 1]], np.float64)
+
+    def lens(self) -> Lens:
+        """The distortion, which `intrinsics` leaves out."""
+        values = self.named_parameters()
+
+        def of(*names: str) -> tuple[float, ...]:
+            return tuple(values.get(name, 0.0) for name in names)
+
+        if self.model == "FOV":
+            return Lens("fov", shape=of("omega"))
+        if self.model == "EUCM":
+            return Lens("eucm", shape=of("alpha", "beta"))
+        if "DIVISION" in self.model:
+            return Lens("division", shape=of("k"))
+        is_rational = self.model == "FULL_OPENCV"
+        p1, p2, sx1, sx2, sy1, sy2 = of("p1", "p2", "sx1", "sx2", "sy1", "sy2")
+        return Lens(
+            "fisheye" if "FISHEYE" in self.model else "polynomial",
+            radial=of("k1", "k2", "k3") if is_rational else of("k1", "k2", "k3", "k4", "k5", "k6"),
+            denominator=of("k4", "k5", "k6") if is_rational else (),
+            tangential=(p1, p2),
+            prism=(sx1, sx2, sy1, sy2),
+            stretched_first=self.model == "RAD_TAN_THIN_PRISM_FISHEYE",
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,14 +12,14 @@ import numpy as np
 
 from da3_core.errors import InputError, OptionError
 from da3_core.formats.colmap_model import Camera, Image, read_model
+from da3_core.geometry.distortion import Rectification, rectification
 from da3_core.sources import SceneImages
 from da3_core.sources.images import check_headers, natural_order
 from da3_core.storage.staging import write_atomically
 
 logger = logging.getLogger(__name__)
 
-_PINHOLE = ("SIMPLE_PINHOLE", "PINHOLE")
-_ROUNDING = 1e-6  # pixels
+WARNED_BELOW = 0.6  # of the pixels of a camera
 # As good as nothing is lost.
 _SAVING: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 98, "subsampling": 0},
@@ -37,12 +37,14 @@ class ColmapReconstruction:
         cameras: by id.
         undistort: rectify images of cameras with distortion; else the distortion stays in the images and out of the
             cameras.
+        alpha: how much of the field of view is kept, see `geometry.distortion.rectification`.
     """
 
     path: Path
     images: tuple[Image, ...]
     cameras: Mapping[int, Camera]
     undistort: bool
+    alpha: float
     has_cameras: bool = True
 
     @property
@@ -55,28 +57,35 @@ class ColmapReconstruction:
         Intrinsics are those of the files, also where a file has another size than its camera says.
         """
         paths, intrinsics = [], []
+        kept: dict[int, float] = {}
+        used, rectify = None, None  # images of one camera, which mostly follow each other, share the maps
         for image in self.images:
             path, camera = _path_of(image, self.path), self.cameras[image.camera_id]
-            matrix = _intrinsics_of_file(path, camera)
-            if self.undistort and camera.model not in _PINHOLE:
+            size_hw, matrix = _size_of(path), _intrinsics_of_file(path, camera)
+            if self.undistort and not camera.lens().is_pinhole:
+                if rectify is None or used != (camera.id, size_hw):
+                    used, rectify = (camera.id, size_hw), _rectification(camera, matrix, size_hw, self.alpha)
+                    kept[camera.id] = rectify.kept
                 target = make_folder() / "input_images" / image.name
-                matrix = _undistort_file(path, target, camera, matrix)
-                path = target
+                _rectify_file(path, target, rectify)
+                path, matrix = target, rectify.intrinsics
             paths.append(path)
             intrinsics.append(matrix)
             advance(1)
+        if kept:
+            _tell_kept(min(kept.values()), self.alpha)
         return SceneImages(
             tuple(paths), np.stack([image.world_to_camera for image in self.images]), np.stack(intrinsics)
         )
 
 
-def open_colmap(folder: Path, sparse_subdir: str = "", *, undistort: bool) -> ColmapReconstruction:
+def open_colmap(folder: Path, sparse_subdir: str = "", *, undistort: bool, alpha: float = 0.0) -> ColmapReconstruction:
     """Look at a reconstruction. Images that are listed but absent are left out, with a warning.
 
     Args:
         folder: holds `images/` and `sparse/`.
         sparse_subdir: the model within `sparse/`; empty for `sparse/` itself, or `sparse/0` when there is none.
-        undistort: see `ColmapReconstruction`.
+        undistort, alpha: see `ColmapReconstruction`.
 
     Raises:
         InputError: a folder or model is missing or cannot be read, no image is left, or one cannot be read.
@@ -95,11 +104,11 @@ def open_colmap(folder: Path, sparse_subdir: str = "", *, undistort: bool) -> Co
     check_headers(_path_of(image, folder) for image in images)
     for image in images:
         _intrinsics_of_file(_path_of(image, folder), cameras[image.camera_id])
-    distorted = sum(cameras[image.camera_id].model not in _PINHOLE for image in images)
+    distorted = sum(not cameras[image.camera_id].lens().is_pinhole for image in images)
     if distorted:
         action = "are rectified" if undistort else "keep their lens distortion, which the cameras leave out"
         logger.info("%d of %d images %s", distorted, len(images), action)
-    return ColmapReconstruction(folder, tuple(images), cameras, undistort)
+    return ColmapReconstruction(folder, tuple(images), cameras, undistort, alpha)
 
 
 def find_model(folder: Path, sparse_subdir: str = "") -> Path:
@@ -129,11 +138,16 @@ def _path_of(image: Image, folder: Path) -> Path:
     return folder / "images" / name
 
 
-def _intrinsics_of_file(path: Path, camera: Camera) -> np.ndarray:
+def _size_of(path: Path) -> tuple[int, int]:
+    """Height and width of a file."""
     from PIL import Image as PillowImage
 
     with PillowImage.open(path) as file:
-        width, height = file.size
+        return file.height, file.width
+
+
+def _intrinsics_of_file(path: Path, camera: Camera) -> np.ndarray:
+    height, width = _size_of(path)
     if abs(camera.width * height / camera.height - width) > 0.5 * (1 + width / height):  # sides are whole pixels
         is_turned = abs(camera.width * width / camera.height - height) <= 0.5 * (1 + height / width)
         cause = "it was turned since: give it" if is_turned else "it was cropped or stretched since: give it"
@@ -144,73 +158,24 @@ def _intrinsics_of_file(path: Path, camera: Camera) -> np.ndarray:
     return np.asarray(np.diag([width / camera.width, height / camera.height, 1.0]) @ camera.intrinsics())
 
 
-def _undistort_file(source: Path, target: Path, camera: Camera, intrinsics: np.ndarray) -> np.ndarray:
-    """Writes the image as a pinhole camera would have taken it and returns that camera's `(3, 3)` intrinsics."""
-    import cv2
+def _rectification(camera: Camera, intrinsics: np.ndarray, size_hw: tuple[int, int], alpha: float) -> Rectification:
+    try:
+        return rectification(camera.lens(), intrinsics, size_hw, alpha)
+    except InputError as error:
+        raise InputError(f"camera {camera.id} of the COLMAP model cannot be rectified: {error}") from error
+
+
+def _tell_kept(share: float, alpha: float) -> None:
+    more = "" if alpha == 1 else "; a rectify alpha nearer to 1 keeps more"
+    level = logging.WARNING if share < WARNED_BELOW else logging.INFO
+    logger.log(level, "rectified images keep %.0f %% of the pixels or more%s", 100 * share, more)
+
+
+def _rectify_file(source: Path, target: Path, rectify: Rectification) -> None:
     from PIL import Image as PillowImage
 
     with PillowImage.open(source) as file:
         image, image_format = np.asarray(file.convert("RGB")), file.format or "PNG"
-    pinhole = _widest_filled_pinhole(camera, intrinsics, image.shape[1], image.shape[0])
-    u, v = np.meshgrid(np.arange(image.shape[1]) + 0.5, np.arange(image.shape[0]) + 0.5)
-    seen_at = _project(camera, intrinsics, pinhole, u, v).astype(np.float32)
-    # OpenCV counts pixels from their centres.
-    rectified = cv2.remap(image, seen_at[..., 0] - 0.5, seen_at[..., 1] - 0.5, cv2.INTER_LINEAR)
     content = BytesIO()
-    PillowImage.fromarray(rectified).save(content, image_format, **_SAVING.get(image_format, {}))
+    PillowImage.fromarray(rectify(image)).save(content, image_format, **_SAVING.get(image_format, {}))
     write_atomically(target, content.getvalue())
-    return pinhole
-
-
-def _widest_filled_pinhole(camera: Camera, intrinsics: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The camera's own intrinsics, zoomed in (at most twice) until no pixel looks past the border of the source."""
-    along = np.linspace(0, 1, 64)
-    u = width * np.concatenate([along, along, 0 * along, 0 * along + 1])
-    v = height * np.concatenate([0 * along, 0 * along + 1, along, along])
-    pinhole = intrinsics
-    for zoom in np.geomspace(1, 2, 71):
-        pinhole = intrinsics * np.array([[zoom, 1, 1], [1, zoom, 1], [1, 1, 1]])
-        x, y = np.moveaxis(_project(camera, intrinsics, pinhole, u, v), -1, 0)
-        if min(x.min(), y.min()) >= -_ROUNDING and x.max() <= width + _ROUNDING and y.max() <= height + _ROUNDING:
-            break
-    return pinhole
-
-
-def _project(camera: Camera, intrinsics: np.ndarray, pinhole: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """`(..., 2)`: where the distorted image shows what a pinhole camera would show at `u, v`."""
-    x, y = distort(camera, (u - pinhole[0, 2]) / pinhole[0, 0], (v - pinhole[1, 2]) / pinhole[1, 1])
-    return np.stack([intrinsics[0, 0] * x + intrinsics[0, 2], intrinsics[1, 1] * y + intrinsics[1, 2]], axis=-1)
-
-
-def distort(camera: Camera, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where a lens moves the points `x, y` of the plane at depth 1, by the formulas of COLMAP's camera models."""
-    values = camera.named_parameters()
-    k1, k2, k3, k4, k5, k6, p1, p2, sx1, sx2, sy1, sy2 = (
-        values.get(name, 0.0) for name in ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "sx1", "sx2", "sy1", "sy2")
-    )
-    if "DIVISION" in camera.model:
-        inverse = 0.5 + np.sqrt(np.maximum(0.25 - values["k"] * (x * x + y * y), 0))
-        return x / inverse, y / inverse
-    if camera.model == "EUCM":
-        depth = 1 - values["alpha"] + values["alpha"] * np.sqrt(1 + values["beta"] * (x * x + y * y))
-        return x / depth, y / depth
-    radius = np.maximum(np.hypot(x, y), 1e-12)
-    if camera.model == "FOV":
-        omega = values["omega"]
-        if abs(omega) < 1e-6:
-            return x, y
-        ratio = np.arctan(2 * radius * np.tan(omega / 2)) / (radius * omega)
-        return x * ratio, y * ratio
-    if "FISHEYE" in camera.model:
-        x, y, radius = x * np.arctan(radius) / radius, y * np.arctan(radius) / radius, np.arctan(radius)
-    square = radius**2
-    if camera.model == "FULL_OPENCV":
-        stretch = (1 + square * (k1 + square * (k2 + square * k3))) / (1 + square * (k4 + square * (k5 + square * k6)))
-    else:
-        stretch = 1 + square * (k1 + square * (k2 + square * (k3 + square * (k4 + square * (k5 + square * k6)))))
-    if camera.model == "RAD_TAN_THIN_PRISM_FISHEYE":  # where the rest starts from what is stretched already
-        x, y, square, stretch = x * stretch, y * stretch, (x * x + y * y) * stretch**2, 1.0
-    return (
-        x * stretch + 2 * p1 * x * y + p2 * (square + 2 * x * x) + sx1 * square + sx2 * square**2,
-        y * stretch + 2 * p2 * x * y + p1 * (square + 2 * y * y) + sy1 * square + sy2 * square**2,
-    )

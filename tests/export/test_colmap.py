@@ -15,7 +15,7 @@ from da3_core.export import check_request, export
 from da3_core.formats.colmap_model import CAMERA_MODELS, PANORAMA, Camera, read_model
 from da3_core.model.presets import PRESETS
 from da3_core.prediction import Prediction
-from da3_core.sources.colmap import distort, open_colmap
+from da3_core.sources.colmap import open_colmap
 
 pycolmap = pytest.importorskip("pycolmap")
 
@@ -141,7 +141,7 @@ def test_distortion_is_colmaps(model: str) -> None:
     camera = Camera(1, model, 100, 75, parameters_of(model))
     theirs = pycolmap.Camera(model=model, width=100, height=75, params=camera.parameters)
     expected = [theirs.img_from_cam(np.array([a, b, 1.0])) for a, b in zip(x, y, strict=True)]
-    distorted = np.column_stack([*distort(camera, x, y), np.ones(40)]) @ camera.intrinsics().T
+    distorted = np.column_stack([*camera.lens().distort(x, y), np.ones(40)]) @ camera.intrinsics().T
     np.testing.assert_allclose(distorted[:, :2], expected, atol=1e-9)
 
 
@@ -166,7 +166,7 @@ def test_a_straight_line_is_straight_after_undistortion(tmp_path: Path, model: s
     width, height, (x, y) = 100, 75, np.mgrid[-1:1:801j, -1:1:801j].reshape(2, -1)
     camera = Camera(7, model, width, height, parameters_of(model))
     # The world is a plane at depth 1, white where 2x + y > 0.3: paint it as the distorted camera sees it.
-    u, v, _ = camera.intrinsics() @ np.stack([*distort(camera, x, y), np.ones(x.size)])
+    u, v, _ = camera.intrinsics() @ np.stack([*camera.lens().distort(x, y), np.ones(x.size)])
     image = np.zeros((height, width, 3), np.uint8)
     inside = (u >= 0) & (v >= 0) & (u < width) & (v < height)
     image[v[inside].astype(int), u[inside].astype(int)] = np.where(2 * x + y > 0.3, 255, 0)[inside, None]
@@ -187,6 +187,26 @@ def test_a_straight_line_is_straight_after_undistortion(tmp_path: Path, model: s
     clear = np.abs(side) > 4 / 80  # some pixels off the edge
     assert 0.2 < (side > 0).mean() < 0.8
     assert ((rectified > 127) == (side > 0))[clear].all()
+
+
+def test_how_much_a_rectified_fisheye_keeps_is_said_and_chosen(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A circle of 180 degrees, of which a pinhole camera with the same focal length shows less than half."""
+    (tmp_path / "sparse").mkdir()
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.full((96, 96, 3), 255, np.uint8)).save(tmp_path / "images/a.png")
+    (tmp_path / "sparse/cameras.txt").write_text(f"1 OPENCV_FISHEYE 96 96 {96 / np.pi} {96 / np.pi} 48 48 0 0 0 0\n")
+    (tmp_path / "sparse/images.txt").write_text("1 1 0 0 0 0 0 0 1 a.png\n\n")
+    shares = []
+    for alpha in (0.0, 1.0):
+        scene = open_colmap(tmp_path, undistort=True, alpha=alpha).read(lambda: tmp_path, int)
+        assert scene.intrinsics is not None
+        half_angle = np.rad2deg(np.arctan(48 / scene.intrinsics[0, 0, 0]))
+        shares.append((half_angle, np.asarray(Image.open(scene.images[0])).min()))
+    assert shares[0] == (pytest.approx(62.8, abs=0.5), 255)
+    assert shares[1] == (pytest.approx(80, abs=0.5), 0)
+    assert "rectified images keep 41 % of the pixels or more; a rectify alpha nearer to 1 keeps more" in caplog.text
 
 
 def test_without_undistortion_files_stay_and_intrinsics_follow_their_size(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_cameras_of_a_reconstruction_are_sent(da3: Command, use: tuple[str, ...]
     (folder / "images").mkdir()
     for name in ("1.png", "2.jpg"):
         (folder / "images" / name).write_bytes((backend.workspace / "photos" / name).read_bytes())
-    (folder / "sparse/0/cameras.txt").write_text("1 OPENCV 160 120 150 140 82 58 0 0 0 0\n")
+    (folder / "sparse/0/cameras.txt").write_text("1 OPENCV 160 120 150 140 82 58 0.01 0 0 0\n")
     (folder / "sparse/0/images.txt").write_text("1 1 0 0 0 0 0 0 1 1.png\n\n2 1 0 0 0 2 0 0 1 2.jpg\n\n")
     result = da3("colmap", "scan", "--export-dir", "scanned", "--export-format", "mini_npz", "--json", *use)
     assert result.exit_code == 0, result.stderr
