@@ -12,7 +12,7 @@ import typer
 
 from da3_core.cli.arguments import BACKEND_TOKEN, Debug, ServedModelOptions, flatten_arguments
 from da3_core.cli.failures import FAILED, failures_reported, report, terminated_like_interrupted
-from da3_core.cli.serve import served_model
+from da3_core.cli.serve import served_model, upload_limits
 from da3_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,6 +52,11 @@ class ServingArguments:
         float, typer.Option(min=10, help="Seconds for which finished tasks and their uploads are kept.")
     ] = 600.0
     max_upload_mb: Annotated[int, typer.Option(min=1, help="Most that uploaded images take, all together.")] = 1024
+    max_upload_mb_per_caller: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most that those from one address take.", show_default="half of --max-upload-mb"),
+    ] = None
+    max_upload_mb_per_file: Annotated[int, typer.Option(min=1, help="Most that one of them has.")] = 256
     debug: Debug = False
 
 
@@ -112,6 +117,8 @@ def _make_backend(model: ServedModelOptions, arguments: ServingArguments) -> "Ba
         allow_root=arguments.allow_root or [Path.cwd()],
         queue_size=arguments.queue_size,
         retention_seconds=arguments.retention,
-        max_upload_bytes=arguments.max_upload_mb << 20,
+        upload_limits=upload_limits(
+            arguments.max_upload_mb, arguments.max_upload_mb_per_caller, arguments.max_upload_mb_per_file
+        ),
     )
     return Backend(runner, options)

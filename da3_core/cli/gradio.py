@@ -12,7 +12,7 @@ import typer
 
 from da3_core.cli.arguments import Debug, ServedModelOptions, flatten_arguments
 from da3_core.cli.failures import failures_reported, terminated_like_interrupted
-from da3_core.cli.serve import open_port, served_model
+from da3_core.cli.serve import open_port, served_model, upload_limits
 from da3_core.errors import InputError
 from da3_core.options import InferenceOptions, same_option
 
@@ -29,6 +29,10 @@ class AppArguments:
     )
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens the app to the network.")] = "127.0.0.1"
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name under which visitors know this machine; may be repeated.", show_default="its own"),
+    ] = None
     share: Annotated[bool, typer.Option("--share", help="Also open a public address by way of Gradio's servers.")] = (
         False
     )
@@ -42,6 +46,12 @@ class AppArguments:
     session_hours: Annotated[
         float, typer.Option(min=0.01, help="A visitor's files are deleted after so long without use.")
     ] = 6.0
+    max_upload_mb: Annotated[int, typer.Option(min=1, help="Most that uploads take, all together.")] = 8192
+    max_upload_mb_per_caller: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most that those from one address take.", show_default="half of --max-upload-mb"),
+    ] = None
+    max_upload_mb_per_file: Annotated[int, typer.Option(min=1, help="Most that one of them has.")] = 1024
     process_res: int | None = same_option(InferenceOptions, "process_res")
 
 
@@ -69,23 +79,25 @@ def _serve(model: ServedModelOptions, arguments: AppArguments) -> None:
         arguments.process_res,
         arguments.session_hours * 3600,
         arguments.cache_gs_tag,
+        upload_limits(arguments.max_upload_mb, arguments.max_upload_mb_per_caller, arguments.max_upload_mb_per_file),
     )
     preset, runner = served_model(model)
     settings.make_folders()
     with open_port(arguments.host, arguments.port) as listener:
         if arguments.cache_examples:
             launch.compute_examples(settings, runner, preset, stage)
+        public = launch.open_tunnel(listener) if arguments.share else None
+        names = [arguments.host, *(arguments.allow_host or ())]
+        names += [str(urlsplit(public).hostname)] if public else []
         with (
             suppress(KeyboardInterrupt),
             terminated_like_interrupted(),
-            launch.open_app(settings, runner, preset) as app,
+            launch.open_app(settings, runner, preset, names) as app,
         ):
-            public = launch.open_tunnel(listener) if arguments.share else None
             if not is_loopback(listener):
                 typer.echo("whoever can reach this machine can use the app", err=True)
             typer.echo(f"app with {preset.name} on {runner.device}: {url_of(listener)} (Ctrl-C ends it)")
             if public:
                 typer.echo(f"public address: {public}")
-            names = [str(urlsplit(public).hostname)] if public else []
             serve(app.server, listener, names, app.end_streams)
     typer.echo("app ended", err=True)

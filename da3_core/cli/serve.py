@@ -12,6 +12,7 @@ from da3_core.cli.failures import FAILED, report
 if TYPE_CHECKING:
     from da3_core.model.presets import Preset
     from da3_core.web.model_runner import ModelRunner
+    from da3_core.web.uploads import UploadLimits
 
 
 def served_model(options: ServedModelOptions) -> "tuple[Preset, ModelRunner]":
@@ -37,3 +38,12 @@ def open_port(host: str, port: int) -> socket.socket:
     except PortError as error:
         report(error)
         raise typer.Exit(FAILED) from None
+
+
+def upload_limits(total_mb: int, caller_mb: int | None, file_mb: int) -> "UploadLimits":
+    """In bytes; a caller has half of it all unless something else is said, and a file no more than a caller."""
+    from da3_core.web.uploads import UploadLimits
+
+    total = total_mb << 20
+    caller = total // 2 if caller_mb is None else min(total, caller_mb << 20)
+    return UploadLimits(min(caller, file_mb << 20), caller, total)

@@ -66,11 +66,11 @@ class Guard:
         host = headers.get("host", "")
         if not self._is_ours(host):
             return _refuse(
-                400, f"the host {host!r} is not known here: ask by address, or start the backend with allow_host"
+                400, f"the host {host!r} is not known here: ask by address, or start the server with --allow-host"
             )
         origin = headers.get("origin")
-        if origin and scope["method"] not in _READING and urlsplit(origin).netloc.lower() != host.lower():
-            return _refuse(403, f"pages of {origin!r} may not use this backend")
+        if origin and scope["method"] not in _READING and _netloc(origin) != host.lower():
+            return _refuse(403, f"pages of {origin!r} may not use this server")
         if self._token and scope["path"] not in OPEN_PATHS and not self._has_token(headers.get("authorization", "")):
             message = "no valid token: send 'Authorization: Bearer TOKEN'"
             return _refuse(401, message, {"WWW-Authenticate": 'Basic realm="da3: any name, the token as password"'})
@@ -101,6 +101,14 @@ class Guard:
         elif scheme.lower() != "bearer":
             return False
         return hmac.compare_digest(given.encode(), self._token.encode())
+
+
+def _netloc(origin: str) -> str | None:
+    """Host and port of a page; None where there is no telling."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _limited(receive: Receive, limit: int) -> Receive:

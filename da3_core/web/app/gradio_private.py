@@ -1,12 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the app needs of Gradio and Gradio does not promise. Checked with gradio 6.31.0.
 
-`launch()` does both, for a server that Gradio runs itself; we run our own, which guards it and ends it in time.
+`launch()` does all of it, for a server that Gradio runs itself; we run our own, which guards it and ends it in time.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from da3_core.errors import InputError
+
+
+def checked_blocks(check_file: Callable[[str], object], **options: Any) -> Any:
+    """`gr.Blocks(**options)` whose events take no file before `check_file` has seen the path that the caller gave.
+
+    What `check_file` raises, an InputError, is told to the caller. Gradio itself looks only at paths of an app that it
+    has launched; it copies files and fetches addresses before a handler sees them.
+    """
+    import gradio as gr
+
+    class CheckedBlocks(gr.Blocks):
+        async def preprocess_data(self, block_fn: Any, inputs: list[Any], *more: Any, **named: Any) -> Any:
+            try:
+                for path in _paths(inputs):
+                    check_file(path)
+            except InputError as error:
+                raise gr.Error(str(error), print_exception=False) from None
+            return await super().preprocess_data(block_fn, inputs, *more, **named)
+
+    return CheckedBlocks(**options)
+
+
+def _paths(values: Any) -> Iterator[str]:
+    """Of everything that may be a file to Gradio."""
+    for value in values.values() if isinstance(values, dict) else values:
+        if isinstance(value, dict | list | tuple):
+            yield from _paths(value)
+    if isinstance(values, dict) and values.get("path") is not None:
+        yield str(values["path"])
 
 
 def open_tunnel(host: str, port: int) -> str:

@@ -29,6 +29,7 @@ from da3_core.web.app.measure import Pixel
 from da3_core.web.app.pictures import MAX_FRAMES, label_of, take_frames, take_images, thumbnails
 from da3_core.web.app.reconstruct import Choices, reconstruct, write_result
 from da3_core.web.app.saving import save_scene
+from da3_core.web.app.uploads import VisitorUploads
 from da3_core.web.app.visits import Visit, Visits
 from da3_core.web.model_runner import ModelRunner
 
@@ -67,6 +68,7 @@ class Handlers:
     runner: ModelRunner
     process_res: int | None
     visits: Visits
+    uploads: VisitorUploads
     gallery: Path
     examples: Sequence[Example]
     cache: ExampleCache

@@ -5,32 +5,38 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
+import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from da3_core.errors import InputError, OptionError
 from da3_core.model.presets import Preset
 from da3_core.pipeline import Stage
+from da3_core.storage.opened_folder import opened
+from da3_core.storage.staging import own_folder
 from da3_core.web.app import gradio_private
 from da3_core.web.app.examples import Example, ExampleCache, find_examples
+from da3_core.web.app.files import UPLOAD, add_file_routes
 from da3_core.web.app.reconstruct import Choices, reconstruct, write_result
+from da3_core.web.app.uploads import VisitorUploads
 from da3_core.web.app.visits import Visits
+from da3_core.web.guard import Guard
 from da3_core.web.model_runner import ModelRunner
+from da3_core.web.uploads import FORM_BYTES, CountedBodies, UploadLimits
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
     from da3_core.prediction import Prediction
 
 logger = logging.getLogger(__name__)
 
-MAX_UPLOAD = "4gb"
+MAX_REQUEST_BYTES = 16 << 20  # of anything but uploads
 _EXPIRY_INTERVAL_S = 60.0
 
 
@@ -38,11 +44,12 @@ _EXPIRY_INTERVAL_S = 60.0
 class AppSettings:
     """
     Attributes:
-        workspace: uploads, results and examples; made if absent.
+        workspace: pictures in use, results and examples; made if absent.
         gallery: where scenes are saved; made if absent.
         process_res: of every inference; None is the model's.
         idle_s: after so many seconds without use a visitor's files are deleted.
         gaussian_tag: see `ExampleCache`.
+        upload_limits: bytes that uploads may take.
     """
 
     workspace: Path
@@ -50,6 +57,7 @@ class AppSettings:
     process_res: int | None = None
     idle_s: float = 6 * 3600.0
     gaussian_tag: str = ""
+    upload_limits: UploadLimits = field(default_factory=UploadLimits)
 
     def make_folders(self) -> None:
         """
@@ -101,17 +109,25 @@ def compute_examples(settings: AppSettings, runner: ModelRunner, preset: Preset,
 class App:
     """Arguments of `serving.serve`."""
 
-    server: FastAPI
+    server: ASGIApp
     end_streams: Callable[[], object]
 
 
 @contextmanager
-def open_app(settings: AppSettings, runner: ModelRunner, preset: Preset) -> Iterator[App]:
-    """The app, ready to be served; when the block ends, all that visitors left is deleted."""
+def open_app(settings: AppSettings, runner: ModelRunner, preset: Preset, names: Iterable[str] = ()) -> Iterator[App]:
+    """The app, ready to be served; when the block ends, all that visitors left is deleted.
+
+    Args:
+        names: see `Guard`.
+    """
     visits = Visits(settings.sessions_folder.resolve(), settings.idle_s)
+    place = Path(tempfile.gettempdir()).resolve()
+    own = ExitStack()
+    transit = place / own.enter_context(own_folder(own.enter_context(opened(place)), "da3-app-", 0o700)).name
+    uploads = VisitorUploads(transit / "uploads", settings.upload_limits, settings.idle_s)
     # Gradio reads these when it is imported: where files are on their way in and out; it reports to nobody, and no page
     # offers to keep a history elsewhere.
-    os.environ["GRADIO_TEMP_DIR"] = str(visits.make_folder())
+    os.environ["GRADIO_TEMP_DIR"] = str(transit)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_RUN_HISTORY"] = "False"
     import gradio as gr
@@ -124,19 +140,19 @@ def open_app(settings: AppSettings, runner: ModelRunner, preset: Preset) -> Iter
         runner=runner,
         process_res=settings.process_res,
         visits=visits,
+        uploads=uploads,
         gallery=settings.gallery,
         examples=settings.examples(),
         cache=settings.example_cache(runner),
     )
     page = build_page(handlers, preset, settings.idle_s)
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    add_file_routes(server, transit, uploads)
     gr.mount_gradio_app(
         server,
         page,
         path="/",
-        allowed_paths=[str(settings.workspace.resolve()), str(settings.gallery.resolve())],
         show_error=True,
-        max_file_size=MAX_UPLOAD,
         ssr_mode=False,
         enable_monitoring=False,
         footer_links=["api", "settings"],
@@ -147,6 +163,7 @@ def open_app(settings: AppSettings, runner: ModelRunner, preset: Preset) -> Iter
     def expire() -> None:
         while not done.wait(_EXPIRY_INTERVAL_S):
             visits.expire()
+            uploads.expire()
 
     threading.Thread(target=expire, name="visits", daemon=True).start()
     end_open_connections = gradio_private.end_of_streams(server.routes[-1])  # the last is the page
@@ -154,7 +171,7 @@ def open_app(settings: AppSettings, runner: ModelRunner, preset: Preset) -> Iter
     def clean_up() -> None:
         done.set()
         visits.delete_all()
-        shutil.rmtree(os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
+        own.close()
 
     def end_streams() -> None:
         end_open_connections()
@@ -163,8 +180,10 @@ def open_app(settings: AppSettings, runner: ModelRunner, preset: Preset) -> Iter
             clean_up()
             os._exit(0)
 
+    limits = {"": MAX_REQUEST_BYTES, UPLOAD: settings.upload_limits.caller + FORM_BYTES}
+    guarded = Guard(CountedBodies(server, UPLOAD, settings.upload_limits), names=names, body_limits=limits)
     try:
-        yield App(server, end_streams)
+        yield App(guarded, end_streams)
     finally:
         clean_up()
 

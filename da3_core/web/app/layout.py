@@ -14,6 +14,7 @@ from da3_core.options import RefViewStrategy
 from da3_core.sources.detect import VIDEO_EXTENSIONS
 from da3_core.sources.images import IMAGE_EXTENSIONS
 from da3_core.web.app.clouds import CloudOptions
+from da3_core.web.app.gradio_private import checked_blocks
 from da3_core.web.app.handlers import Handlers
 from da3_core.web.app.pictures import HEIC_EXTENSIONS, label_of, thumbnails
 from da3_core.web.app.reconstruct import Choices, Flight, Method
@@ -67,15 +68,19 @@ class _Result:
         return [self.cloud, self.summary, self.view, *self.shown_view, self.video, self.video_hint]
 
 
-def build_page(handlers: Handlers, preset: Preset, idle_s: float) -> gr.Blocks:
-    """The page for a model.
+def build_page(handlers: Handlers, preset: Preset, idle_s: float) -> Any:
+    """The page for a model, `gr.Blocks`.
 
     Args:
         preset: decides which controls make sense.
         idle_s: seconds after which uploads that nobody uses are deleted.
     """
-    page = gr.Blocks(
-        title="Depth Anything 3", analytics_enabled=False, delete_cache=(3600, int(idle_s)), fill_width=True
+    page = checked_blocks(
+        handlers.uploads.find,
+        title="Depth Anything 3",
+        analytics_enabled=False,
+        delete_cache=(3600, int(idle_s)),
+        fill_width=True,
     )
     with page:
         key = gr.State(None)

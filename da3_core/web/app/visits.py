@@ -70,16 +70,11 @@ class Visits:
 
     def open(self) -> str:
         """A new visit; its key cannot be guessed from others."""
-        folder = self.make_folder()
+        folder = self._root / f"{_PREFIX}{time.time_ns() // 1000}_{secrets.token_hex(8)}"
+        folder.mkdir()
         with self._lock:
             self._visits[folder.name] = Visit(folder)
         return folder.name
-
-    def make_folder(self) -> Path:
-        """A folder that no visit owns, but that a later process removes like those of visits."""
-        folder = self._root / f"{_PREFIX}{time.time_ns() // 1000}_{secrets.token_hex(8)}"
-        folder.mkdir()
-        return folder
 
     @contextmanager
     def use(self, key: str | None) -> Iterator[Visit]:

@@ -33,13 +33,12 @@ from da3_core.web.backend.schema import (
     field_of,
 )
 from da3_core.web.backend.tasks import QueueFullError, StoppingError, UnknownTaskError
-from da3_core.web.backend.uploads import NoRoomError
 from da3_core.web.gallery import gallery_app
 from da3_core.web.guard import Guard
 from da3_core.web.opened_file import OpenedFileResponse
+from da3_core.web.uploads import FORM_BYTES, CountedBodies, FileTooLargeError, NoRoomError, caller_of
 
 MAX_REQUEST_BYTES = 16 << 20  # of JSON; paths and cameras of 20 000 views fit
-_UPLOAD_OVERHEAD_BYTES = 1 << 20  # what a multipart form adds
 
 
 def guarded_app(
@@ -52,9 +51,10 @@ def guarded_app(
         gallery_dir: shown below `/gallery/`; None shows none.
         names, token: see `Guard`.
     """
-    uploads = backend.options.max_upload_bytes + _UPLOAD_OVERHEAD_BYTES
-    limits = {"": MAX_REQUEST_BYTES, "/upload": uploads}
-    return Guard(_app(backend, gallery_dir), names=names, token=token, body_limits=limits)
+    uploads = backend.options.upload_limits
+    limits = {"": MAX_REQUEST_BYTES, "/upload": uploads.caller + FORM_BYTES}
+    app = CountedBodies(_app(backend, gallery_dir), "/upload", uploads)
+    return Guard(app, names=names, token=token, body_limits=limits)
 
 
 def _app(backend: Backend, gallery_dir: Path | None) -> FastAPI:
@@ -64,7 +64,8 @@ def _app(backend: Backend, gallery_dir: Path | None) -> FastAPI:
         yield
         await to_thread.run_sync(backend.stop)
 
-    app = FastAPI(title="Depth Anything 3 Backend", version="1.0.0", lifespan=lifespan)
+    # FastAPI's own pages of documentation fetch scripts from elsewhere; see `pages.interface`.
+    app = FastAPI(title="Depth Anything 3 Backend", version="1.0.0", lifespan=lifespan, docs_url=None, redoc_url=None)
     _add_error_handlers(app)
     _add_pages(app, backend, gallery_dir is not None)
     _add_tasks(app, backend)
@@ -128,9 +129,10 @@ def _add_tasks(app: FastAPI, backend: Backend) -> None:
         return CleanupAnswer(message="old tasks are forgotten", active_tasks=backend.clean_up())
 
     @app.post("/upload")
-    def upload(images: list[UploadFile]) -> UploadAnswer:
+    def upload(images: list[UploadFile], request: Request) -> UploadAnswer:
         """Leave images of a scene here; the answer goes into `/inference`."""
-        upload_id, paths, results = backend.upload([(image.filename or "", image.file) for image in images])
+        files = [(image.filename or "", image.file) for image in images]
+        upload_id, paths, results = backend.upload(files, caller_of(request.scope))
         return UploadAnswer(upload_id=upload_id, image_paths=[str(path) for path in paths], export_dir=str(results))
 
 
@@ -164,6 +166,11 @@ def _add_pages(app: FastAPI, backend: Backend, has_gallery: bool) -> None:
     async def start_page() -> HTMLResponse:
         return HTMLResponse(pages.start_page(has_gallery), headers=pages.HEADERS)
 
+    @app.get("/docs", include_in_schema=False)
+    @app.get("/redoc", include_in_schema=False)
+    async def interface() -> HTMLResponse:
+        return HTMLResponse(pages.interface(app.openapi()), headers=pages.HEADERS)
+
     @app.get("/dashboard", include_in_schema=False)
     def dashboard(refresh: str = "") -> HTMLResponse:
         html = pages.dashboard(backend.status(), backend.tasks.statuses(), refresh == "on")
@@ -186,6 +193,7 @@ def _add_error_handlers(app: FastAPI) -> None:
         NotAllowedError: 403,
         QueueFullError: 429,
         StoppingError: 503,
+        FileTooLargeError: 413,
         NoRoomError: 507,
     }
     for error, status in statuses.items():

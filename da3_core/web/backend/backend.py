@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -21,6 +21,7 @@ from da3_core.web.backend.tasks import Progress, TaskQueue
 from da3_core.web.backend.uploads import Uploads
 from da3_core.web.backend.work import check, infer
 from da3_core.web.model_runner import ModelRunner
+from da3_core.web.uploads import UploadLimits
 
 HOUSEKEEPING_SECONDS = 1.0
 STOPPING_SECONDS = 10.0  # for the running task
@@ -34,13 +35,13 @@ class BackendOptions:
         allow_root: folders in which callers may read and write.
         queue_size: most tasks that wait.
         retention_seconds: how long finished tasks and their uploads are kept.
-        max_upload_bytes: most that uploaded images together may take.
+        upload_limits: bytes that uploaded images may take.
     """
 
     allow_root: Sequence[Path]
     queue_size: int = 100
     retention_seconds: float = 600.0
-    max_upload_bytes: int = 1 << 30
+    upload_limits: UploadLimits = field(default_factory=UploadLimits)
 
 
 class Backend:
@@ -58,7 +59,7 @@ class Backend:
         place = Path(tempfile.gettempdir())
         parent = self._upload_root.enter_context(opened(place))
         folder = self._upload_root.enter_context(own_folder(parent, "da3-backend-", 0o700))
-        self.uploads = Uploads(place / folder.name, options.max_upload_bytes)
+        self.uploads = Uploads(place / folder.name, options.upload_limits)
         self.folders = AllowedFolders.of_backend([*options.allow_root, self.uploads.root])
         self.tasks = TaskQueue(size=options.queue_size, retention_seconds=options.retention_seconds)
         self._ended = threading.Event()
@@ -92,9 +93,9 @@ class Backend:
         """The id of a task that loads the model anew when its turn comes."""
         return self.tasks.submit(self._reload, kind="reload")
 
-    def upload(self, images: Sequence[tuple[str, BinaryIO]]) -> tuple[str, list[Path], Path]:
+    def upload(self, images: Sequence[tuple[str, BinaryIO]], caller: str = "") -> tuple[str, list[Path], Path]:
         """See `Uploads.add`."""
-        return self.uploads.add(images)
+        return self.uploads.add(images, caller)
 
     def clean_up(self) -> int:
         """Forget what is old; how many tasks wait or run."""

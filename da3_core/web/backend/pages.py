@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two pages of the backend, without scripts: whatever a task is called, it stays text."""
+"""The pages of the backend, without scripts: whatever a task is called, it stays text."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
 from html import escape
+from typing import Any
 
 from da3_core.web.backend.schema import BackendStatus, TaskStatus
 
@@ -64,6 +65,50 @@ def dashboard(status: BackendStatus, tasks: list[TaskStatus], refresh: bool) -> 
     )
     head = f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">' if refresh else ""
     return _page("Dashboard", body, head)
+
+
+def interface(openapi: dict[str, Any]) -> str:
+    """Every path with its parameters and fields, from the description that `/openapi.json` is."""
+    schemas = openapi["components"]["schemas"]
+    parts = []
+    for path, methods in openapi["paths"].items():
+        for method, operation in methods.items():
+            body = _schema_name(operation.get("requestBody", {}))
+            answer = _schema_name(operation["responses"].get("200", {}))
+            said = escape(operation.get("description", ""))
+            takes = f' Takes <a href="#{escape(body)}">{escape(body)}</a>.' if body else ""
+            gives = f' Answers <a href="#{escape(answer)}">{escape(answer)}</a>.' if answer else ""
+            parts.append(f"<h3><code>{method.upper()} {escape(path)}</code></h3><p>{said}{takes}{gives}</p>")
+    for name, schema in schemas.items():
+        fields = schema.get("properties", {}).items()
+        rows = ((field, _type(kind), _default(kind), kind.get("description", "")) for field, kind in fields)
+        titles = ("field", "type", "default", "meaning")
+        said = escape(schema.get("description", "").partition("\n")[0])
+        parts.append(f'<h3 id="{escape(name)}">{escape(name)}</h3><p>{said}</p>{_table(titles, rows)}')
+    intro = '<p>For programs: <a href="openapi.json">openapi.json</a>.</p>'
+    return _page("HTTP interface", intro + "".join(parts))
+
+
+def _schema_name(part: dict[str, Any]) -> str:
+    """Of a body or an answer; empty where it is no JSON object."""
+    schemas = [content.get("schema", {}) for content in part.get("content", {}).values()]
+    return next((str(schema["$ref"]).rpartition("/")[2] for schema in schemas if "$ref" in schema), "")
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    if "anyOf" in schema:
+        return " or ".join(map(_type, schema["anyOf"]))
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    if schema.get("type") == "array":
+        return f"array of {_type(schema.get('items', {}))}"
+    return str(schema.get("type", schema.get("const", "any")))
+
+
+def _default(schema: dict[str, Any]) -> str:
+    return str(schema["default"]) if "default" in schema else ""
 
 
 def _tasks(tasks: list[TaskStatus]) -> str:

@@ -14,12 +14,7 @@ from typing import BinaryIO
 
 from da3_core.errors import InputError
 from da3_core.storage.allowed_folders import AllowedFolders
-
-_CHUNK_BYTES = 1 << 20
-
-
-class NoRoomError(Exception):
-    """Uploads together may not take more; older ones make room when their tasks are forgotten."""
+from da3_core.web.uploads import UploadLimits, UploadRoom
 
 
 class Uploads:
@@ -27,37 +22,36 @@ class Uploads:
 
     Attributes:
         root: holds `<id>/images/` and `<id>/results/`.
-        max_bytes: most that all uploaded images together may take.
     """
 
-    def __init__(self, root: Path, max_bytes: int) -> None:
+    def __init__(self, root: Path, limits: UploadLimits) -> None:
         self.root = root
-        self.max_bytes = max_bytes
+        self._room = UploadRoom(limits)
         self._lock = threading.Lock()
-        self._bytes: dict[str, int] = {}
         self._came_at: dict[str, float] = {}
 
-    def add(self, images: Iterable[tuple[str, BinaryIO]]) -> tuple[str, list[Path], Path]:
+    def add(self, images: Iterable[tuple[str, BinaryIO]], caller: str = "") -> tuple[str, list[Path], Path]:
         """Keep the images of one scene.
 
         Args:
             images: name and content of each; only the ending of a name and its harmless characters are kept.
+            caller: whom they are counted to.
 
         Returns:
             The id of the upload, its files in the same order, and the folder for results, which does not exist yet.
 
         Raises:
             InputError: one of them is no image, or there are none.
-            NoRoomError: there is no room for them.
+            FileTooLargeError, NoRoomError: there is no room for them.
         """
         upload_id = uuid.uuid4().hex
         folder = self.root / upload_id
         (folder / "images").mkdir(parents=True)
         try:
-            paths = [
-                self._keep(upload_id, folder / "images" / f"{i:06d}_{_harmless(name)}", content)
-                for i, (name, content) in enumerate(images)
-            ]
+            paths = []
+            for i, (name, content) in enumerate(images):
+                paths.append(folder / "images" / f"{i:06d}_{_harmless(name)}")
+                self._room.keep(caller, upload_id, content, paths[-1])
             if not paths:
                 raise InputError("the upload has no files: send each image as a field 'images' of a multipart form")
             allowed = AllowedFolders.of_backend([folder])
@@ -73,8 +67,8 @@ class Uploads:
     def remove(self, upload_id: str) -> None:
         """Delete an upload with its results."""
         shutil.rmtree(self.root / upload_id, ignore_errors=True)
+        self._room.give_back(upload_id)
         with self._lock:
-            self._bytes.pop(upload_id, None)
             self._came_at.pop(upload_id, None)
 
     def remove_unused(self, used_paths: Iterable[str], older_than_seconds: float) -> None:
@@ -85,18 +79,6 @@ class Uploads:
         used = {part for path in used_paths for part in Path(path).parts}
         for upload_id in old - used:
             self.remove(upload_id)
-
-    def _keep(self, upload_id: str, path: Path, content: BinaryIO) -> Path:
-        with path.open("wb") as file:
-            while chunk := content.read(_CHUNK_BYTES):
-                with self._lock:
-                    if sum(self._bytes.values()) + len(chunk) > self.max_bytes:
-                        raise NoRoomError(
-                            f"uploads may take {self.max_bytes / 1e6:g} MB together, and there is not enough left"
-                        )
-                    self._bytes[upload_id] = self._bytes.get(upload_id, 0) + len(chunk)
-                file.write(chunk)
-        return path
 
 
 def _harmless(name: str) -> str:

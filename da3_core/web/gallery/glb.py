@@ -22,5 +22,5 @@ def count_points(path: Path) -> int | None:
         primitives = [primitive for mesh in document.get("meshes", []) for primitive in mesh["primitives"]]
         positions = [part["attributes"]["POSITION"] for part in primitives if part.get("mode") == POINTS]
         return sum(int(document["accessors"][index]["count"]) for index in positions)
-    except (OSError, struct.error, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (OSError, struct.error, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None

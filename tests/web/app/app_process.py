@@ -24,11 +24,15 @@ class ServedApp:
 
 
 @contextmanager
-def served_app(folder: Path) -> Iterator[ServedApp]:
-    """With a small untrained model, on a free port, within a folder; the results of its examples are computed."""
+def served_app(folder: Path, *further: str) -> Iterator[ServedApp]:
+    """With a small untrained model, on a free port, within a folder; the results of its examples are computed.
+
+    Args:
+        further: options of the command.
+    """
     workspace, gallery = folder / "workspace", folder / "gallery"
     options = ["--workspace-dir", str(workspace), "--gallery-dir", str(gallery), "--port", "0"]
-    options += ["--process-res", "112", "--cache-examples"]
+    options += ["--process-res", "112", "--cache-examples", *further]
     # No proxy that may be set up here is to be asked for this machine's own addresses.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1,localhost"}
     with (folder / "errors.txt").open("w") as errors:

@@ -9,8 +9,10 @@ import pytest
 from da3_core.model.presets import find_preset
 from da3_core.options import ModelOptions
 from da3_core.web.app.examples import ExampleCache
+from da3_core.web.app.uploads import VisitorUploads
 from da3_core.web.app.visits import Visits
 from da3_core.web.model_runner import ModelRunner
+from da3_core.web.uploads import UploadLimits
 
 
 def controls(model: str, folder: Path) -> dict[str, dict[str, Any]]:
@@ -23,6 +25,7 @@ def controls(model: str, folder: Path) -> dict[str, dict[str, Any]]:
         runner=ModelRunner(ModelOptions(f"untrained:{model}", device="cpu")),
         process_res=None,
         visits=Visits(folder, 3600),
+        uploads=VisitorUploads(folder / "uploads", UploadLimits(1, 1, 1), 3600),
         gallery=folder,
         examples=[],
         cache=ExampleCache(folder, model, None),

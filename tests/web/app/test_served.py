@@ -6,7 +6,6 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -183,17 +182,6 @@ def test_an_example_comes_with_its_kept_result(page: Page, served: ServedApp) ->
     assert {path: path.stat().st_mtime_ns for path in kept.rglob("*")} == before
     with pytest.raises(RuntimeError, match="there is no example"):
         page.click("load_example", {"index": 7, "value": None}, None, *CLOUD)
-
-
-def test_no_file_elsewhere_is_given_out(served: ServedApp, tmp_path: Path) -> None:
-    secret = tmp_path / "secret.txt"
-    secret.write_text("secret")
-    link = "../" * 20 + str(secret)
-    with httpx.Client(base_url=f"{served.url}gradio_api/", timeout=60, trust_env=False) as http:
-        for path in (str(secret), f"{served.workspace}/{link}", "/etc/passwd", "pyproject.toml"):
-            assert http.get(f"file={quote(path)}").status_code in (403, 404)
-        inside = served.workspace / "examples/a room/0.png"
-        assert http.get(f"file={quote(str(inside))}").content == inside.read_bytes()
 
 
 def test_names_that_only_point_here_get_nothing(served: ServedApp) -> None:

@@ -40,7 +40,7 @@ def start_backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 @pytest.fixture(scope="session")
 def backend(start_backend: Callable[..., BackendProcess]) -> BackendProcess:
     """On the loopback address, for most tests."""
-    return start_backend("--max-upload-mb", "1", "--allow-host", "depth.example")
+    return start_backend("--max-upload-mb", "1", "--max-upload-mb-per-caller", "1", "--allow-host", "depth.example")
 
 
 @pytest.fixture

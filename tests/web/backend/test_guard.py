@@ -77,5 +77,5 @@ def test_only_names_of_this_machine_are_answered(backend: BackendProcess, host: 
 def test_pages_of_elsewhere_change_nothing(backend: BackendProcess) -> None:
     own = {"Origin": backend.url, "Host": backend.url.removeprefix("http://")}
     assert backend.ask("POST", "/cleanup", headers=own).status == 200
-    for origin in ("http://evil.example", "null", "http://127.0.0.1:1"):
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:1", "http://[", "http://[::1"):
         assert backend.ask("POST", "/cleanup", headers={**own, "Origin": origin}).status == 403

@@ -16,6 +16,13 @@ from da3_core.web.gallery.scenes import Gallery, Group
 MakeScene = Callable[[Path], Path]
 
 
+def glb_of_points(count: bytes) -> bytes:
+    document = (
+        b'{"meshes":[{"primitives":[{"mode":0,"attributes":{"POSITION":0}}]}],"accessors":[{"count":%b}]}' % count
+    )
+    return struct.pack("<4sIII4s", b"glTF", 2, 100, len(document), b"JSON") + document
+
+
 def ids(gallery: Gallery, group: str) -> list[str]:
     return [scene.id for scene in gallery.scenes(group)]
 
@@ -118,6 +125,8 @@ def test_points_are_counted_without_the_lines(tmp_path: Path) -> None:
         struct.pack("<4sIII4s", b"glTF", 2, 100, 2, b"JSON") + b"[]",
         struct.pack("<4sIII4s", b"glTF", 2, 100, 14, b"JSON") + b'{"meshes":[1]}',
         struct.pack("<4sIII4s", b"glTF", 2, 100, 200_000, b"JSON") + b"[" * 200_000,
+        glb_of_points(b"1e999"),
+        glb_of_points(b"NaN"),
     ],
 )
 def test_a_broken_file_has_no_count(tmp_path: Path, content: bytes) -> None:
