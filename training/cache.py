@@ -82,7 +82,12 @@ class Renderer:
 
     def _render(self, folder: Path, scenes: list, size: Size) -> None:  # type: ignore[type-arg]
         samples = [make_sample(seed, bank, VIEWS, size) for seed, bank in scenes]
-        features = [frozen_features(self.network, normalise(sample.images)).numpy() for sample in samples]
+        features = [
+            frozen_features(
+                self.network, normalise(sample.images), bfloat16=not folder.name.startswith("held_out")
+            ).numpy()
+            for sample in samples
+        ]
         write_shard(folder, samples, features)
 
 

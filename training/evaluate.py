@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from da3_core.network.any_view import AnyViewNetwork
-from training.losses import Targets
+from da3_core.postprocessing import SKY_THRESHOLD
+from training.losses import Targets, log_focal_error
 from training.network import new_network, predict
 from training.plan import CURVE_SIZE, HELD_OUT_SCENES, HELD_OUT_SIZE, Plan, Size
-from training.train import collate, open_shard
+from training.shards import collate, open_shard
 
 Scores = dict[int, dict[str, float]]
 
@@ -32,17 +33,33 @@ def evaluate(
     views: Sequence[int] = (1, 2, 3, 4),
     scenes: int | None = None,
 ) -> Scores:
-    """AbsRel, delta1 and the mean error of the horizontal field of view (degrees), by number of views."""
+    """By number of views: AbsRel, delta1, how well confidence orders errors (`sparsification`, 1 is by chance), the
+    share of pixels told rightly to be sky or not, and the median error of the focal length."""
     result = {}
     for number in views:
-        rows = []
+        rows, focal = [], []
         for features, truth in _scenes(held_out, number, scenes):
             grid = (truth.depth.shape[2] // 14, truth.depth.shape[3] // 14)
             output, cameras = predict(network, features, grid)
-            off = torch.rad2deg((cameras[..., 8] - truth.field_of_view[..., 1]).abs().mean()).item()
-            rows.append((*depth_scores(output["depth"][0], truth.depth[0]), off))
-        result[number] = dict(zip(("abs_rel", "delta1", "fov_deg"), np.mean(rows, axis=0).tolist(), strict=True))
+            depth, true = output["depth"][0], truth.depth[0]
+            sky = ((output["sky"][0] >= SKY_THRESHOLD) == (true == 0))[true >= 0].float().mean().item()
+            rows.append((*depth_scores(depth, true), sparsification(depth, true, output["depth_conf"][0]), sky))
+            focal.append(log_focal_error(cameras, truth).abs().exp().mean().item() - 1)
+        names = ("abs_rel", "delta1", "sparsification", "sky")
+        result[number] = dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
+        result[number]["focal"] = float(np.median(focal))
     return result
+
+
+def sparsification(predicted: Tensor, truth: Tensor, confidence: Tensor) -> float:
+    """Area under the mean error of the most confident share of the pixels over all shares, relative to the mean error
+    of all: 1 where confidence says nothing, less where it tells which pixels are wrong (Ilg et al. 2018)."""
+    there = truth > 0
+    p, t = predicted[there], truth[there]
+    p = p * (t.median() / p.median())
+    error = ((p - t).abs() / t)[torch.argsort(confidence[there], descending=True, stable=True)]
+    means = torch.cumsum(error, 0) / torch.arange(1, len(error) + 1)
+    return (means.mean() / error.mean().clamp(min=1e-9)).item()
 
 
 def baselines(

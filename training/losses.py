@@ -6,6 +6,7 @@ The world is the camera frame of the first view, its unit the mean distance of a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,8 +16,8 @@ from torch.nn import functional as F
 from da3_core.network.camera import quaternion_from_matrix
 
 WEIGHTS = {
-    "depth": 1.0, "scale": 0.2, "gradient": 0.5, "confidence": 0.1, "sky": 0.2, "direction": 0.3, "origin": 0.3,
-    "translation": 0.3, "rotation": 0.5, "field_of_view": 0.2,
+    "depth": 1.0, "scale": 0.2, "gradient": 0.5, "confidence": 0.2, "sky": 0.2, "direction": 0.3, "origin": 0.3,
+    "translation": 0.3, "rotation": 0.5, "focal": 0.3,
 }  # fmt: skip
 
 
@@ -25,9 +26,8 @@ class Targets:
     """The truth for B scenes of N views.
 
     Attributes:
-        depth: (B, N, H, W) in units of the scene, 0 where there is none.
+        depth: (B, N, H, W) in units of the scene, 0 in the sky, negative where a thing is too far to count.
         rotation, translation: (B, N, 3, 3) and (B, N, 3) camera to world.
-        field_of_view: (B, N, 2) vertical and horizontal, radians.
         focal: (B,) in pixels.
         image: height and width of the images in pixels.
     """
@@ -35,7 +35,6 @@ class Targets:
     depth: Tensor
     rotation: Tensor
     translation: Tensor
-    field_of_view: Tensor
     focal: Tensor
     image: tuple[int, int]
 
@@ -53,12 +52,7 @@ class Targets:
         there = depth_m > 0
         unit = (points.norm(dim=-1) * there).sum((1, 2, 3)) / there.sum((1, 2, 3)).clamp(min=1)
         unit = unit.clamp(min=1e-3)[:, None]
-        view = torch.stack([2 * torch.atan(height / 2 / focal), 2 * torch.atan(width / 2 / focal)], dim=-1)
-        return cls(
-            depth_m / unit[..., None, None], rotation, translation / unit[..., None],
-            view[:, None].expand(-1, depth_m.shape[1], -1), focal,
-            (height, width),
-        )  # fmt: skip
+        return cls(depth_m / unit[..., None, None], rotation, translation / unit[..., None], focal, (height, width))
 
     def rays(self, size: tuple[int, int]) -> Tensor:
         """Directions (B, N, h, w, 3) in the world, with unit z in camera axes, of a map over the image."""
@@ -93,9 +87,9 @@ def losses(output: dict[str, Tensor], cameras: Tensor, truth: Targets) -> dict[s
         "depth": size.sum() / count,
         "scale": (error.abs().sum() / count).clamp(max=2),
         "gradient": _gradient(error, there),
-        "confidence": ((confidence * size.detach() - 0.2 * torch.log(confidence)) * there).sum() / count,
-        "sky": _sky(predicted - middle[:, None, None, None], truth.depth, there),
-        "field_of_view": (cameras[..., 7:] - truth.field_of_view).abs().mean(),
+        "confidence": ((confidence * size.detach() - 0.5 * torch.log(confidence)) * there).sum() / count,
+        "sky": _sky(output["sky"], truth.depth),
+        "focal": log_focal_error(cameras, truth).abs().mean(),
     }
     if cameras.shape[1] > 1:
         found["translation"] = (cameras[:, 1:, :3] - truth.translation[:, 1:]).abs().mean()
@@ -118,7 +112,17 @@ def _gradient(error: Tensor, there: Tensor) -> Tensor:
     return total
 
 
-def _sky(predicted: Tensor, depth: Tensor, there: Tensor) -> Tensor:
-    """Where there is nothing the prediction should be no nearer than the farthest thing of the scene."""
-    farthest = torch.log(depth.amax((1, 2, 3), keepdim=True).clamp(min=1))
-    return (F.relu(farthest - predicted) * ~there).sum() / there.numel()
+def log_focal_error(cameras: Tensor, truth: Targets) -> Tensor:
+    """(B, N) logarithm of the one focal length of pose encodings (B, N, 9) over the true one."""
+    tangents = torch.tan(cameras[..., 7:].clamp(0.05, 3.0) / 2)
+    height, width = truth.image
+    log_focal = 0.5 * (math.log(height * width / 4) - torch.log(tangents).sum(-1))
+    return log_focal - torch.log(truth.focal)[:, None]
+
+
+def _sky(raw: Tensor, depth: Tensor) -> Tensor:
+    """Hinges: the raw output should be 1 and more in the sky, 0 and less elsewhere; both count the same."""
+    is_sky = depth == 0
+    there = F.relu(raw) * ~is_sky
+    missed = F.relu(1 - raw) * is_sky
+    return there.sum() / (~is_sky).sum().clamp(min=1) + missed.sum() / is_sky.sum().clamp(min=1)

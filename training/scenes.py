@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole scenes: rooms, corridors, table tops, streets, open ground, each with its light and where cameras may stand."""
+"""Whole scenes: rooms, corridors, table tops, close-ups, streets, squares, facades, single things, open ground; each
+with its light and where cameras may stand."""
 
 from __future__ import annotations
 
@@ -26,6 +27,7 @@ class Stage:
         look: draws a place for the first camera and a point to look at, (3,) metres each.
         step_m: typical distance between neighbouring cameras.
         style: name of the kind of scene.
+        least_relief: difference of depths against the middle depth that a view must show.
     """
 
     scene: Scene
@@ -33,12 +35,13 @@ class Stage:
     look: Sampler
     step_m: float
     style: str
+    least_relief: float = 0.05
 
 
 def make_stage(rng: np.random.Generator, bank: Bank) -> Stage:
-    """A scene of random kind: two fifths rooms, the rest corridors, table tops, streets and open ground."""
-    kind = rng.choice([_room, _corridor, _table_top, _street, _open_ground], p=[0.4, 0.1, 0.22, 0.16, 0.12])
-    return kind(rng, Scene(rng, bank))  # type: ignore[no-any-return]
+    """A scene of random kind."""
+    kinds, shares = zip(*_SHARES.items(), strict=True)
+    return rng.choice(kinds, p=shares)(rng, Scene(rng, bank))  # type: ignore[no-any-return]
 
 
 def _room(rng: np.random.Generator, scene: Scene) -> Stage:
@@ -367,3 +370,156 @@ def _sky(rng: np.random.Generator, strength: float) -> tuple[np.ndarray, np.ndar
     if rng.random() < 0.1:
         zenith = palette(rng, 1.0)
     return (strength * grey).astype(np.float32), (strength * zenith).astype(np.float32)
+
+
+def _facade(rng: np.random.Generator, scene: Scene) -> Stage:
+    """A front that fills the image: of a house, a church, a castle, or only a door, a shop, a garage."""
+    scale = float(np.exp(rng.uniform(np.log(1.2), np.log(14))))  # half the height of what is looked at
+    half_width, half_height = scale * rng.uniform(0.7, 2.2), scale
+    _ground(rng, scene)
+    wall = scene.material("floor" if rng.random() < 0.7 else "any", (0.15 * scale, 1.2 * scale))
+    frame, pane = scene.some_material(), scene.material("plain")
+    relief = scale * rng.choice([0.0, rng.uniform(0.02, 0.15)], p=[0.3, 0.7])
+    scene.place().box((0, 0.3 * scale, half_height), (half_width, 0.3 * scale, half_height), wall)
+    columns, rows = int(rng.integers(1, 8)), int(rng.integers(1, 5))
+    width, height = half_width / columns, half_height / rows
+    arched = rng.random() < 0.3
+    for i in range(columns):
+        for k in range(rows):
+            if rng.random() < 0.12:
+                continue
+            x, z = half_width * (2 * (i + 0.5) / columns - 1), 2 * half_height * (k + 0.5) / rows
+            scene.place().box((x, 0, z), (0.55 * width, 0.04 * scale, 0.62 * height), frame)
+            scene.place().box((x, -0.005 * scale, z), (0.48 * width, 0.04 * scale, 0.55 * height), pane)
+            if arched:
+                scene.place(x, 0, z + 0.55 * height).ball((0, 0, 0), (0.5 * width, 0.05 * scale, 0.3 * height), frame)
+            if k and rng.random() < 0.15:
+                sill = (0.6 * width, 0.12 * scale, 0.03 * height)
+                scene.place().box((x, -0.12 * scale, z - 0.6 * height), sill, frame)
+    if rng.random() < 0.75:
+        door = (min(0.55 * half_width, 0.35 * scale), 0.05 * scale, min(0.45 * scale, rng.uniform(0.9, 1.4)))
+        spot = rng.uniform(-0.5, 0.5) * half_width
+        scene.place().box((spot, -0.03 * scale, door[2]), door, scene.material(rng.choice(["any", "plain"]), (0.3, 2)))
+        scene.place().box((spot, -0.2 * scale, 0.05 * scale), (1.4 * door[0], 0.2 * scale, 0.05 * scale), frame)
+    if relief:
+        for x in np.linspace(-half_width, half_width, int(rng.integers(2, 7))):
+            pillar = scene.place(float(x), -relief, 0)
+            if rng.random() < 0.5:
+                pillar.box((0, 0, half_height), (0.06 * scale, relief, half_height), frame)
+            else:
+                pillar.tube((0, 0, half_height), (0.07 * scale, 0.07 * scale, half_height), frame, rng.uniform(0.8, 1))
+        for z in rng.uniform(0.1, 2, int(rng.integers(0, 4))) * half_height:
+            scene.place().box((0, -relief / 2, float(z)), (half_width, relief, 0.04 * scale), frame)
+    for side in (-1, 1):
+        if rng.random() < 0.5:  # a tower or a neighbour, set back or standing out
+            h, w = half_height * rng.uniform(0.5, 1.6), half_width * rng.uniform(0.2, 0.6)
+            spot = scene.place(side * (half_width + w), rng.uniform(-0.5, 1.5) * scale, 0)
+            own = wall if rng.random() < 0.6 else scene.material("floor", (0.2 * scale, scale))
+            if rng.random() < 0.4:
+                spot.tube((0, 0, h), (w, w, h), own, rng.uniform(0.8, 1))
+            else:
+                spot.box((0, 0, h), (w, w, h), own)
+    if rng.random() < 0.4:
+        slope = rng.uniform(0.3, 1.0)
+        roof = scene.place(0, 0.3 * scale, 2 * half_height)
+        roof.at(0, 0, 0.2 * scale * slope).box((0, 0, 0), (half_width, 0.35 * scale, 0.2 * scale * slope), frame)
+    for _ in range(int(rng.choice([0, rng.integers(1, 5)]))):
+        thing = OUTDOORS[rng.integers(len(OUTDOORS))]
+        thing(scene.place(rng.uniform(-1, 1) * half_width, -scale * rng.uniform(0.2, 1.5), 0, rng.uniform(0, 6.3)))
+
+    def look(r: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        far, aside = scale * r.uniform(0.7, 3.5) + 0.4, np.deg2rad(r.normal() * 18)
+        level = r.choice([r.uniform(0.3, 1.9), r.uniform(0.2, 1.2) * half_height])
+        aim = np.array([r.normal() * 0.35 * half_width, 0, r.uniform(0.25, 1.5) * half_height])
+        return np.array([aim[0] + far * np.sin(aside), -far * np.cos(aside), level]), aim
+
+    return Stage(scene, _daylight(rng, 0.4), look, 0.12 * scale + 0.05, "facade", least_relief=0.015)
+
+
+def _single_thing(rng: np.random.Generator, scene: Scene) -> Stage:
+    """One thing in the middle, seen from the front, before a wall, a room or the sky."""
+    indoors = rng.random() < 0.5
+    things = (*FURNITURE, *OUTDOORS)
+    background = rng.uniform(0.8, 6)
+    if indoors:
+        size = 3 + background
+        windows = _shell(scene, size, size, rng.uniform(2.2, 3.4))
+        for _ in range(int(rng.integers(0, 3))):
+            _furnish(rng, scene, size, size, middle=0.0)
+        lit = _indoor_light(rng, size, size, 2.2, windows)
+    else:
+        _ground(rng, scene)
+        if rng.random() < 0.45:
+            wall = scene.material("any", (0.4, 3))
+            scene.place(0, background, 0).box((0, 0.2, 1.5), (8, 0.2, rng.uniform(0.6, 3)), wall)
+        for _ in range(int(rng.integers(0, 7))):
+            x, y = rng.uniform(-12, 12), background + rng.uniform(1, 25)
+            OUTDOORS[rng.integers(len(OUTDOORS))](scene.place(x, y, 0, rng.uniform(0, 6.3)))
+        lit = _daylight(rng, 0.5)
+    enlarged = rng.uniform(0.8, 1.4)
+    things[rng.integers(len(things))](scene.place(0, 0, 0, rng.uniform(0, 6.3), enlarged))
+    if rng.random() < 0.3:
+        clutter(scene.place(0, -0.4, 0, 0, 1.5), 0.6, 0.3, int(rng.integers(1, 5)))
+
+    def look(r: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        far, aside = enlarged * r.uniform(0.9, 3.2) + 0.3, np.deg2rad(r.normal() * 25)
+        if indoors:
+            far = min(far, 1.4 + 0.45 * background)
+        eye = np.array([far * np.sin(aside), -far * np.cos(aside), r.uniform(0.3, 1.7)])
+        return eye, np.append(r.normal(size=2) * 0.15, enlarged * r.uniform(0.3, 0.9))
+
+    return Stage(scene, lit, look, 0.18, "thing")
+
+
+def _square(rng: np.random.Generator, scene: Scene) -> Stage:
+    """An open place with fronts around it and much sky."""
+    reach = rng.uniform(8, 35)
+    _ground(rng, scene)
+    for angle in np.linspace(0, 2 * np.pi, int(rng.integers(5, 16)), endpoint=False):
+        if rng.random() < 0.8:
+            far = reach * rng.uniform(0.9, 1.5)
+            spot = scene.place(far * np.cos(angle), far * np.sin(angle), 0, angle - np.pi / 2, rng.uniform(0.8, 2))
+            (house if rng.random() < 0.75 else tree)(spot)
+    if rng.random() < 0.5:  # a fountain, a monument
+        stone, h = scene.some_material(), rng.uniform(0.5, 4)
+        scene.place().tube((0, 0, 0.2), (rng.uniform(0.8, 2.5),) * 2 + (0.2,), stone)
+        scene.place().tube((0, 0, h / 2 + 0.4), (0.4, 0.4, h / 2), stone, rng.uniform(0.4, 1))
+    for _ in range(int(rng.integers(2, 20))):
+        place = scene.place(*(rng.normal(size=2) * 0.4 * reach), 0, rng.uniform(0, 6.3))
+        OUTDOORS[rng.integers(len(OUTDOORS))](place)
+
+    def look(r: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        eye = np.append(r.normal(size=2) * 0.35 * reach, r.choice([r.uniform(0.3, 2), r.uniform(2, 7)], p=[0.8, 0.2]))
+        angle = r.uniform(0, 6.3)
+        return eye, np.array([reach * np.cos(angle), reach * np.sin(angle), r.uniform(0, 0.6) * reach])
+
+    return Stage(scene, _daylight(rng), look, 0.05 * reach + 0.2, "square")
+
+
+def _close_up(rng: np.random.Generator, scene: Scene) -> Stage:
+    """A hand's breadth to an arm's length away: what lies on a table, or a part of a machine, fills the image."""
+    reach = rng.uniform(0.1, 0.35)
+    size = rng.uniform(2, 5)
+    windows = _shell(scene, size, size, rng.uniform(2.2, 3))
+    for _ in range(int(rng.integers(0, 4))):
+        _furnish(rng, scene, size, size, middle=0.0)
+    top = rng.uniform(0.5, 1.0)
+    plate = scene.material(rng.choice(["floor", "any", "plain"]), (0.1, 0.8))
+    scene.place(yaw=rng.uniform(0, 6.3)).box((0, 0, top - 0.02), (0.6, 0.4, 0.02), plate)
+    spot = scene.place(0, 0, top, rng.uniform(0, 6.3), reach * rng.uniform(1.2, 2.4))
+    clutter(spot, 0.8, 0.8, int(rng.integers(5, 22)))
+    SMALL[rng.integers(len(SMALL))](spot.at(0, 0, 0, 0, rng.uniform(1.5, 4)))
+
+    def look(r: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        around, up, far = r.uniform(0, 6.3), np.deg2rad(r.uniform(2, 80)), r.uniform(0.8, 2.2) * reach + 0.06
+        out = far * np.array([np.cos(around) * np.cos(up), np.sin(around) * np.cos(up), np.sin(up)])
+        aim = np.array([0, 0, top + 0.1 * reach]) + r.normal(size=3) * np.array([0.3, 0.3, 0.1]) * reach
+        return np.array([0, 0, top + 0.015]) + out, aim
+
+    return Stage(scene, _indoor_light(rng, size, size, 2.2, windows), look, 0.3 * reach, "close_up")
+
+
+_SHARES = {
+    _room: 0.28, _corridor: 0.07, _table_top: 0.14, _close_up: 0.06, _street: 0.12, _square: 0.07, _facade: 0.13,
+    _single_thing: 0.08, _open_ground: 0.05,
+}  # fmt: skip

@@ -7,7 +7,6 @@ Starts its own renderer. State, log and weights are in `~/.cache/da3_ros/trainin
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
 import json
 import logging
@@ -17,7 +16,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,75 +25,28 @@ from torch import Tensor
 
 from da3_core.network.any_view import AnyViewNetwork
 from da3_core.storage.staging import staged_file, write_atomically
-from training.losses import WEIGHTS, Targets, losses
+from training.losses import WEIGHTS, losses
 from training.network import new_network, predict, trained
-from training.plan import CURVE_SCENES, CURVE_SIZE, LARGE, SMALL, VIEWS, Plan, Size
+from training.plan import CURVE_SCENES, CURVE_SIZE, Plan
+from training.shards import Shards, open_shard
 
 _log = logging.getLogger(__name__)
 
 IMAGES_PER_STEP = 12
 VIEW_SHARES = {1: 0.35, 2: 0.25, 3: 0.1, 4: 0.3}
-PEAK_RATE, BACKBONE_SHARE, WARM_UP_STEPS = 6e-4, 0.25, 200
+PEAK_RATE, BACKBONE_SHARE, WARM_UP_STEPS = 5e-4, 0.25, 300
 EMA = 0.998
-HEADS_FIRST = 0.15  # share of the run in which the blocks of DINOv2 stay as they are: faster, and nothing spoils them
-SMALL_AGAIN = 0.3  # share of the batches that stay small when large ones have begun
+HEADS_FIRST = 0.15  # share of a run from nothing in which the blocks of DINOv2 stay: faster, and nothing spoils them
 FULL_STEPS = 6  # every sixth step decodes all pixels, and rays, which cost as much again; the others every second pixel
 SAVE_S, MEASURE_IMAGES = 240.0, 7_500
-
-
-@dataclass(eq=False)
-class Shards:
-    """Random access to cached scenes, reading files that appear while it runs."""
-
-    plan: Plan
-    opened: dict[Path, dict[str, np.ndarray]] = field(default_factory=dict)
-
-    def batch(self, rng: np.random.Generator, seen: int, scenes: int, views: int) -> tuple[Tensor, Targets]:
-        """Scenes at random, all of one size: that of a shard drawn first."""
-        sizes = self.plan.sizes(seen)
-        if sizes == LARGE and rng.random() < SMALL_AGAIN:
-            sizes = SMALL
-        while not (paths := self._shards(sizes)):
-            time.sleep(5)
-        folder = paths[rng.integers(len(paths))].parent
-        paths = [path for path in paths if path.parent == folder]
-        return collate([self._scene(rng, paths[rng.integers(len(paths))], views) for _ in range(scenes)])
-
-    def _shards(self, sizes: tuple[Size, ...]) -> list[Path]:
-        """All shards of these sizes, opened; they come and go while this runs."""
-        folders = [self.plan.shards(size) for size in sorted(set(sizes))]
-        there = [path for folder in folders for path in sorted(folder.glob("0*"))]
-        self.opened = {path: shard for path, shard in self.opened.items() if path.exists()}
-        for path in there:
-            if path not in self.opened:
-                with contextlib.suppress(FileNotFoundError):  # deleted just now
-                    self.opened[path] = open_shard(path)
-        return [path for path in there if path in self.opened]
-
-    def _scene(self, rng: np.random.Generator, path: Path, views: int) -> tuple[np.ndarray, ...]:
-        shard = self.opened[path]
-        scene = int(rng.integers(len(shard["depth"])))
-        chosen = rng.permutation(VIEWS)[:views]
-        names = ("features", "depth", "camera_to_world")
-        return (*(shard[name][scene][chosen] for name in names), shard["intrinsics"][scene])
-
-
-def open_shard(folder: Path) -> dict[str, np.ndarray]:
-    names = ("features", "depth", "camera_to_world", "intrinsics")
-    return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
-
-
-def collate(rows: list[tuple[np.ndarray, ...]]) -> tuple[Tensor, Targets]:
-    features, depth, poses, intrinsics = (torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True))
-    return features, Targets.of(depth.float(), poses.float(), intrinsics.float())
 
 
 class Trainer:
     """Network, optimiser, running mean of the weights and counters, as one thing that can be saved."""
 
-    def __init__(self, plan: Plan, seed: int = 0, bfloat16: bool = False) -> None:
-        self.plan, self.bfloat16 = plan, bfloat16
-        self.network = new_network(seed).train()
+    def __init__(self, plan: Plan, seed: int = 0, bfloat16: bool = False, first_edition: Path | None = None) -> None:
+        self.plan, self.bfloat16, self.from_nothing = plan, bfloat16, first_edition is None
+        self.network = new_network(seed, first_edition).train()
         self.parameters = trained(self.network)
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.optimiser = torch.optim.AdamW(_groups(self.parameters), betas=(0.9, 0.98))
@@ -107,11 +58,13 @@ class Trainer:
         """One batch: look, compare, improve."""
         views = int(self.rng.choice(list(VIEW_SHARES), p=list(VIEW_SHARES.values())))
         features, truth = shards.batch(self.rng, self.images, max(1, IMAGES_PER_STEP // views), views)
-        if self.steps == 0:  # a camera token takes the place of a class token, so it starts as the mean of such
+        if (
+            self.steps == 0 and self.from_nothing
+        ):  # a camera token takes the place of a class token, so it starts as the mean of such
             with torch.no_grad():
                 self.network.backbone.pretrained.camera_token.copy_(features[:, :, -1, 0].float().mean((0, 1)))
         grid = (truth.depth.shape[2] // 14, truth.depth.shape[3] // 14)
-        heads_only = self.images < HEADS_FIRST * self.plan.images
+        heads_only = self.from_nothing and self.images < HEADS_FIRST * self.plan.images
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(not (heads_only and name.startswith("backbone.")))
         full = self.steps % FULL_STEPS == 0
@@ -179,12 +132,12 @@ def _groups(parameters: dict[str, torch.nn.Parameter]) -> list[dict[str, Any]]:
     return groups
 
 
-def run(plan: Plan, hours: float, bfloat16: bool) -> None:
+def run(plan: Plan, hours: float, bfloat16: bool, first_edition: Path | None = None) -> None:
     """Train until the plan is done or the time is up; saves every few minutes and when told to stop."""
     from training.evaluate import evaluate
 
     plan.run.mkdir(parents=True, exist_ok=True)
-    trainer, checkpoint = Trainer(plan, bfloat16=bfloat16), plan.run / "state.pt"
+    trainer, checkpoint = Trainer(plan, bfloat16=bfloat16, first_edition=first_edition), plan.run / "state.pt"
     if checkpoint.is_file():
         trainer.restore(torch.load(checkpoint, weights_only=True))
         _log.info("going on at %d images", trainer.images)
@@ -259,10 +212,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=Plan.images, help="length of the schedule in images seen")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--bfloat16", action="store_true", help="multiply in bfloat16: twice as fast with avx512_bf16")
+    parser.add_argument("--from-weights", type=Path, help="shipped weights to go on from, instead of from DINOv2 alone")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
-    run(Plan(images=arguments.images), arguments.hours, arguments.bfloat16)
+    run(Plan(images=arguments.images), arguments.hours, arguments.bfloat16, arguments.from_weights)
 
 
 if __name__ == "__main__":

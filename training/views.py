@@ -13,6 +13,8 @@ from training.scenes import Stage, make_stage
 from training.textures import Bank
 
 _FAR_M = 150.0  # beyond, nothing counts as measured
+_TOO_FAR = -1.0  # in place of the depth of such things; 0 stands for the sky
+_DISTORTED = 0.15  # share of the scenes whose lens was rectified badly
 _SUPERSAMPLING = 2
 
 
@@ -22,7 +24,7 @@ class Sample:
 
     Attributes:
         images: (N, H, W, 3) uint8 RGB.
-        depth: (N, H, W) float32 z-depth in metres at pixel centres, 0 where there is none (sky).
+        depth: (N, H, W) float32 z-depth in metres at pixel centres, 0 in the sky, negative beyond 150 m.
         intrinsics: (3, 3) pixel edges at integers.
         camera_to_world: (N, 4, 4) float64, OpenCV axes.
         style: kind of scene.
@@ -47,6 +49,15 @@ def make_sample(seed: int, bank: Bank, views: int, size: tuple[int, int]) -> Sam
             break
         attempt += 1
     pairs = [camera.photograph(pose, int(rng.integers(2**31))) for pose in poses]
+    if rng.random() < _DISTORTED:
+        places = _residual_distortion(rng.uniform(-0.08, 0.08), size)
+        pairs = [
+            (
+                cv2.remap(colour.astype(np.float32), *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
+                cv2.remap(depth, *places, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE),
+            )
+            for colour, depth in pairs
+        ]
     images = develop(rng, np.stack([colour for colour, _ in pairs]))
     intrinsics = np.array([[camera.focal, 0, size[1] / 2], [0, camera.focal, size[0] / 2], [0, 0, 1]])
     return Sample(images, np.stack([depth for _, depth in pairs]), intrinsics, np.stack(poses), stage.style)
@@ -63,8 +74,9 @@ class _Camera:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, stage: Stage, size: tuple[int, int]) -> _Camera:
-        field_of_view = np.deg2rad(rng.uniform(40, 95))
-        return cls(stage, stage.scene.solids(), size[1] / 2 / np.tan(field_of_view / 2), size)
+        """Of square pixels; the field of view is that of the longer side."""
+        field_of_view = np.deg2rad(rng.uniform(35, 100))
+        return cls(stage, stage.scene.solids(), max(size) / 2 / np.tan(field_of_view / 2), size)
 
     def depth(self, pose: np.ndarray, factor: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
         height, width = round(self.size[0] * factor), round(self.size[1] * factor)
@@ -74,7 +86,7 @@ class _Camera:
 
     def photograph(self, pose: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Linear colour (H, W, 3) and depth (H, W), 0 for none."""
-        depth, _ = self.depth(pose)
+        depth, index_at = self.depth(pose)
         fine, index = self.depth(pose, _SUPERSAMPLING)
         eye, turn = pose[:3, 3].astype(np.float32), np.ascontiguousarray(pose[:3, :3], np.float32)
         colour = shade(
@@ -82,7 +94,9 @@ class _Camera:
             self.focal * _SUPERSAMPLING, seed,
         )  # fmt: skip
         colour = np.minimum(colour, 4.0).reshape(self.size[0], _SUPERSAMPLING, self.size[1], _SUPERSAMPLING, 3)
-        return colour.mean((1, 3)), np.where(depth < _FAR_M, depth, 0).astype(np.float32)
+        return colour.mean((1, 3)), np.where(depth < _FAR_M, depth, np.where(index_at < 0, 0, _TOO_FAR)).astype(
+            np.float32
+        )
 
     def path(self, rng: np.random.Generator, stage: Stage, views: int) -> list[np.ndarray]:
         """Poses along a short random walk that look about the same way and see something; none if there is no room."""
@@ -110,13 +124,13 @@ class _Camera:
     def _sees(self, pose: np.ndarray) -> bool:
         depth, _ = self.depth(pose, 1 / 8)
         there = depth < _FAR_M
-        if there.mean() < 0.35:
+        if there.mean() < 0.3:
             return False
         near, middle = np.quantile(depth[there], (0.02, 0.5))
         return bool(
             near > 0.25 * min(self.stage.step_m, 0.4)
             and middle > 0.8 * self.stage.step_m
-            and np.ptp(depth[there]) > 0.05 * middle
+            and np.ptp(depth[there]) > self.stage.least_relief * middle
         )
 
 
@@ -139,7 +153,7 @@ def develop(rng: np.random.Generator, colour: np.ndarray) -> np.ndarray:
     exposure = rng.uniform(0.1, 0.4) / (middle + 0.02)
     balance = rng.uniform(0.88, 1.14, 3)
     gamma, contrast = rng.uniform(1.7, 2.6), rng.uniform(0, 0.5)
-    saturation = 0.0 if rng.random() < 0.12 else rng.uniform(0.5, 1.25)
+    saturation = 0.0 if rng.random() < 0.18 else rng.uniform(0.5, 1.25)
     height, width = colour.shape[1:3]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     vignette = 1 - rng.choice([0, rng.uniform(0, 0.4)]) * (x**2 + y**2)[..., None] / 2
@@ -163,14 +177,24 @@ def develop(rng: np.random.Generator, colour: np.ndarray) -> np.ndarray:
     return np.stack(images)
 
 
+def _residual_distortion(strength: float, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Where pixels of a badly rectified image come from, columns and rows (H, W): radial, corners stay corners."""
+    height, width = size
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    y, x = y - (height - 1) / 2, x - (width - 1) / 2
+    square = 4 * (x * x + y * y) / (height**2 + width**2)
+    factor = ((1 + strength * square) / (1 + max(strength, 0))).astype(np.float32)
+    return x * factor + np.float32((width - 1) / 2), y * factor + np.float32((height - 1) / 2)
+
+
 def _blur_kernel(rng: np.random.Generator) -> np.ndarray:
     """Out of focus or moved."""
-    kernel = np.zeros((7, 7), np.float32)
+    kernel = np.zeros((9, 9), np.float32)
     if rng.random() < 0.5:
-        kernel[3, 3] = 1
+        kernel[4, 4] = 1
         kernel = cv2.GaussianBlur(kernel, (0, 0), rng.uniform(0.4, 1.2))
     else:
-        angle, length = rng.uniform(0, np.pi), rng.uniform(0.5, 3)
+        angle, length = rng.uniform(0, np.pi), rng.uniform(0.5, 4)
         for along in np.linspace(-length, length, 15):
-            kernel[round(3 + along * np.sin(angle)), round(3 + along * np.cos(angle))] += 1
+            kernel[round(4 + along * np.sin(angle)), round(4 + along * np.cos(angle))] += 1
     return kernel / kernel.sum()

@@ -54,10 +54,19 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """A DPT head: channels after projection of the four feature maps, and of the fusion that follows."""
+    """A DPT head.
+
+    Attributes:
+        out_channels: channels after projection of the four feature maps.
+        features: channels of the fusion that follows.
+        sky: whether an any-view head tells the sky too, as those of mono and metric networks always do.
+        log_depth_range: where given, the logarithm of depth stays within it to both sides of 0, softly.
+    """
 
     out_channels: tuple[int, int, int, int]
     features: int
+    sky: bool = False
+    log_depth_range: float | None = None
 
 
 @dataclass(frozen=True)

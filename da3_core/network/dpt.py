@@ -175,26 +175,39 @@ class DualDpt(Dpt):
     def __init__(self, inputs: int, config: HeadConfig) -> None:
         super().__init__(inputs, config, embeds_uv=True)
         wide, narrow = config.features, config.features // 2
+        self.log_depth_range = config.log_depth_range
         self.norm = nn.LayerNorm(inputs, eps=1e-5)
         self.scratch["output_conv2"] = value_head(narrow, outputs=2)
+        if config.sky:
+            self.scratch["sky_output_conv2"] = value_head(narrow, outputs=1)
         self.scratch.update(fusion_chain(wide, "_aux"))
         norm = ChannelNorm(32, eps=1e-5)
         self.scratch["output_conv1_aux"] = nn.ModuleList(ray_neck(wide, narrow) for _ in range(4))
         self.scratch["output_conv2_aux"] = nn.ModuleList(ray_values(narrow, norm) for _ in range(4))
 
+    def bounded(self, log_depth: Tensor) -> Tensor:
+        """The logarithm of depth within its range; in the middle of the range next to nothing changes."""
+        limit = self.log_depth_range
+        return log_depth if limit is None else limit * torch.tanh(log_depth / limit)
+
     def output_names(self, *, rays: bool = False) -> tuple[str, ...]:
         """What `forward` returns."""
-        return ("depth", "depth_conf", "ray", "ray_conf") if rays else ("depth", "depth_conf")
+        sky = ("sky",) if "sky_output_conv2" in self.scratch else ()
+        return ("depth", "depth_conf", *sky, *(("ray", "ray_conf") if rays else ()))
 
     def forward(self, *maps: Tensor, grid: Size, rays: bool = False) -> dict[str, Tensor]:
-        """Four token maps (V, P, D) to `depth`, `depth_conf` (V, H, W), `ray` (V, 8h, 8w, 6), `ray_conf` (V, 8h, 8w).
+        """Four token maps (V, P, D) to `depth`, `depth_conf` and, where the head tells it, raw `sky` (V, H, W); `ray`
+        (V, 8h, 8w, 6), `ray_conf` (V, 8h, 8w).
 
         A ray is its direction, not normalised, and its origin, in the world frame.
         """
         image_size = image_size_of(grid)
         levels = self.pyramid([self.norm(tokens) for tokens in maps], grid)
-        values = self.scratch["output_conv2"](add_uv(self.neck(levels, image_size), image_size))
-        outputs = {"depth": values[:, 0].exp(), "depth_conf": values[:, 1].exp() + 1}
+        full = add_uv(self.neck(levels, image_size), image_size)
+        values = self.scratch["output_conv2"](full)
+        outputs = {"depth": self.bounded(values[:, 0]).exp(), "depth_conf": values[:, 1].exp() + 1}
+        if "sky_output_conv2" in self.scratch:
+            outputs["sky"] = self.scratch["sky_output_conv2"](full)[:, 0].relu()
         if rays:
             finest = self.scratch.get_submodule("output_conv1_aux.3")(self.fuse(levels, "_aux"))
             values = self.scratch.get_submodule("output_conv2_aux.3")(add_uv(finest, image_size)).movedim(1, 3)

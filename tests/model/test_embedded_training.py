@@ -11,7 +11,7 @@ import torch
 
 pytest.importorskip("numba", reason="the extra [training] is not installed")
 
-from da3_core import dinov2
+from da3_core.model import dinov2
 from da3_core.network.camera import quaternion_from_matrix
 from training import train
 from training.builder import Material, Scene, turn_z
@@ -80,13 +80,16 @@ def test_losses_vanish_at_the_truth_whatever_the_world() -> None:
     assert torch.linalg.svdvals(flat)[2] < 1e-4  # both views see the same plane
 
     quaternions = quaternion_from_matrix(truth.rotation)
-    cameras = torch.cat([truth.translation, quaternions, truth.field_of_view], dim=-1)
+    field_of_view = 2 * torch.atan(14 / truth.focal)[:, None, None].expand(-1, 2, 2)
+    cameras = torch.cat([truth.translation, quaternions, field_of_view], dim=-1)
     origin = truth.translation[:, :, None, None].expand(-1, -1, 16, 16, -1)
-    output = {"depth": truth.depth, "ray": torch.cat([truth.rays((16, 16)), origin], dim=-1)}
+    output = {"depth": truth.depth, "sky": -depth, "ray": torch.cat([truth.rays((16, 16)), origin], dim=-1)}
     found = losses(output | {"depth_conf": torch.full_like(depth, 2.0)}, cameras, truth)
     assert found.pop("confidence") < 0
     assert max(found.values()) < 1e-5
-    assert truth.field_of_view[0, 0, 1] == pytest.approx(2 * np.arctan(14 / 20))
+    off = torch.tensor([0.0] * 7 + [0.1, 0.0])
+    assert losses(output | {"depth_conf": torch.full_like(depth, 2.0)}, cameras + off, truth)["focal"] > 0.01
+    assert losses(output | {"depth_conf": torch.full_like(depth, 2.0), "sky": depth}, cameras, truth)["sky"] > 1
 
     doubled = losses(output | {"depth": 2 * truth.depth, "depth_conf": torch.full_like(depth, 2.0)}, cameras, truth)
     assert doubled["depth"] < 1e-5  # the shape is right
