@@ -6,18 +6,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from da3_core.errors import OptionError
 from da3_core.export import export, parse_formats
-from da3_core.model.memory import check_memory, free_bytes, views_that_fit
+from da3_core.formats.image_files import open_image_file
+from da3_core.model.memory import check_memory, free_bytes, needed_bytes, operations, views_that_fit
 from da3_core.options import SceneOptions
 from da3_core.storage.export_folder import ExportFolder
 from da3_core.stream.joined_windows import join_windows, split_windows
 
 if TYPE_CHECKING:
+    import torch
+
     from da3_core.api import DepthAnything3
+    from da3_core.model.presets import Preset
     from da3_core.prediction import Prediction
     from da3_core.sources import SceneImages
 
@@ -43,12 +48,9 @@ def infer_scene(model: DepthAnything3, scene: SceneImages, options: SceneOptions
         InputError: as `DepthAnything3.predict`, for Gaussians in several windows, and for a GPU without room.
     """
     views = len(scene.images)
-    # With known cameras, no window has a world of its own that others would have to be moved to.
-    same_world = scene.extrinsics is not None and options.align_to_input_ext_scale
-    size = _window_size(model, scene, options)
-    windows = split_windows(views, size, 0 if same_world else size // 2)
+    windows = _windows(model.preset, model.device, scene, options)
     if len(windows) > 1:
-        logger.info("%d views are processed in %d windows of %d", views, len(windows), size)
+        logger.info("%d views are processed in %d windows of %d", views, len(windows), len(windows[0]))
 
     def predictions() -> Iterator[Prediction]:
         with stage("inference", views, "views") as advance:
@@ -64,7 +66,7 @@ def infer_scene(model: DepthAnything3, scene: SceneImages, options: SceneOptions
                 advance(window.stop - done)
                 done = window.stop
 
-    return join_windows(windows, predictions(), same_world=same_world)
+    return join_windows(windows, predictions(), same_world=_same_world(scene, options))
 
 
 def export_scene(
@@ -77,7 +79,46 @@ def export_scene(
     return {name: [folder.path / path.relative_to(staging) for path in paths] for name, paths in files.items()}
 
 
-def _window_size(model: DepthAnything3, scene: SceneImages, options: SceneOptions) -> int:
+@dataclass(frozen=True)
+class Cost:
+    """What an inference will take.
+
+    Attributes:
+        bytes: at once, at least.
+        operations: see `memory.operations`.
+    """
+
+    bytes: float
+    operations: float
+
+
+def cost_of(preset: Preset, device: torch.device, scene: SceneImages, options: SceneOptions) -> Cost:
+    """The cost of `infer_scene`, from the sizes of the images and the memory that is free now.
+
+    Raises:
+        InputError: as `infer_scene`, for what takes more than there is.
+    """
+    windows = _windows(preset, device, scene, options)
+    pixels = _processed_pixels(scene.images[0], options, preset)
+    sizes = [window.stop - window.start for window in windows]
+    return Cost(
+        needed_bytes(preset, pixels, max(sizes)),
+        sum(operations(preset, pixels, size) for size in sizes),
+    )
+
+
+def _windows(preset: Preset, device: torch.device, scene: SceneImages, options: SceneOptions) -> list[range]:
+    # With known cameras, no window has a world of its own that others would have to be moved to.
+    same_world = _same_world(scene, options)
+    size = _window_size(preset, device, scene, options)
+    return split_windows(len(scene.images), size, 0 if same_world else size // 2)
+
+
+def _same_world(scene: SceneImages, options: SceneOptions) -> bool:
+    return scene.extrinsics is not None and options.align_to_input_ext_scale
+
+
+def _window_size(preset: Preset, device: torch.device, scene: SceneImages, options: SceneOptions) -> int:
     """Most views of a window."""
     views, most = len(scene.images), options.max_views_per_window
     if options.wants_gaussians and most is not None and views > most:
@@ -86,19 +127,15 @@ def _window_size(model: DepthAnything3, scene: SceneImages, options: SceneOption
             "fewer views",
             views=views,
         )
-    pixels, free = _processed_pixels(scene.images[0], options), free_bytes(model.device)
-    fitting = max(2, views_that_fit(model.preset, pixels, free))
+    pixels, free = _processed_pixels(scene.images[0], options, preset), free_bytes(device)
+    fitting = max(2, views_that_fit(preset, pixels, free))
     size = views if options.wants_gaussians else most or fitting
-    if model.device.type == "cuda":
-        check_memory(model.preset, pixels, min(views, size), free)
+    check_memory(preset, pixels, min(views, size), free, "on the GPU" if device.type == "cuda" else "here")
     return size
 
 
-def _processed_pixels(path: Path, options: SceneOptions) -> float:
-    from PIL import Image
-
-    with Image.open(path) as image:
+def _processed_pixels(path: Path, options: SceneOptions, preset: Preset) -> float:
+    with open_image_file(path) as image:
         width, height = image.size
     governing = max(width, height) if options.process_res_method.startswith("upper") else min(width, height)
-    assert options.process_res is not None
-    return float(width * height * (options.process_res / governing) ** 2)
+    return float(width * height * ((options.process_res or preset.process_res) / governing) ** 2)

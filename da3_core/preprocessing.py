@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from da3_core.errors import ImageError, InputError
+from da3_core.formats.image_files import MAX_PIXELS, BadImageError, TooManyPixelsError, open_image_file
 from da3_core.options import PATCH_SIZE, PROCESS_RES, InferenceOptions, ProcessResMethod, check_options
 
 if TYPE_CHECKING:
@@ -135,12 +137,16 @@ def _decode_picture(picture: str | os.PathLike[str] | Image.Image, apply_exif: b
     try:
         if isinstance(picture, Image.Image):
             return _decode_pil(picture, apply_exif)
-        with Image.open(picture) as opened:
+        with open_image_file(picture) as opened:
             return _decode_pil(opened, apply_exif)
     except InputError:
         raise
     except FileNotFoundError as error:
         raise InputError("no such file; check the path") from error
+    except TooManyPixelsError as error:
+        raise InputError(f"it has too many pixels ({error.strerror}); make it smaller first") from error
+    except BadImageError as error:
+        raise InputError(f"{error.strerror}; replace the file") from error
     except UnidentifiedImageError as error:
         raise InputError("not an image of a known format; convert it to PNG or JPEG") from error
     except Image.DecompressionBombError as error:
@@ -202,13 +208,22 @@ def _map_in_order(prepare: Callable[[ImageInput], _Resized], images: list[ImageI
     first_use = {id(image): index for index, image in reversed(list(enumerate(images)))}
     if len(first_use) == 1:
         return [_named(prepare, 0, images[0])] * len(images)
-    with ThreadPoolExecutor(min(DECODING_THREADS, len(first_use))) as pool:
+    with ThreadPoolExecutor(decoding_threads(images)) as pool:
         results = {key: pool.submit(_named, prepare, index, images[index]) for key, index in first_use.items()}
         try:
             return [results[id(image)].result() for image in images]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def decoding_threads(images: Sequence[ImageInput]) -> int:
+    """How many images may be decoded at once, so that their pixels are no more than one image may have."""
+    most = 1
+    for image in dict.fromkeys(image for image in images if isinstance(image, str | os.PathLike)):
+        with suppress(OSError), open_image_file(image) as opened:
+            most = max(most, opened.width * opened.height)
+    return max(1, min(DECODING_THREADS, len(images), MAX_PIXELS // most))
 
 
 def _named(prepare: Callable[[ImageInput], _Resized], index: int, image: ImageInput) -> _Resized:

@@ -57,6 +57,13 @@ class ServingArguments:
         typer.Option(min=1, help="Most that those from one address take.", show_default="half of --max-upload-mb"),
     ] = None
     max_upload_mb_per_file: Annotated[int, typer.Option(min=1, help="Most that one of them has.")] = 256
+    max_task_gb: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Most memory that a task may need, as predicted.", show_default="what is free"),
+    ] = None
+    max_task_seconds: Annotated[
+        float, typer.Option(min=1, help="Most time that a task may take, or is predicted to.")
+    ] = 3600.0
     debug: Debug = False
 
 
@@ -111,8 +118,10 @@ def _serve(model: ServedModelOptions, arguments: ServingArguments) -> None:
 
 def _make_backend(model: ServedModelOptions, arguments: ServingArguments) -> "Backend":
     from da3_core.web.backend.backend import Backend, BackendOptions
+    from da3_core.web.backend.work import TaskLimits
 
     _, runner = served_model(model)
+    bytes_of_task = None if arguments.max_task_gb is None else arguments.max_task_gb * 1e9
     options = BackendOptions(
         allow_root=arguments.allow_root or [Path.cwd()],
         queue_size=arguments.queue_size,
@@ -120,5 +129,6 @@ def _make_backend(model: ServedModelOptions, arguments: ServingArguments) -> "Ba
         upload_limits=upload_limits(
             arguments.max_upload_mb, arguments.max_upload_mb_per_caller, arguments.max_upload_mb_per_file
         ),
+        task_limits=TaskLimits(bytes_of_task, arguments.max_task_seconds),
     )
     return Backend(runner, options)

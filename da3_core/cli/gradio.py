@@ -52,6 +52,7 @@ class AppArguments:
         typer.Option(min=1, help="Most that those from one address take.", show_default="half of --max-upload-mb"),
     ] = None
     max_upload_mb_per_file: Annotated[int, typer.Option(min=1, help="Most that one of them has.")] = 1024
+    max_task_seconds: Annotated[float, typer.Option(min=1, help="Most time that an inference may take.")] = 3600.0
     process_res: int | None = same_option(InferenceOptions, "process_res")
 
 
@@ -80,6 +81,7 @@ def _serve(model: ServedModelOptions, arguments: AppArguments) -> None:
         arguments.session_hours * 3600,
         arguments.cache_gs_tag,
         upload_limits(arguments.max_upload_mb, arguments.max_upload_mb_per_caller, arguments.max_upload_mb_per_file),
+        arguments.max_task_seconds,
     )
     preset, runner = served_model(model)
     settings.make_folders()

@@ -25,7 +25,7 @@ def served_model(options: ServedModelOptions) -> "tuple[Preset, ModelRunner]":
     from da3_core.web.model_runner import ModelRunner
 
     preset = identify(options.model, weights_licence=options.weights_licence)
-    runner = ModelRunner(options, idle_seconds=options.unload_after)
+    runner = ModelRunner(options, idle_seconds=options.unload_after, preset=preset)
     return preset, runner
 
 

@@ -111,6 +111,19 @@ def parse_formats(export_format: str) -> tuple[str, ...]:
     return names
 
 
+def check_formats(export_format: str, **options: Any) -> None:
+    """Refuses what is wrong whatever the model.
+
+    Args:
+        export_format: hyphenated list of formats.
+        **options: as for `export`.
+
+    Raises:
+        InputError: an unknown format or option, or a wrong value.
+    """
+    _resolve_options(parse_formats(export_format), options.pop("export_kwargs", None), options)
+
+
 def check_request(
     export_format: str,
     model: Capabilities,

@@ -40,22 +40,47 @@ def views_that_fit(preset: Preset, pixels: float, free: int) -> int:
     return max(1, int((free * USABLE_SHARE - head_bytes) / view_bytes))
 
 
-def check_memory(preset: Preset, pixels: float, views: int, free: int) -> None:
+def needed_bytes(preset: Preset, pixels: float, views: int) -> float:
+    """What a pass takes at least: with a backbone in bfloat16. No kernel of attention keeps a whole matrix."""
+    view_bytes, head_bytes = _needs(preset, pixels, value_bytes=2)
+    return views * view_bytes + min(1, views / HEAD_VIEWS) * head_bytes
+
+
+def operations(preset: Preset, pixels: float, views: int) -> float:
+    """Multiplications of a pass, as a measure of its time: the part of attention that is quadratic in views included.
+
+    Args:
+        preset, pixels, views: as `check_memory`.
+    """
+    network = preset.network
+    parts = (network.any_view, network.metric) if isinstance(network, NestedConfig) else (network,)
+    tokens = pixels / PATCH_SIZE**2
+    total = 0.0
+    for part in parts:
+        width, depth, joint_from = part.backbone.width, part.backbone.depth, part.backbone.joint_from
+        joint = 0 if joint_from is None else (depth - joint_from + 1) // 2  # blocks in which all views meet
+        linear = views * tokens * depth * 12 * width**2
+        attention = 2 * width * tokens**2 * ((depth - joint) * views + joint * views**2)
+        total += linear + attention + views * pixels * part.head.features**2
+    return total
+
+
+def check_memory(preset: Preset, pixels: float, views: int, free: float, place: str = "on the GPU") -> None:
     """Refuse a pass that is sure to run out of memory.
 
     Args:
         preset, pixels, free: as `views_that_fit`.
         views: of one pass.
+        place: of the free bytes.
 
     Raises:
         InputError: in gigabytes, with the remedies.
     """
-    view_bytes, head_bytes = _needs(preset, pixels, value_bytes=2)  # of bfloat16, at least
-    needed = views * view_bytes + min(1, views / HEAD_VIEWS) * head_bytes
+    needed = needed_bytes(preset, pixels, views)
     if needed > free:
         raise InputError(
             f"{views} views of {pixels / 1e6:.1f} megapixels need about {needed / 1e9:.1f} GB, "
-            f"and {free / 1e9:.1f} GB are free on the GPU: give fewer views or a smaller process_res, "
+            f"and {free / 1e9:.1f} GB are free {place}: give fewer views or a smaller process_res, "
             "or end other programs that use it"
         )
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from da3_core.errors import InputError, OptionError
 from da3_core.formats.colmap_model import Camera, Image, read_model
+from da3_core.formats.image_files import open_image_file
 from da3_core.geometry.distortion import Rectification, rectification
 from da3_core.sources import SceneImages
 from da3_core.sources.images import check_headers, natural_order
@@ -140,9 +141,7 @@ def _path_of(image: Image, folder: Path) -> Path:
 
 def _size_of(path: Path) -> tuple[int, int]:
     """Height and width of a file."""
-    from PIL import Image as PillowImage
-
-    with PillowImage.open(path) as file:
+    with open_image_file(path) as file:
         return file.height, file.width
 
 
@@ -174,7 +173,7 @@ def _tell_kept(share: float, alpha: float) -> None:
 def _rectify_file(source: Path, target: Path, rectify: Rectification) -> None:
     from PIL import Image as PillowImage
 
-    with PillowImage.open(source) as file:
+    with open_image_file(source) as file:
         image, image_format = np.asarray(file.convert("RGB")), file.format or "PNG"
     content = BytesIO()
     PillowImage.fromarray(rectify(image)).save(content, image_format, **_SAVING.get(image_format, {}))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from da3_core.errors import InputError
+from da3_core.formats.image_files import TooManyPixelsError, open_image_file
 from da3_core.sources import SceneImages
 
 IMAGE_EXTENSIONS = ("png", "jpg", "jpeg", "webp", "bmp", "tiff", "tif")
@@ -102,14 +103,14 @@ def check_headers(paths: Iterable[Path]) -> None:
     Raises:
         InputError: a file is missing or is no image.
     """
-    from PIL import Image
-
     for path in paths:
         try:
-            with Image.open(path):
+            with open_image_file(path):
                 pass
-        except Image.DecompressionBombError as error:
-            raise InputError(f"the image {path} has too many pixels ({error}): make it smaller first") from error
+        except TooManyPixelsError as error:
+            raise InputError(
+                f"the image {path} has too many pixels ({error.strerror}): make it smaller first"
+            ) from error
         except OSError as error:
             reason = getattr(error, "strerror", None) or "not an image of a known format"
             raise InputError(f"cannot read the image {path} ({reason.lower()}): give a readable image file") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from da3_core.errors import InputError, OptionError
+from da3_core.formats.image_files import open_image_file
 from da3_core.storage.export_folder import ExportFolder
 from da3_core.storage.opened_folder import LinkError, OpenedFolder, removing_empty
 
@@ -173,15 +174,13 @@ class AllowedFolders:
             NotAllowedError: it is not in an allowed folder.
             InputError: it is no image file.
         """
-        from PIL import Image
-
         real = self.real(path)
         try:
             if not real.is_file():
                 raise InputError(f"cannot read the image {path} (no such file): give a readable image file")
-            with self.open_file(real) as file, Image.open(file, formats=IMAGE_FORMATS):
+            with self.open_file(real) as file, open_image_file(file, IMAGE_FORMATS):
                 pass
-        except (OSError, Image.DecompressionBombError) as error:
+        except OSError as error:
             reason = getattr(error, "strerror", None) or f"none of {', '.join(IMAGE_FORMATS)}"
             raise InputError(f"cannot read the image {path} ({reason}): give a readable image file") from error
         return real

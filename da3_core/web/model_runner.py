@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from da3_core.errors import InputError
 from da3_core.model.device import choose_device
 from da3_core.model.memory import release_memory
 from da3_core.options import ModelOptions, SceneOptions
-from da3_core.pipeline import Stage, infer_scene
+from da3_core.pipeline import Stage, cost_of, infer_scene
 
 if TYPE_CHECKING:
     from da3_core.api import DepthAnything3
@@ -24,6 +24,25 @@ if TYPE_CHECKING:
     from da3_core.sources import SceneImages
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def interruptible(model: DepthAnything3, go_on: Callable[[], object]) -> Iterator[None]:
+    """Within the block, `go_on` is called before each part of the network: every block and every head of torch.
+
+    An engine converts what is below its own parts, where it must meet nothing of ours.
+    """
+    parts = model.model.modules() if model.engine == "torch" else model.model.children()
+
+    def check(module: object, inputs: object) -> None:
+        go_on()
+
+    hooks = [part.register_forward_pre_hook(check) for part in parts]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @dataclass(frozen=True)
@@ -53,12 +72,15 @@ class ModelRunner:
         device: where the model runs.
     """
 
-    def __init__(self, options: ModelOptions, *, idle_seconds: float | None = None) -> None:
+    def __init__(
+        self, options: ModelOptions, *, idle_seconds: float | None = None, preset: Preset | None = None
+    ) -> None:
         """Load nothing yet.
 
         Args:
             options: which model, and where it runs.
             idle_seconds: after so long without use the model is unloaded; None keeps it.
+            preset: which model that is, if it is known already.
 
         Raises:
             InputError: no such device.
@@ -66,6 +88,8 @@ class ModelRunner:
         self.source = options.model
         self.device = choose_device(options.device)
         self._options = options
+        self._preset = preset
+        self._seconds_per_operation = 0.0  # of the latest inference
         self._idle_seconds = idle_seconds
         self._lock = threading.Lock()
         self._model: DepthAnything3 | None = None
@@ -98,16 +122,37 @@ class ModelRunner:
                 self._state = replace(self._state, last_used=time.time())
                 self._start_idle_timer()
 
-    def infer(self, scene: SceneImages, options: SceneOptions, stage: Stage) -> Prediction:
+    def infer(
+        self, scene: SceneImages, options: SceneOptions, stage: Stage, go_on: Callable[[], object] = lambda: None
+    ) -> Prediction:
         """The prediction of all views of a scene, once the model is free.
+
+        Args:
+            go_on: called before every part of the network; what it raises ends the inference.
 
         Raises:
             InputError: the model cannot be loaded or cannot do what is asked for, an image cannot be read, or memory
                 does not suffice.
         """
-        with self.lent() as model:
+        with self.lent() as model, interruptible(model, go_on):
             checked = model.check_scene(options, views=len(scene.images), intrinsics_known=scene.intrinsics is not None)
-            return infer_scene(model, scene, checked, stage)
+            cost = cost_of(model.preset, model.device, scene, checked)
+            start = time.perf_counter()
+            prediction = infer_scene(model, scene, checked, stage)
+            self._seconds_per_operation = (time.perf_counter() - start) / cost.operations
+            return prediction
+
+    def predict(self, scene: SceneImages, options: SceneOptions) -> tuple[float, float]:
+        """What an inference will take: bytes at once, and seconds; as far as that is known, else 0.
+
+        Raises:
+            InputError: it takes more memory than there is.
+        """
+        preset = self._state.preset or self._preset
+        if preset is None:
+            return 0.0, 0.0
+        cost = cost_of(preset, self.device, scene, options)
+        return cost.bytes, cost.operations * self._seconds_per_operation
 
     def reload(self) -> None:
         """Load the model anew, once it is free.

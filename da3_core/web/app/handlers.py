@@ -38,6 +38,10 @@ logger = logging.getLogger(__name__)
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
+class _GoneError(Exception):
+    """The visitor has gone on to other pictures."""
+
+
 def reported(handler: Handler) -> Handler:
     """Show what goes wrong in a handler as a message on the page."""
 
@@ -72,6 +76,7 @@ class Handlers:
     gallery: Path
     examples: Sequence[Example]
     cache: ExampleCache
+    max_task_seconds: float = 3600.0
 
     @reported
     def take_uploads(
@@ -146,7 +151,12 @@ class Handlers:
         with self.visits.use(key) as visit:
             start = time.perf_counter()
             progress(0, desc="Waiting for the model")
-            prediction = reconstruct(self.runner, visit.images, self.process_res, choices, _stage(progress))
+            try:
+                prediction = reconstruct(
+                    self.runner, visit.images, self.process_res, choices, _stage(progress), self._go_on(visit)
+                )
+            except _GoneError:
+                return gr.skip()
             if visit.is_closed:
                 return gr.skip()
             progress(1, desc="Flying through the Gaussians" if infer_gs else "Point cloud")
@@ -154,6 +164,18 @@ class Handlers:
             visit.prediction = write_result(prediction, visit.result_folder, choices)
             details = (self._model(), f"{time.perf_counter() - start:.1f} s")
             return shown.result(visit, visit.prediction, options, *details)
+
+    def _go_on(self, visit: Visit) -> Callable[[], None]:
+        """Ends an inference for which nobody waits any more, or which takes too long."""
+        latest = time.monotonic() + self.max_task_seconds
+
+        def check() -> None:
+            if visit.is_closed:
+                raise _GoneError
+            if time.monotonic() > latest:
+                raise InputError(f"this takes more than {self.max_task_seconds:g} s: give fewer pictures")
+
+        return check
 
     def _model(self) -> str:
         preset = self.runner.state.preset

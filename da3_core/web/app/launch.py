@@ -50,6 +50,7 @@ class AppSettings:
         idle_s: after so many seconds without use a visitor's files are deleted.
         gaussian_tag: see `ExampleCache`.
         upload_limits: bytes that uploads may take.
+        max_task_seconds: an inference that takes longer ends.
     """
 
     workspace: Path
@@ -58,6 +59,7 @@ class AppSettings:
     idle_s: float = 6 * 3600.0
     gaussian_tag: str = ""
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
+    max_task_seconds: float = 3600.0
 
     def make_folders(self) -> None:
         """
@@ -144,6 +146,7 @@ def open_app(settings: AppSettings, runner: ModelRunner, preset: Preset, names: 
         gallery=settings.gallery,
         examples=settings.examples(),
         cache=settings.example_cache(runner),
+        max_task_seconds=settings.max_task_seconds,
     )
     page = build_page(handlers, preset, settings.idle_s)
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)

@@ -12,13 +12,14 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from da3_core.errors import InputError
-from da3_core.preprocessing import DECODING_THREADS, decode
+from da3_core.formats.image_files import BadImageError, open_image_file
+from da3_core.preprocessing import decode, decoding_threads
 from da3_core.sources.images import IMAGE_EXTENSIONS, natural_order
 from da3_core.sources.video import Sampling, open_video
+from da3_core.storage.allowed_folders import IMAGE_FORMATS
 
 HEIC_EXTENSIONS = ("heic", "heif")
 MAX_FRAMES = 400  # of a video; more would rather be processed on the command line
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow would hand others to external programs
 _JPEG_QUALITY = 95
 _ORIENTATION = 0x0112  # EXIF
 _THUMBNAIL = (320, 240)
@@ -78,7 +79,7 @@ def thumbnails(images: Sequence[Path]) -> list[tuple[Image.Image, str]]:
     Raises:
         InputError: a file is damaged behind its header.
     """
-    with ThreadPoolExecutor(DECODING_THREADS) as pool:
+    with ThreadPoolExecutor(decoding_threads(images)) as pool:
         return [(picture, path.name) for picture, path in zip(pool.map(_thumbnail, images), images, strict=True)]
 
 
@@ -100,13 +101,14 @@ def _take(upload: Path, folder: Path) -> Path:
         allowed = ", ".join(IMAGE_EXTENSIONS + HEIC_EXTENSIONS)
         raise InputError(f"{upload.name} does not look like a picture: upload files ending in {allowed}")
     try:
-        with Image.open(upload, formats=["HEIF"] if is_heic else _FORMATS) as image:
+        with open_image_file(upload, ("HEIF",) if is_heic else IMAGE_FORMATS) as image:
             if is_heic or image.getexif().get(_ORIENTATION, 1) != 1:
                 path = _free_name(folder, f"{upload.stem}.jpg")
                 ImageOps.exif_transpose(image).convert("RGB").save(path, quality=_JPEG_QUALITY)
                 return path
-    except (OSError, Image.DecompressionBombError) as error:
-        raise InputError(f"{upload.name} is no picture that can be read: export it anew as JPEG or PNG") from error
+    except Exception as error:  # decoders raise almost anything at a broken file
+        why = f" ({error.strerror})" if isinstance(error, BadImageError) else ""
+        raise InputError(f"{upload.name} is no picture that can be read{why}: export it anew as JPEG or PNG") from error
     return Path(shutil.copyfile(upload, _free_name(folder, upload.name)))
 
 

@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from PIL import Image
 
 from da3_core.errors import InputError
 from da3_core.export import export
 from da3_core.export.video import Quality
+from da3_core.formats.image_files import open_image_file
 from da3_core.geometry.trajectories import Mode
 from da3_core.options import ProcessResMethod, RefViewStrategy, SceneOptions
 from da3_core.pipeline import Stage
@@ -60,9 +60,17 @@ class Choices:
 
 
 def reconstruct(
-    runner: ModelRunner, images: Sequence[Path], process_res: int | None, choices: Choices, stage: Stage
+    runner: ModelRunner,
+    images: Sequence[Path],
+    process_res: int | None,
+    choices: Choices,
+    stage: Stage,
+    go_on: Callable[[], object] = lambda: None,
 ) -> Prediction:
     """The prediction, with Gaussians where they were asked for.
+
+    Args:
+        go_on: see `ModelRunner.infer`.
 
     Raises:
         InputError: the model cannot be loaded, cannot do this, or has not enough memory for it.
@@ -76,7 +84,7 @@ def reconstruct(
     )
     focal_length = choices.focal_length_px
     intrinsics = np.stack([_pinhole(path, focal_length) for path in images]) if focal_length else None
-    return runner.infer(SceneImages(tuple(images), None, intrinsics), options, stage)
+    return runner.infer(SceneImages(tuple(images), None, intrinsics), options, stage, go_on)
 
 
 def write_result(prediction: Prediction, folder: Path, choices: Choices) -> Prediction:
@@ -90,6 +98,6 @@ def write_result(prediction: Prediction, folder: Path, choices: Choices) -> Pred
 
 
 def _pinhole(path: Path, focal_length_px: float) -> np.ndarray:
-    with Image.open(path) as image:
+    with open_image_file(path) as image:
         width, height = image.size
     return np.array([[focal_length_px, 0, width / 2], [0, focal_length_px, height / 2], [0, 0, 1]])

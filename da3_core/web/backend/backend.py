@@ -19,7 +19,7 @@ from da3_core.storage.staging import own_folder
 from da3_core.web.backend.schema import BackendStatus, GpuMemory, InferenceRequest, TaskResult
 from da3_core.web.backend.tasks import Progress, TaskQueue
 from da3_core.web.backend.uploads import Uploads
-from da3_core.web.backend.work import check, infer
+from da3_core.web.backend.work import TaskLimits, check, infer
 from da3_core.web.model_runner import ModelRunner
 from da3_core.web.uploads import UploadLimits
 
@@ -36,12 +36,14 @@ class BackendOptions:
         queue_size: most tasks that wait.
         retention_seconds: how long finished tasks and their uploads are kept.
         upload_limits: bytes that uploaded images may take.
+        task_limits: what a task may take.
     """
 
     allow_root: Sequence[Path]
     queue_size: int = 100
     retention_seconds: float = 600.0
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
+    task_limits: TaskLimits = field(default_factory=TaskLimits)
 
 
 class Backend:
@@ -61,7 +63,11 @@ class Backend:
         folder = self._upload_root.enter_context(own_folder(parent, "da3-backend-", 0o700))
         self.uploads = Uploads(place / folder.name, options.upload_limits)
         self.folders = AllowedFolders.of_backend([*options.allow_root, self.uploads.root])
-        self.tasks = TaskQueue(size=options.queue_size, retention_seconds=options.retention_seconds)
+        self.tasks = TaskQueue(
+            size=options.queue_size,
+            retention_seconds=options.retention_seconds,
+            limit_seconds=options.task_limits.seconds,
+        )
         self._ended = threading.Event()
         self._housekeeper = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
 
@@ -86,7 +92,7 @@ class Backend:
         Raises:
             InputError, NotAllowedError, QueueFullError, StoppingError: see `work.check` and `TaskQueue.submit`.
         """
-        job = check(request, self.folders)
+        job = check(request, self.folders, self.runner, self.options.task_limits)
         return self.tasks.submit(partial(infer, job, self.folders, self.runner), request.about())
 
     def submit_reload(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, create_model, model_validator
 
 from da3_core.errors import InputError
-from da3_core.export import parse_formats
+from da3_core.export import check_formats
 from da3_core.options import EXPORT_FORMATS, Option, SceneOptions, declared
 
 MAX_VIEWS = 20_000
@@ -81,7 +81,7 @@ class InferenceRequest(_Options):
     @model_validator(mode="after")
     def _check(self) -> InferenceRequest:
         options = self.scene_options()
-        parse_formats(options.export_format)
+        check_formats(options.export_format, **options.export_options())
         if any("image_names" in given for given in options.export_kwargs.values()):
             raise InputError("the option 'image_names' names files of the backend: leave it out, image_paths are taken")
         return self

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from da3_core.errors import InputError
+from da3_core.errors import InputError, OptionError
 from da3_core.web.backend.schema import State, TaskResult, TaskStatus, field_of
 
 logger = logging.getLogger(__name__)
@@ -60,15 +60,29 @@ class _Cancelled(Exception):
 class Progress:
     """How the work of a task says how far it is, and learns that it is no longer wanted."""
 
-    def __init__(self, report: Callable[[str, float], None], is_cancelled: Callable[[], bool]) -> None:
+    def __init__(
+        self, report: Callable[[str, float], None], is_cancelled: Callable[[], bool], limit_seconds: float | None
+    ) -> None:
         self._report = report
         self._is_cancelled = is_cancelled
+        self._limit_seconds = limit_seconds
+        self._start = time.monotonic()
         self.timings: dict[str, float] = {}
 
-    def report(self, message: str, progress: float) -> None:
-        """Ends the work here if the task is cancelled."""
+    def check(self) -> None:
+        """Ends the work here if the task is cancelled or has taken too long."""
         if self._is_cancelled():
             raise _Cancelled
+        if self._limit_seconds is not None and time.monotonic() - self._start > self._limit_seconds:
+            raise OptionError(
+                "the task took longer than the {seconds:g} s that {max_task_seconds} allows: ask for less, or allow "
+                "more",
+                seconds=self._limit_seconds,
+            )
+
+    def report(self, message: str, progress: float) -> None:
+        """Ends the work as `check` does."""
+        self.check()
         self._report(message, progress)
 
     @contextmanager
@@ -125,13 +139,17 @@ class _Task:
 class TaskQueue:
     """Runs tasks in the order in which they came; every method may be called from any thread."""
 
-    def __init__(self, *, size: int = 100, retention_seconds: float = 600.0) -> None:
+    def __init__(
+        self, *, size: int = 100, retention_seconds: float = 600.0, limit_seconds: float | None = None
+    ) -> None:
         """
         Args:
             size: most tasks that wait.
+            limit_seconds: a task that runs longer ends.
             retention_seconds: how long a finished task is remembered; at most `MAX_FINISHED` are.
         """
         self._size = size
+        self._limit_seconds = limit_seconds
         self._retention_seconds = retention_seconds
         self._changed = threading.Condition()
         self._tasks: OrderedDict[str, _Task] = OrderedDict()
@@ -290,7 +308,7 @@ class TaskQueue:
         assert task.work is not None
         start = time.perf_counter()
         try:
-            result = task.work(Progress(report, task.is_cancelled.is_set))
+            result = task.work(Progress(report, task.is_cancelled.is_set, self._limit_seconds))
         except _Cancelled:
             if self._stopping:
                 return "failed", "the backend was stopped while the task ran", None

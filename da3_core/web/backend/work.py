@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from da3_core.errors import OptionError
 from da3_core.geometry.cameras import check_extrinsics, check_intrinsics
 from da3_core.options import SceneOptions
 from da3_core.pipeline import export_scene
@@ -24,6 +25,39 @@ from da3_core.web.model_runner import ModelRunner
 
 # Where the progress stands when a stage begins and when it ends.
 _STAGES = {"inference": (0.3, 0.8), "export": (0.8, 0.98)}
+
+
+@dataclass(frozen=True)
+class TaskLimits:
+    """What one task may take; None for as much as there is.
+
+    Attributes:
+        bytes: of memory for what the network holds at once.
+        seconds: of time.
+    """
+
+    bytes: float | None = None
+    seconds: float | None = None
+
+    def check(self, needed_bytes: float, needed_seconds: float) -> None:
+        """
+        Raises:
+            InputError: that is more.
+        """
+        if self.bytes is not None and needed_bytes > self.bytes:
+            raise OptionError(
+                "the request takes about {needed:.1f} GB and may take {most:g} GB ({max_task_gb}): give fewer or "
+                "smaller views",
+                needed=needed_bytes / 1e9,
+                most=self.bytes / 1e9,
+            )
+        if self.seconds is not None and needed_seconds > self.seconds:
+            raise OptionError(
+                "the request takes about {needed:.0f} s and may take {most:g} s ({max_task_seconds}): give fewer or "
+                "smaller views",
+                needed=needed_seconds,
+                most=self.seconds,
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +78,12 @@ class Job:
     options: SceneOptions
 
 
-def check(request: InferenceRequest, folders: AllowedFolders) -> Job:
+def check(request: InferenceRequest, folders: AllowedFolders, runner: ModelRunner, limits: TaskLimits) -> Job:
     """The work that a request asks for; nothing is written.
 
     Raises:
         NotAllowedError: a path is outside the allowed folders.
-        InputError: an image or a camera cannot be used, or the folder cannot.
+        InputError: an image or a camera cannot be used, or the folder cannot, or it takes too much.
     """
     views = len(request.image_paths)
     extrinsics, intrinsics = as_array(request.extrinsics), as_array(request.intrinsics)
@@ -60,7 +94,8 @@ def check(request: InferenceRequest, folders: AllowedFolders) -> Job:
     job = Job(
         request.image_paths, request.export_dir, request.auto_cleanup, extrinsics, intrinsics, request.scene_options()
     )
-    _find(job, folders)
+    scene, _ = _find(job, folders)
+    limits.check(*runner.predict(scene, job.options))
     return job
 
 
@@ -79,7 +114,7 @@ def infer(job: Job, folders: AllowedFolders, runner: ModelRunner, progress: Prog
     if not runner.is_loaded:
         progress.report(f"loading {runner.source}", 0.1)
     with nullcontext() if folder is None else folder.held():
-        prediction = runner.infer(scene, job.options, stage)
+        prediction = runner.infer(scene, job.options, stage, progress.check)
         files = {} if folder is None else export_scene(prediction, folder, job.options, stage)
         formats = {name: [_written(folders, path) for path in paths] for name, paths in files.items()}
 

@@ -4,7 +4,9 @@
 import json
 import os
 import re
+import struct
 import time
+import zlib
 from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
@@ -90,6 +92,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "missing image": ({"image_paths": ["none.png"]}, "none.png (no such file)"),
     "no image": ({"image_paths": ["notes.txt"]}, "notes.txt"),
     "unknown format": ({"export_format": "glb-obj"}, "unknown export format 'obj'"),
+    "unknown option of a format": ({"export_kwargs": {"glb": {"colour": 1}}}, "colour"),
+    "wrong option of a format": ({"export_kwargs": {"glb": {"conf_thresh": "much"}}}, "conf_thresh"),
+    "options of no format": ({"export_kwargs": {"obj": {}}}, "obj"),
+    "a size that no model takes": ({"process_res": 1_000_000}, "process_res"),
+    "169 megapixels in 20 kB": ({"image_paths": ["many.png"]}, "169000000 pixels exceed"),
+    "a text without end": ({"image_paths": ["text.png"]}, "text.png"),
+    "views for which there is no memory": (
+        {"image_paths": ["photos/1.png"] * 20_000, "max_views_per_window": 20_000, "process_res": 2000}, "GB",
+    ),
     "unknown method": ({"process_res_method": "stretch"}, "process_res_method"),
     "unknown pose method": ({"pose_method": "guess"}, "pose_method"),
     "too few cameras": ({"extrinsics": [np.eye(4).tolist()] * 2}, "for 1 images"),
@@ -111,6 +122,12 @@ def test_a_request_that_cannot_work_is_refused_in_one_sentence(
     backend: BackendProcess, photos: list[str], case: str
 ) -> None:
     (backend.workspace / "notes.txt").write_text("no image")
+    if not (backend.workspace / "many.png").exists():
+        Image.new("1", (13_000, 13_000)).save(backend.workspace / "many.png")
+        chunk = b"zTXta\0\0" + zlib.compress(bytes(100_000_000))
+        text = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        png = Path(photos[0]).read_bytes()
+        (backend.workspace / "text.png").write_bytes(png[:33] + text + png[33:])
     change, sentence = REFUSED[case]
     answer = backend.ask("POST", "/inference", {"image_paths": photos[:1], **change})
     assert answer.status == 422, answer.body
