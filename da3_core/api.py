@@ -377,7 +377,7 @@ class DepthAnything3(nn.Module):
 
         output = self._run(batch, extrinsics, intrinsics, options)
 
-        prediction = to_prediction(output, batch)
+        prediction = to_prediction(output, batch, self.preset.focal_length)
         if intrinsics is not None:
             prediction = with_known_intrinsics(prediction, intrinsics)
         if self.preset.kind == "metric":

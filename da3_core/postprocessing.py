@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from da3_core.errors import InputError
 from da3_core.geometry.cameras import camera_centres, invert_rigid, normalise_trajectory, to_homogeneous
 from da3_core.geometry.feature_poses import default_intrinsics, poses_from_features
 from da3_core.geometry.similarity import Similarity, align_trajectories
-from da3_core.prediction import Gaussians, Prediction
+from da3_core.prediction import Gaussians, Prediction, of_all_views
 
 if TYPE_CHECKING:
     import torch
@@ -24,16 +24,23 @@ if TYPE_CHECKING:
 SKY_THRESHOLD = 0.5  # of the raw sky output, which is 0 where the network sees none
 CANONICAL_FOCAL_LENGTH = 300  # pixels; metric networks predict metres for a camera of this focal length
 
+FocalLength = Literal["mean", "longer"]
+
 log = logging.getLogger(__name__)
 
 
-def to_prediction(output: Mapping[str, Any], batch: Batch) -> Prediction:
+def to_prediction(output: Mapping[str, Any], batch: Batch, focal_length: FocalLength = "mean") -> Prediction:
     """The first scene of a network's output, as arrays, with the images it belongs to.
+
+    Args:
+        focal_length: see `with_square_pixels`.
 
     Raises:
         InputError: depth is not a number, which no whole network gives.
     """
-    sky, extrinsics = _array(output, "sky"), _array(output, "extrinsics")
+    sky, extrinsics, intrinsics = (_array(output, name) for name in ("sky", "extrinsics", "intrinsics"))
+    if intrinsics is not None:
+        intrinsics = with_square_pixels(intrinsics, batch.processed_from_original, focal_length)
     depth = _to_numpy(output["depth"])
     if not np.isfinite(depth).all():
         share = 1 - np.isfinite(depth).mean()
@@ -48,7 +55,8 @@ def to_prediction(output: Mapping[str, Any], batch: Batch) -> Prediction:
         conf=_array(output, "depth_conf"),
         sky=None if sky is None else sky >= SKY_THRESHOLD,
         extrinsics=None if extrinsics is None else to_homogeneous(extrinsics),
-        intrinsics=_array(output, "intrinsics"),
+        intrinsics=intrinsics,
+        intrinsics_source=None if intrinsics is None else of_all_views("estimated", len(intrinsics)),
         processed_images=batch.images,
         gaussians=None if gaussians is None else Gaussians(**gaussians),
         aux={name: _to_numpy(features) for name, features in output.get("aux", {}).items()},
@@ -59,12 +67,33 @@ def to_prediction(output: Mapping[str, Any], batch: Batch) -> Prediction:
     )
 
 
+def with_square_pixels(
+    intrinsics: np.ndarray, processed_from_original: np.ndarray, focal_length: FocalLength = "mean"
+) -> np.ndarray:
+    """Estimated intrinsics `(N, 3, 3)` of processed images, as cameras with square pixels have them.
+
+    A network estimates the fields of view of both axes, which disagree about the one focal length that a camera has in
+    pixels of the image as given. The principal point stays.
+
+    Args:
+        processed_from_original: `(N, 3, 3)`, with the two factors of the resize on the diagonal.
+        focal_length: the geometric `mean` of the two, or the `longer` one.
+    """
+    resize = processed_from_original[:, [0, 1], [0, 1]]
+    focal_lengths = intrinsics[:, [0, 1], [0, 1]] / resize
+    result = intrinsics.copy()
+    one = np.sqrt(focal_lengths.prod(axis=1)) if focal_length == "mean" else focal_lengths.max(axis=1)
+    result[:, [0, 1], [0, 1]] = resize * one[:, None]
+    return result
+
+
 def with_known_intrinsics(prediction: Prediction, intrinsics: np.ndarray) -> Prediction:
     """`intrinsics` `(N, 3, 3)` of the processed images in place of estimated ones, which go to `aux`."""
     aux = dict(prediction.aux)
     if prediction.intrinsics is not None:
         aux["estimated_intrinsics"] = prediction.intrinsics
-    return replace(prediction, intrinsics=intrinsics.astype(np.float32), aux=aux)
+    source = of_all_views("known", len(intrinsics))
+    return replace(prediction, intrinsics=intrinsics.astype(np.float32), intrinsics_source=source, aux=aux)
 
 
 def in_metres(prediction: Prediction) -> Prediction:
@@ -84,13 +113,21 @@ def with_feature_poses(prediction: Prediction) -> Prediction:
     """Cameras of two or more views from matching features and depth, in place of those of the network.
 
     `aux["feature_poses"]` is the report, a `FeaturePoses`. The world is the optical frame of the first view, and the
-    depth of every view is multiplied by its `depth_scales`. Where no intrinsics are known, the cameras are those of
-    `default_intrinsics`. If a view cannot be placed, no view has a pose, and depth stays as it is.
+    depth of every view is multiplied by its `depth_scales`. Where there are no intrinsics, the cameras rest on those of
+    `default_intrinsics`, which become the `assumed_intrinsics` of the result. If a view cannot be placed,
+    no view has a pose, and depth stays as it is.
     """
     views, height, width = prediction.depth.shape
-    intrinsics = prediction.intrinsics
-    if intrinsics is None:
-        intrinsics = np.tile(default_intrinsics(height, width).astype(np.float32), (views, 1, 1))
+    if prediction.intrinsics is None:
+        assumed = np.tile(default_intrinsics(height, width).astype(np.float32), (views, 1, 1))
+        if prediction.processed_from_original is not None:
+            assumed = with_square_pixels(assumed, prediction.processed_from_original)
+        source = of_all_views("assumed", views)
+        cameras = replace(prediction, assumed_intrinsics=assumed, intrinsics_source=source)
+    else:
+        cameras = prediction
+    intrinsics = cameras.usable_intrinsics
+    assert intrinsics is not None
     depth = prediction.depth if prediction.sky is None else np.where(prediction.sky, np.nan, prediction.depth)
     assert prediction.processed_images is not None
     found = poses_from_features(prediction.processed_images, depth, intrinsics)
@@ -99,10 +136,9 @@ def with_feature_poses(prediction: Prediction) -> Prediction:
         log.warning("no camera poses from features: %s", found.failure)
         return replace(prediction, extrinsics=None, aux=aux)
     return replace(
-        prediction,
+        cameras,
         depth=prediction.depth * found.depth_scales[:, None, None].astype(np.float32),
         extrinsics=found.world_to_camera.astype(np.float32),
-        intrinsics=intrinsics,
         aux=aux,
     )
 

@@ -12,13 +12,16 @@ Conventions, everywhere in `da3_core`:
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
 
+
+# Where the intrinsics of a view are from: the caller, the network, or a guess that nothing supports.
+IntrinsicsOrigin: TypeAlias = Literal["known", "estimated", "assumed"]
 
 # The fields of a `Prediction` that hold one entry per view; `aux` may hold more of these, under any name.
 PER_VIEW = (
@@ -27,11 +30,18 @@ PER_VIEW = (
     "sky",
     "extrinsics",
     "intrinsics",
+    "intrinsics_source",
+    "assumed_intrinsics",
     "processed_images",
     "original_sizes",
     "processed_from_original",
     "image_names",
 )
+
+
+def of_all_views(source: IntrinsicsOrigin, views: int) -> tuple[IntrinsicsOrigin, ...]:
+    """One source of the intrinsics of so many views."""
+    return (source,) * views
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +76,10 @@ class Prediction:
         conf: `(N, H, W)` float32, at least 1, higher is better, not a probability; None for mono and metric models.
         sky: `(N, H, W)` bool; None for models without a sky head.
         extrinsics: `(N, 4, 4)` float32 world-to-camera; None where no poses are known.
-        intrinsics: `(N, 3, 3)` float32, pixels of the processed image; None where unknown.
+        intrinsics: `(N, 3, 3)` float32, pixels of the processed image, given or estimated; None where unknown.
+        intrinsics_source: of every view, where its intrinsics are from; None where there are none, not even assumed.
+        assumed_intrinsics: `(N, 3, 3)` float32 in place of `intrinsics` where those of a view had to be assumed to find
+            poses; who needs a camera takes `usable_intrinsics`.
         processed_images: `(N, H, W, 3)` uint8 RGB, the pixels that the network saw.
         gaussians: 3-D Gaussians, when asked for and the model has them.
         aux: everything else by name: `feat_layer_<i>` `(N, H/14, W/14, C)` float32; with given poses `pose_alignment`
@@ -86,6 +99,8 @@ class Prediction:
     sky: np.ndarray | None = None
     extrinsics: np.ndarray | None = None
     intrinsics: np.ndarray | None = None
+    intrinsics_source: tuple[IntrinsicsOrigin, ...] | None = None
+    assumed_intrinsics: np.ndarray | None = None
     processed_images: np.ndarray | None = None
     gaussians: Gaussians | None = None
     aux: dict[str, Any] = field(default_factory=dict)
@@ -93,6 +108,11 @@ class Prediction:
     original_sizes: np.ndarray | None = None
     processed_from_original: np.ndarray | None = None
     image_names: tuple[str, ...] | None = None
+
+    @property
+    def usable_intrinsics(self) -> np.ndarray | None:
+        """`(N, 3, 3)` float32 for what cannot do without a camera: `intrinsics`, else assumed ones, else None."""
+        return self.assumed_intrinsics if self.intrinsics is None else self.intrinsics
 
     def original_intrinsics(self) -> np.ndarray | None:
         """`(N, 3, 3)` float64 intrinsics in pixels of the images as given, or None where the model knows none."""

@@ -173,6 +173,7 @@ class Diagnostics:
         if self._last is None:
             return values
         values |= {
+            "intrinsics, of the last view": self._last.views[-1].intrinsics_source or "unknown",
             "scale source": self._last.scale_source,
             "scale, m per unit": f"{self._last.scale_m_per_unit:.6g}",
             "placement": self._last.placement,

@@ -73,6 +73,7 @@ def _summary(
         "model": model.preset.name,
         "weights_licence": model.preset.licence,
         "device": str(model.device),
+        "intrinsics": prediction.intrinsics_source,
         "is_metric": bool(prediction.is_metric),
         "scale_factor": prediction.scale_factor,
         "seconds": round(seconds, 3),

@@ -7,6 +7,7 @@ writes depend on nothing else: not on the time, on other formats, or on what was
 """
 
 import dataclasses
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -23,6 +24,8 @@ from da3_core.storage.staging import staged
 
 if TYPE_CHECKING:
     from da3_core.prediction import Prediction
+
+log = logging.getLogger(__name__)
 
 Need = Literal["images", "poses", "cameras", "gaussians", "features", "names"]
 
@@ -201,6 +204,9 @@ def export(
     available = _held_by(prediction)
     for name in formats:
         _check(name, options[name], available, "this prediction")
+    needed = {need for name in formats for need in EXPORTERS[name].needs}
+    if prediction.intrinsics is None and needed & {"cameras", "poses"}:
+        log.warning("proportions are a guess: no intrinsics are known, and a field of view of 60 degrees is assumed")
     folder = Path(export_dir)
     with ExitStack() as made:
         try:
@@ -247,11 +253,12 @@ def _check(name: str, options: Any, available: Mapping[Need, bool], source: str)
 
 
 def _held_by(prediction: "Prediction") -> dict[Need, bool]:
-    has_poses = prediction.extrinsics is not None and prediction.intrinsics is not None
+    has_cameras = prediction.usable_intrinsics is not None
+    has_poses = prediction.extrinsics is not None and has_cameras
     return {
         "images": prediction.processed_images is not None,
         "poses": has_poses,
-        "cameras": has_poses or (len(prediction.depth) == 1 and prediction.intrinsics is not None),
+        "cameras": has_poses or (len(prediction.depth) == 1 and has_cameras),
         "gaussians": prediction.gaussians is not None,
         "features": any(key.startswith("feat_layer_") for key in prediction.aux),
         "names": prediction.image_names is not None,

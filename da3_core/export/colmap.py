@@ -70,10 +70,10 @@ def _relative_names(paths: Sequence[str], views: int) -> list[str]:
 
 def _model(prediction: Prediction, names: Sequence[str], cloud: PointCloud) -> tuple[list[Camera], list[Image], Points]:
     assert prediction.extrinsics is not None
-    assert prediction.intrinsics is not None
+    assert prediction.usable_intrinsics is not None
     world_to_camera = to_homogeneous(prediction.extrinsics.astype(np.float64))
     original_from_processed, sizes = _original_pixels(prediction)
-    intrinsics = original_from_processed @ prediction.intrinsics.astype(np.float64)
+    intrinsics = original_from_processed @ prediction.usable_intrinsics.astype(np.float64)
 
     starts = np.searchsorted(cloud.views, np.arange(len(names) + 1))
     point_ids = np.arange(1, len(cloud.views) + 1)

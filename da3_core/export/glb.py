@@ -103,11 +103,11 @@ def _scene_size(positions: np.ndarray) -> float:
 
 def _frusta(prediction: Prediction, camera_to_scene: np.ndarray, length: float) -> list[Mesh]:
     """A pyramid of 8 segments per view, from the camera centre to its image at depth `length`."""
-    assert prediction.intrinsics is not None
+    assert prediction.usable_intrinsics is not None
     count, height, width = prediction.depth.shape
     image_corners = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]], np.float64)
     meshes = []
-    for view, (intrinsics, to_scene) in enumerate(zip(prediction.intrinsics, camera_to_scene, strict=True)):
+    for view, (intrinsics, to_scene) in enumerate(zip(prediction.usable_intrinsics, camera_to_scene, strict=True)):
         corners = length * image_corners @ np.linalg.inv(intrinsics.astype(np.float64)).T
         vertices = _transform(to_scene, np.vstack([np.zeros(3), corners]))
         segments = [(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1)]

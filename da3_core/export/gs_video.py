@@ -129,10 +129,10 @@ def write(prediction: Prediction, folder: Path, options: Options) -> None:
 def _path(prediction: Prediction, height: int, width: int, options: Options) -> Trajectory:
     """The cameras of the frames, in the frame and the unit of the Gaussians."""
     assert prediction.extrinsics is not None
-    assert prediction.intrinsics is not None
+    assert prediction.usable_intrinsics is not None
     video_from_processed = _enlargement(prediction, height, width)
     given_extrinsics, given_intrinsics = options.given_extrinsics(), options.given_intrinsics()
-    intrinsics = prediction.intrinsics.astype(np.float64)
+    intrinsics = prediction.usable_intrinsics.astype(np.float64)
     if given_extrinsics is None:
         extrinsics = to_homogeneous(prediction.extrinsics.astype(np.float64))
     else:

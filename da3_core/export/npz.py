@@ -31,14 +31,18 @@ def write(prediction: Prediction, folder: Path, options: Options) -> None:
 def essential_arrays(prediction: Prediction) -> dict[str, np.ndarray]:
     """What a prediction knows about its views, by name; what it does not know is absent.
 
-    `exts` and `ixts` repeat `extrinsics` and `intrinsics`. `scale_factor` is NaN when there is none. `original_sizes`
-    holds height and width.
+    `exts` and `ixts` repeat `extrinsics` and `intrinsics`. `intrinsics_source` says of every view whether they are
+    `known`, `estimated` or `assumed`; if any are assumed, they are `assumed_intrinsics` instead. `scale_factor` is
+    NaN when there is none. `original_sizes` holds height and width.
     """
+    source = prediction.intrinsics_source
     arrays = {
         "depth": prediction.depth,
         "conf": prediction.conf,
         "extrinsics": None if prediction.extrinsics is None else to_homogeneous(prediction.extrinsics),
         "intrinsics": prediction.intrinsics,
+        "intrinsics_source": None if source is None else np.array(source, dtype=np.str_),
+        "assumed_intrinsics": prediction.assumed_intrinsics,
         "sky": prediction.sky,
         "is_metric": np.array(prediction.is_metric),
         "scale_factor": np.array(np.nan if prediction.scale_factor is None else prediction.scale_factor),

@@ -63,7 +63,7 @@ def extract_points(prediction: Prediction, depth: np.ndarray, keep: np.ndarray, 
         max_points: upper bound of `P`.
     """
     assert prediction.processed_images is not None
-    assert prediction.intrinsics is not None
+    assert prediction.usable_intrinsics is not None
     random = np.random.default_rng(0)
     ends = np.cumsum(np.count_nonzero(keep, axis=(1, 2)))
     share = min(1.0, max_points / max(int(ends[-1]), 1))
@@ -77,7 +77,7 @@ def extract_points(prediction: Prediction, depth: np.ndarray, keep: np.ndarray, 
         one = slice(view, view + 1)
         extrinsics = None if prediction.extrinsics is None else prediction.extrinsics[one]
         kept_depth = np.where(keep[one], depth[one], 0)
-        positions.append(backproject(kept_depth, prediction.intrinsics[one], extrinsics).reshape(-1, 3)[chosen])
+        positions.append(backproject(kept_depth, prediction.usable_intrinsics[one], extrinsics).reshape(-1, 3)[chosen])
         colors.append(prediction.processed_images[view].reshape(-1, 3)[chosen])
         pixels.append(np.stack([chosen % depth.shape[2], chosen // depth.shape[2]], axis=1))
     views = np.repeat(np.arange(len(quotas)), quotas)

@@ -55,6 +55,12 @@ class Preset:
         return "decoder" if self.has_poses and self.name != EMBEDDED else "features"
 
     @property
+    def focal_length(self) -> Literal["mean", "longer"]:
+        """How its estimates for both axes become one. The embedded model knows the shape 4:3 alone: on others, the
+        axis that it takes for the longer one stays right, and the other comes out short."""
+        return "longer" if self.name == EMBEDDED else "mean"
+
+    @property
     def sees_given_poses(self) -> bool:
         """Whether known poses condition the network; those without a camera encoder are only aligned to them."""
         return not isinstance(self._features, MonocularConfig) and self._features.camera_encoder

@@ -41,14 +41,14 @@ def intrinsics_from_camera_info(message: Any, size_hw: tuple[int, int]) -> np.nd
 def camera_info(header: Any, intrinsics: np.ndarray | None, size_hw: tuple[int, ...]) -> MessageValue:
     """The calibration of an undistorted `size_hw` image from `(3, 3)` intrinsics with pixel edges at integers.
 
-    None is a camera of which nothing is known: all is zero then, the size too.
+    None is a camera that is not calibrated: all but the size is zero then, as ROS says it.
     """
     k, r, p = np.zeros((3, 3)), np.zeros((3, 3)), np.zeros((3, 4))
     if intrinsics is not None:
         k = np.array(intrinsics, np.float64)
         k[:2, 2] -= HALF_PIXEL
         r, p = np.eye(3), np.c_[k, np.zeros(3)]
-    height, width = (0, 0) if intrinsics is None else size_hw
+    height, width = size_hw
     return message(
         CAMERA_INFO,
         header=header,

@@ -101,9 +101,11 @@ class ViewOutputs:
     def depth_mm(self) -> MessageValue:
         return values.image(self.header, depth_in_millimetres(self._depth), "16UC1")
 
-    def camera_info(self) -> MessageValue | None:
-        intrinsics = self.view.intrinsics
-        return None if intrinsics is None else camera_info(self.header, intrinsics, self.view.depth.shape)
+    def camera_info(self) -> MessageValue:
+        """Uncalibrated where nothing but an assumption is known."""
+        view = self.view
+        calibration = None if view.intrinsics_source == "assumed" else view.intrinsics
+        return camera_info(self.header, calibration, view.depth.shape)
 
     def preview(self) -> MessageValue:
         return values.image(self.header, colorize_depth(self._depth), "rgb8")
@@ -145,7 +147,7 @@ class ViewOutputs:
         return message(
             "da3_ros/msg/DepthView",
             header=self.header,
-            camera_info=camera_info(self.header, self.view.intrinsics, self.view.depth.shape),
+            camera_info=self.camera_info(),
             camera_in_map=values.pose(self.camera_to_map),
             depth=self.depth(),
             confidence=self.confidence() or values.no_image(self.header),
@@ -251,8 +253,7 @@ VIEW_OUTPUTS: tuple[Output[ViewOutputs], ...] = (
         "depth/camera_info",
         values.CAMERA_INFO,
         ViewOutputs.camera_info,
-        "pinhole camera of exactly the depth image's size",
-        "with intrinsics, known or estimated",
+        "pinhole camera of exactly the depth image's size; K is 0 where it is neither known nor estimated",
     ),
     Output("depth/preview", values.IMAGE, ViewOutputs.preview, "rgb8, depth in colours, near is red"),
     Output(
@@ -274,7 +275,7 @@ VIEW_OUTPUTS: tuple[Output[ViewOutputs], ...] = (
         values.POINT_CLOUD,
         ViewOutputs.points,
         "x y z rgb confidence in the camera's optical frame, of the pixels that are chosen",
-        "with intrinsics",
+        "with intrinsics, known, estimated or assumed",
         lambda options: options.points is not None,
     ),
     Output(

@@ -114,12 +114,12 @@ class _Joined:
                 "views %d to %d cannot be joined to those before them without cameras", window.start, window.stop - 1
             )
             return replace(prediction, extrinsics=None)
-        assert earlier.intrinsics is not None
+        assert earlier.usable_intrinsics is not None
         shared = len(earlier.depth)
         alignment = align_window(
             _posed_depths(earlier),
             _posed_depths(_views(prediction, slice(shared))),
-            list(earlier.intrinsics),
+            list(earlier.usable_intrinsics),
             self._scale,
             self._graph.spread,
         )

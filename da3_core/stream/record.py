@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from da3_core.errors import InputError
-from da3_core.prediction import Prediction
+from da3_core.prediction import IntrinsicsOrigin, Prediction
 from da3_core.stream.session import View, WindowResult
 
 Keep = Literal["present_map", "longest_map"]
@@ -105,6 +105,7 @@ class _RecordedView:
     confidence: np.ndarray | None
     sky: np.ndarray | None
     intrinsics: np.ndarray | None
+    intrinsics_source: IntrinsicsOrigin | None
     world_to_camera: np.ndarray | None
 
     @classmethod
@@ -120,6 +121,7 @@ class _RecordedView:
             confidence=None if confidence is None else np.minimum(confidence, LARGEST_CONFIDENCE).astype(np.float16),
             sky=view.sky,
             intrinsics=view.intrinsics,
+            intrinsics_source=view.intrinsics_source,
             world_to_camera=view.world_to_camera,
         )
 
@@ -164,13 +166,17 @@ def _prediction(views: Sequence[_RecordedView], is_metric: bool) -> Prediction:
         values = [getattr(view, name) for view in views]
         return None if any(value is None for value in values) else np.stack(values).astype(dtype, copy=False)
 
+    intrinsics, sources = stack("intrinsics", np.float32), [view.intrinsics_source for view in views]
+    is_assumed = "assumed" in sources
     return Prediction(
         depth=np.stack([view.depth for view in views]),
         is_metric=int(is_metric),
         conf=stack("confidence", np.float32),
         sky=stack("sky", np.bool_),
         extrinsics=stack("world_to_camera", np.float32),
-        intrinsics=stack("intrinsics", np.float32),
+        intrinsics=None if is_assumed else intrinsics,
+        intrinsics_source=tuple(source for source in sources if source) if intrinsics is not None else None,
+        assumed_intrinsics=intrinsics if is_assumed else None,
         processed_images=np.stack([view.image for view in views]),
         original_sizes=np.array([view.original_size for view in views]),
         processed_from_original=stack("processed_from_original", np.float64),

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -20,12 +20,13 @@ from da3_core.geometry.alignment import METRIC_DEVIATION, PosedDepth, align_wind
 from da3_core.geometry.cameras import invert_rigid
 from da3_core.geometry.quaternions import quaternion_from_rotation, rotation_from_quaternion
 from da3_core.geometry.similarity import Similarity
-from da3_core.prediction import Prediction
+from da3_core.prediction import IntrinsicsOrigin, Prediction
 from da3_core.stream.frame import Frame
 from da3_core.stream.known_cameras import KnownCameras, known_cameras
 from da3_core.stream.known_scale import KnownScale
 from da3_core.stream.window_graph import LIVE_WINDOWS, WindowGraph, WindowViews
 
+_Intrinsics: TypeAlias = tuple[np.ndarray, IntrinsicsOrigin] | tuple[None, None]
 ScaleSource = Literal["none", "model", "fixed", "poses"]
 Placement = Literal["origin", "points", "poses", "last_view", "known", "unposed"]
 
@@ -61,10 +62,12 @@ class View:
         confidence: `(H, W)` float32, at least 1, or None.
         sky: `(H, W)` bool or None.
         intrinsics: `(3, 3)` float64 of the processed image, pixel edges at integers: those of the frame where given,
-            else the model's estimate with the running median of its focal lengths; None where neither exists.
+            else the model's estimate with the running median of its focal lengths, else what was assumed to find poses;
+            None where there is none of these.
         world_to_camera: `(4, 4)` float64 rigid, OpenCV axes, map units; the world is the map, in the optical axes of
             its first camera, or that of the frames' own poses. None where no pose is known.
         processed_from_original: `(3, 3)` float64, see `Prediction`, or None.
+        intrinsics_source: which of these `intrinsics` are, or None.
     """
 
     frame: Frame
@@ -76,6 +79,7 @@ class View:
     intrinsics: np.ndarray | None
     world_to_camera: np.ndarray | None
     processed_from_original: np.ndarray | None
+    intrinsics_source: IntrinsicsOrigin | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -347,8 +351,9 @@ class Session:
             return "model" if prediction.is_metric else "none"
         return "fixed" if choice == "fixed" else "none"
 
-    def _intrinsics(self, frames: Sequence[Frame], prediction: Prediction) -> list[np.ndarray | None]:
-        """Of the processed images: given ones carried over, else estimated ones smoothed over the session."""
+    def _intrinsics(self, frames: Sequence[Frame], prediction: Prediction) -> list[_Intrinsics]:
+        """Of the processed images: given ones carried over, else estimated ones smoothed over the session, else assumed
+        ones."""
         estimated = None if prediction.intrinsics is None else prediction.intrinsics.astype(np.float64)
         if estimated is not None:
             # Relative to the image's sides, so that a change of the processed size does not matter.
@@ -356,12 +361,16 @@ class Session:
             self._focal_lengths.append(np.median(estimated[:, [0, 1], [0, 1]], axis=0) / sides)
             estimated[:, [0, 1], [0, 1]] = np.median(np.stack(self._focal_lengths), axis=0) * sides
 
-        result: list[np.ndarray | None] = []
+        result: list[_Intrinsics] = []
         for i, frame in enumerate(frames):
             if frame.intrinsics is not None and prediction.processed_from_original is not None:
-                result.append(prediction.processed_from_original[i] @ frame.intrinsics)
+                result.append((prediction.processed_from_original[i] @ frame.intrinsics, "known"))
+            elif estimated is not None:
+                result.append((estimated[i], "estimated"))
+            elif prediction.assumed_intrinsics is not None:
+                result.append((prediction.assumed_intrinsics[i].astype(np.float64), "assumed"))
             else:
-                result.append(None if estimated is None else estimated[i])
+                result.append((None, None))
         return result
 
 
@@ -382,9 +391,7 @@ def _orthonormal(prediction: Prediction) -> Prediction:
     return replace(prediction, extrinsics=extrinsics)
 
 
-def _view(
-    frame: Frame, is_new: bool, prediction: Prediction, i: int, intrinsics: np.ndarray | None, placed: _Placed
-) -> View:
+def _view(frame: Frame, is_new: bool, prediction: Prediction, i: int, intrinsics: _Intrinsics, placed: _Placed) -> View:
     world_to_camera = None
     if placed.placement != "unposed" and prediction.extrinsics is not None:
         camera_to_window = invert_rigid(prediction.extrinsics[i])
@@ -397,7 +404,8 @@ def _view(
         depth=prediction.depth[i] * np.float32(placed.depth_scale),
         confidence=None if prediction.conf is None else prediction.conf[i].copy(),
         sky=None if prediction.sky is None else prediction.sky[i].copy(),
-        intrinsics=intrinsics,
+        intrinsics=intrinsics[0],
+        intrinsics_source=intrinsics[1],
         world_to_camera=world_to_camera,
         processed_from_original=None
         if prediction.processed_from_original is None

@@ -15,7 +15,7 @@ from da3_core.geometry.quaternions import rotation_from_quaternion
 from da3_core.geometry.similarity import Similarity
 from da3_core.options import PROCESS_RES, InferenceOptions
 from da3_core.postprocessing import aligned_to_given_poses, with_known_intrinsics
-from da3_core.prediction import Prediction
+from da3_core.prediction import Prediction, of_all_views
 from da3_core.preprocessing import ImageInput, decode, list_images, preprocess
 from da3_core.synthetic.walk import Walk
 
@@ -111,6 +111,7 @@ class ExactModel:
             conf=confidence,
             extrinsics=invert_rigid(camera_to_model).astype(np.float32),
             intrinsics=true_intrinsics.astype(np.float32),
+            intrinsics_source=of_all_views("estimated", len(images)),
             processed_images=batch.images,
             original_sizes=batch.original_sizes,
             processed_from_original=batch.processed_from_original,

@@ -19,7 +19,7 @@ from da3_core.export import NAMED_OPTIONS, options_of
 from da3_core.geometry.cameras import invert_rigid, normalise_trajectory
 from da3_core.geometry.similarity import Similarity
 from da3_core.options import Precision
-from da3_core.postprocessing import aligned_to_given_poses, in_metres, with_known_intrinsics
+from da3_core.postprocessing import aligned_to_given_poses, in_metres, with_known_intrinsics, with_square_pixels
 from da3_core.preprocessing import preprocess
 
 HEIGHT, WIDTH = 70, 98
@@ -117,6 +117,29 @@ def test_inference_is_the_network_on_preprocessed_images(model: DepthAnything3) 
     np.testing.assert_allclose(prediction.original_intrinsics(), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("pose_method", ["decoder", "rays"])
+@pytest.mark.parametrize("size", [(240, 320), (320, 180), (200, 200)])
+def test_estimated_cameras_have_square_pixels_in_the_image_as_given(
+    model: DepthAnything3, size: tuple[int, int], pose_method: str
+) -> None:
+    height, width = size
+    given = [np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)]
+    prediction = model.inference(given, process_res=84, pose_method=pose_method)
+    fx, fy = prediction.original_intrinsics()[0, [0, 1], [0, 1]]
+    np.testing.assert_allclose(fx, fy, rtol=1e-6)
+    resized = prediction.depth.shape[2] / width, prediction.depth.shape[1] / height
+    np.testing.assert_allclose(prediction.intrinsics[0, [0, 1], [0, 1]], np.multiply(fx, resized), rtol=1e-5)
+    assert prediction.intrinsics_source == ("estimated",)
+
+
+def test_one_focal_length_is_the_mean_of_both_or_the_longer() -> None:
+    estimated = np.array([[[50, 0, 7], [0, 160, 9], [0, 0, 1]]], np.float32)
+    resize = np.array([np.diag([0.5, 0.4, 1])])  # 100 and 400 pixels of the image as given
+    mean, longer = with_square_pixels(estimated, resize), with_square_pixels(estimated, resize, "longer")
+    np.testing.assert_allclose(mean[0], [[100, 0, 7], [0, 80, 9], [0, 0, 1]], rtol=1e-6)
+    np.testing.assert_allclose(longer[0], [[200, 0, 7], [0, 160, 9], [0, 0, 1]], rtol=1e-6)
+
+
 def test_features_carry_the_number_of_their_layer_and_the_order_of_the_images(model: DepthAnything3) -> None:
     given = images(4)
     prediction = model.inference(given, **SMALL, export_feat_layers=[9, 1])
@@ -157,7 +180,9 @@ def test_known_poses_become_the_result(model: DepthAnything3, centres: list) -> 
     np.testing.assert_allclose(result.depth * alignment.scale, output["depth"][0], rtol=1e-5)
     np.testing.assert_array_equal(result.conf, output["depth_conf"][0])
     np.testing.assert_array_equal(result.aux["estimated_extrinsics"][:, :3], output["extrinsics"][0])
-    np.testing.assert_array_equal(result.aux["estimated_intrinsics"], output["intrinsics"][0])
+    estimated = result.aux["estimated_intrinsics"][:, [0, 1], [0, 1]]
+    np.testing.assert_allclose(estimated[:, 0], estimated[:, 1], rtol=1e-6)
+    np.testing.assert_allclose(estimated.prod(1), output["intrinsics"][0, :, [0, 1], [0, 1]].prod(1), rtol=1e-5)
 
     moved = model.inference(given, extrinsics, intrinsics, align_to_input_ext_scale=False, **SMALL)
     np.testing.assert_array_equal(moved.depth, output["depth"][0])

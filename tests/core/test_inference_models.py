@@ -234,7 +234,12 @@ def test_features_use_given_intrinsics(mono: DepthAnything3, walk: Walk) -> None
     pair, camera = list(walk.images[[4, 5]]), np.tile(walk.intrinsics, (2, 1, 1))
     given, assumed = (mono.inference(pair, intrinsics=known, process_res=322) for known in (camera, None))
     np.testing.assert_allclose(given.intrinsics, given.processed_from_original @ camera, rtol=1e-6)
-    np.testing.assert_allclose(assumed.intrinsics[0], default_intrinsics(*assumed.depth.shape[1:]), rtol=1e-6)
+    assert given.intrinsics_source == ("known", "known")
+    assert assumed.intrinsics is assumed.original_intrinsics() is None, "nobody takes a guess for a calibration"
+    assert assumed.intrinsics_source == ("assumed", "assumed")
+    guess = np.linalg.inv(assumed.processed_from_original[0]) @ assumed.assumed_intrinsics[0]
+    np.testing.assert_allclose(guess[0, 0], guess[1, 1], rtol=1e-6)
+    np.testing.assert_allclose(guess, default_intrinsics(240, 320), rtol=0.01)
     turned = walk.camera_to_world[5, :3, :3].T @ walk.camera_to_world[4, :3, :3]
     errors = [np.linalg.norm(result.extrinsics[1, :3, :3] - turned) for result in (given, assumed)]
     assert errors[0] < errors[1]

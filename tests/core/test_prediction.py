@@ -21,12 +21,14 @@ def values_of(first: int, count: int) -> dict[str, Any]:
         "sky": (2, 3),
         "extrinsics": (4, 4),
         "intrinsics": (3, 3),
+        "assumed_intrinsics": (3, 3),
         "processed_images": (2, 3, 3),
         "original_sizes": (2,),
         "processed_from_original": (3, 3),
     }
     arrays = {name: np.multiply.outer(numbers, np.ones(shape)) for name, shape in shapes.items()}
-    return {**arrays, "image_names": tuple(f"{number}.png" for number in numbers)}
+    texts = {name: tuple(f"{number}" for number in numbers) for name in ("image_names", "intrinsics_source")}
+    return {**arrays, **texts}
 
 
 def test_every_field_is_of_each_view_or_of_all() -> None:

@@ -199,9 +199,11 @@ def test_a_prediction_gets_poses_one_unit_and_assumed_intrinsics(walk: Walk) -> 
     assert posed.is_metric == 1
 
     guessed = with_feature_poses(without_cameras(walk, frames))
-    np.testing.assert_allclose(guessed.intrinsics[1], default_intrinsics(240, 320))
-    np.testing.assert_allclose(guessed.intrinsics[0, 0, 0], 160 / np.tan(np.deg2rad(30)), rtol=1e-6)
+    np.testing.assert_allclose(guessed.assumed_intrinsics[1], default_intrinsics(240, 320))
+    np.testing.assert_allclose(guessed.assumed_intrinsics[0, 0, 0], 160 / np.tan(np.deg2rad(30)), rtol=1e-6)
     assert guessed.extrinsics is not None
+    assert guessed.intrinsics is None, "what is assumed is not told as known"
+    assert (guessed.intrinsics_source, posed.intrinsics_source) == (("assumed", "assumed"), None)
 
 
 def test_a_failure_leaves_depth_as_it_was_and_no_poses(walk: Walk, caplog: pytest.LogCaptureFixture) -> None:

@@ -38,6 +38,7 @@ def view(stamp_ns: int, is_new: bool = True, width: int = 64, focal: float = 50.
         intrinsics=np.array([[focal, 0, width / 2], [0, focal, 24], [0, 0, 1.0]]),
         world_to_camera=np.eye(4),
         processed_from_original=None,
+        intrinsics_source="estimated",
     )
 
 
@@ -252,6 +253,7 @@ def test_the_values_of_the_map():
     assert it.values("map") == {
         "transform": "map -> odom",
         "intrinsics": "CameraInfo",
+        "intrinsics, of the last view": "estimated",
         "scale source": "model",
         "scale, m per unit": "2.2",
         "placement": "points",

@@ -121,18 +121,28 @@ def test_both_packers_write_the_same_clouds(organized: bool) -> None:
 
 def test_what_a_model_does_not_say_is_not_published() -> None:
     said = values_of(bare(2))
-    everywhere = {"/tf", "depth/image", "depth/image_raw", "depth/preview", "image_rect", "path", "window"}
+    everywhere = {"/tf", "image_rect", "path", "window"}
+    everywhere |= {f"depth/{name}" for name in ("image", "image_raw", "camera_info", "preview")}
     assert {name for name, value in said.items() if value} == everywhere
     assert {name for name, value in values_of(view(2)).items() if value} == {each.name for each in OUTPUTS}
     assert CameraOutputs(outputs(bare(1)), []).path() is None
     assert outputs(view(1)).transform() is None, "nobody knows what to join"
 
 
-def test_a_view_of_an_unknown_camera_is_all_zero_within_its_window() -> None:
+def test_a_camera_that_is_unknown_or_assumed_is_not_calibrated() -> None:
+    for seen in (bare(5), replace(view(5), intrinsics_source="assumed")):
+        info = messages.packed(outputs(seen).camera_info())
+        assert (info.height, info.width, info.k.any(), info.p.any(), len(info.d)) == (9, 12, False, False, 0)
+    assert outputs(replace(view(5), intrinsics_source="assumed")).points(), "a cloud by a guess is better than none"
+    estimated = outputs(replace(view(5), intrinsics_source="estimated"))
+    assert messages.packed(estimated.camera_info()).k[0] == 10
+
+
+def test_a_view_of_an_unknown_camera_is_not_calibrated_within_its_window() -> None:
     window = messages.packed(WindowOutputs([outputs(bare(5))], "a model").window())
     [seen] = window.views
     assert (seen.header.frame_id, seen.header.stamp.sec) == ("camera", 5)
-    assert (seen.camera_info.width, seen.camera_info.k.any(), len(seen.camera_info.d)) == (0, False, 0)
+    assert (seen.camera_info.width, seen.camera_info.k.any(), len(seen.camera_info.d)) == (12, False, 0)
     assert (seen.camera_in_map.orientation.w, seen.confidence.height, len(seen.confidence.data)) == (0.0, 0, 0)
     assert (seen.depth.height, seen.depth.width, seen.depth.encoding) == (9, 12, "32FC1")
     assert (window.header.frame_id, window.model, window.scale_m_per_unit) == ("da3_map", "a model", 0.7)

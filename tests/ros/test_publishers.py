@@ -99,7 +99,11 @@ def test_what_a_model_does_not_say_is_not_published():
     it = Published()
     it.publications.publish(result(view(confidence=None, sky=None, intrinsics=None, world_to_camera=None)), session=1)
     published = {name for name, count in it.counts().items() if count}
-    assert published == {"depth/image", "depth/image_raw", "depth/preview", "image_rect", "window"}
+    assert published == {
+        *(f"depth/{name}" for name in ("image", "image_raw", "camera_info", "preview")),
+        "image_rect",
+        "window",
+    }
     assert it.publications.state() == OutputState({}, "no pose", False)
 
 

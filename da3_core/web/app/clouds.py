@@ -64,7 +64,7 @@ def drawable(prediction: Prediction, view: int, options: CloudOptions) -> Predic
     Raises:
         InputError: there are no intrinsics.
     """
-    if prediction.intrinsics is None:
+    if prediction.usable_intrinsics is None:
         raise InputError("no point cloud, because this model estimates no intrinsics: give the focal length")
     chosen = prediction if prediction.extrinsics is not None else prediction.views(slice(view, view + 1))
     if not (options.filter_black or options.filter_white):

@@ -213,7 +213,7 @@ class Handlers:
     def redraw_of_view(self, key: str | None, view: int | None, *cloud: Any) -> Any:
         """The cloud after a change of the view, which matters only where each view has a cloud of its own."""
         with self._result(key) as (_, prediction):
-            each_has_its_own = prediction.extrinsics is None and prediction.intrinsics is not None
+            each_has_its_own = prediction.extrinsics is None and prediction.usable_intrinsics is not None
         return self.redraw(key, view, *cloud) if each_has_its_own else gr.skip()
 
     @reported

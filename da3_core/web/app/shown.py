@@ -74,8 +74,10 @@ def _summary(prediction: Prediction, *details: str) -> str:
     views, height, width = prediction.depth.shape
     unit = "metres" if prediction.is_metric else "the model's unit"
     text = " · ".join([count(views, "view"), f"{width} × {height} pixels", f"depth in {unit}", *details])
-    if prediction.extrinsics is None and prediction.intrinsics is not None and views > 1:
+    if prediction.extrinsics is None and prediction.usable_intrinsics is not None and views > 1:
         text += "\n\nThe cameras could not be placed in one world: the cloud is that of the selected view."
+    if prediction.intrinsics is None and prediction.usable_intrinsics is not None:
+        text += "\n\nThe proportions are a guess, by an assumed field of view of 60°: give the focal length."
     return text
 
 
