@@ -127,7 +127,8 @@ def same_option(owner: type, name: str, **changes: Any) -> Any:
         changes: what is said otherwise, as of `option`.
     """
     [origin] = [each for each in dataclasses.fields(owner) if each.name == name]
-    return option(**{"default": origin.default, **origin.metadata, "faces": ALL_FACES, **changes})
+    default = origin.default if origin.default_factory is dataclasses.MISSING else origin.default_factory()
+    return option(**{"default": default, **origin.metadata, "faces": ALL_FACES, **changes})
 
 
 def declared(owner: Any) -> dict[str, Option]:

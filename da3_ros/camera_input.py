@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from importlib import import_module
+from typing import Any, cast
 
 import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -18,8 +19,10 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from da3_core.errors import InputError
 from da3_core.ros_data.camera_info import intrinsics_from_camera_info
 from da3_core.ros_data.conventions import stamp_ns
+from da3_core.ros_data.foreign import as_ros
 from da3_core.ros_data.images import (
     RefusedMessage,
     SampleBits,
@@ -28,11 +31,17 @@ from da3_core.ros_data.images import (
     compressed_to_rgb,
     image_to_rgb,
 )
+from da3_core.ros_data.video import VideoDecoder, frame_to_rgb
 from da3_core.stream.frame import Frame
 from da3_ros.settings import Settings
 from da3_ros.window_buffer import Arrival, WindowBuffer
 
 SENSOR_DATA_DEPTH = 5
+VIDEO_DEPTH = 30
+VIDEO_TYPES = {  # package and message of each transport
+    "ffmpeg": ("ffmpeg_image_transport_msgs", "FFMPEGPacket"),
+    "foxglove": ("foxglove_msgs", "CompressedVideo"),
+}
 LARGE_IMAGE_BYTES = 300_000  # with its default segment of 512 kB, Fast DDS begins to lose best-effort images here
 FAST_DDS_SETTINGS = (
     "FASTDDS_DEFAULT_PROFILES_FILE",
@@ -74,6 +83,7 @@ class CameraInput:
         self._logger = node.get_logger()
         self._logged: set[str] = set()
         self._bits = SampleBits(partial(self._warn_once, "sample_bits"))
+        self._video: VideoDecoder[Any] = VideoDecoder()
         self._last_arrival_s = time.monotonic()
         self._silence_logged = False
         self._camera_info: CameraInfo | None = None
@@ -84,8 +94,11 @@ class CameraInput:
         self._info_subscription = self._subscribe(CameraInfo, "camera_info", self._on_camera_info, group)
         if settings.image_transport == "raw":
             self._subscription = self._subscribe(Image, "image", self._on_image, group)
-        else:
+        elif settings.image_transport == "compressed":
             self._subscription = self._subscribe(CompressedImage, "image/compressed", self._on_compressed, group)
+        else:
+            kind = _video_type(settings.image_transport)
+            self._subscription = self._subscribe(kind, f"image/{settings.image_transport}", self.on_video, group)
         self.topic: str = self._subscription.topic_name
         self._may_lose_images = _may_lose_images(self._subscription.qos_profile)
 
@@ -95,7 +108,9 @@ class CameraInput:
         if self._settings.every_frame:
             qos = QoSProfile(depth=self._settings.queue.max_frames, reliability=ReliabilityPolicy.RELIABLE)
         else:
-            qos = QoSProfile(depth=SENSOR_DATA_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
+            is_video = self._settings.image_transport in VIDEO_TYPES  # of which no piece may be missing
+            depth = VIDEO_DEPTH if is_video else SENSOR_DATA_DEPTH
+            qos = QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
         return self._node.create_subscription(
             kind,
             topic,
@@ -145,23 +160,37 @@ class CameraInput:
     def _on_image(self, message: Image) -> None:
         if len(message.data) > LARGE_IMAGE_BYTES and self._may_lose_images:
             self._warn_once("losses", LOSSES)
-        self._take_in(message, _image_size, partial(image_to_rgb, bits=self._bits))
+        to_rgb = partial(image_to_rgb, message, self._bits)
+        self._take_in(message.header, partial(_image_size, message), to_rgb)
 
     def _on_compressed(self, message: CompressedImage) -> None:
-        self._take_in(message, compressed_size, partial(compressed_to_rgb, bits=self._bits))
+        to_rgb = partial(compressed_to_rgb, message, self._bits)
+        self._take_in(message.header, partial(compressed_size, message), to_rgb)
+
+    def on_video(self, message: Any) -> None:
+        """Take in the images that a piece of a video makes ready. Each piece needs those before it, so none waits."""
+        self._last_arrival_s = time.monotonic()
+        package, name = VIDEO_TYPES[self._settings.image_transport]
+        piece = as_ros(f"{package}/msg/{name}", message)
+        try:
+            for header, frame in self._video.decode(piece, piece.header):
+                self._take_in(header, partial(_frame_size, frame), partial(frame_to_rgb, frame))
+        except RefusedMessage as refusal:
+            self._buffer.refuse(refusal.kind)
+            self.report(refusal)
 
     def _take_in(
         self,
-        message: Image | CompressedImage,
-        size_of: Callable[..., tuple[int, int]],
-        to_rgb: Callable[..., np.ndarray],
+        header: Any,
+        size_of: Callable[[], tuple[int, int]],
+        to_rgb: Callable[[], np.ndarray],
     ) -> None:
         self._last_arrival_s = time.monotonic()
-        stamp, camera = stamp_ns(message.header.stamp), message.header.frame_id
+        stamp, camera = stamp_ns(header.stamp), header.frame_id
         try:
-            size_hw = size_of(message)
+            size_hw = size_of()
             intrinsics = self._intrinsics(size_hw)
-            arrival = Arrival(stamp, camera, size_hw, lambda: Frame(to_rgb(message), stamp, camera, intrinsics))
+            arrival = Arrival(stamp, camera, size_hw, lambda: Frame(to_rgb(), stamp, camera, intrinsics))
             session_break = self._buffer.put(arrival)
         except RefusedMessage as refusal:
             self._buffer.refuse(refusal.kind)
@@ -219,6 +248,22 @@ def describe_silence(
     number = "1 publisher" if len(publishers) == 1 else f"{len(publishers)} publishers"
     cause = LOSSES if may_lose_images else "is the camera running?"
     return f"{waiting}, though it has {number} of fitting QoS: {cause}"
+
+
+def _video_type(transport: str) -> type:
+    """The class of its messages. Raises InputError where their package is not installed."""
+    package, name = VIDEO_TYPES[transport]
+    try:
+        return cast(type, getattr(import_module(f"{package}.msg"), name))
+    except ImportError as error:
+        raise InputError(
+            f"image_transport is {transport}, whose messages are not installed: "
+            f"apt install ros-$ROS_DISTRO-{package.replace('_', '-')}"
+        ) from error
+
+
+def _frame_size(frame: Any) -> tuple[int, int]:
+    return frame.height, frame.width
 
 
 def _image_size(message: Image) -> tuple[int, int]:

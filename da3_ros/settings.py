@@ -117,8 +117,10 @@ class QosSettings:
 class Settings(InferenceOptions, ModelOptions):
     """All parameters, those of the model and of its inference first. `Settings()` has their defaults."""
 
-    image_transport: Literal["raw", "compressed"] = option(
-        "raw", "Subscribe image as sensor_msgs/Image, or image/compressed as jpeg and png."
+    image_transport: Literal["raw", "compressed", "ffmpeg", "foxglove"] = option(
+        "raw",
+        "Subscribe image as sensor_msgs/Image; image/compressed as jpeg, png and webp; or a video, image/ffmpeg or "
+        "image/foxglove.",
     )
     mode: Literal["stream", "on_demand"] = option(
         "stream", "stream: infer as images arrive; on_demand: only when ~/infer is called.", dynamic=True

@@ -124,6 +124,13 @@ class BagOptions(Checked):
     def __post_init__(self) -> None:
         """Raises InputError, for choices that contradict each other too."""
         super().__post_init__()
+        if self.stride >= max(self.window, 2):
+            raise OptionError(
+                "{stride} is {given} and {window} {size}: windows must share views, so give a smaller one (1 for a "
+                "window of 1)",
+                given=self.stride,
+                size=self.window,
+            )
         if self.pose_source in ("tf", "rig") and (self.scale not in ("auto", "poses") or self.metres_per_unit):
             raise OptionError(
                 "{pose_source} {given} gives metres, which "

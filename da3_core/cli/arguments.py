@@ -6,7 +6,7 @@ A command takes a whole dataclass of options as one parameter; `flatten_argument
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from math import isfinite
 from pathlib import Path
@@ -17,12 +17,14 @@ import typer
 from da3_core.bag.options import Storage
 from da3_core.cli.failures import failures_reported
 from da3_core.cli.spelling import SPELLINGS, without_unit
+from da3_core.errors import OptionError
 from da3_core.options import (
     EXPORT_FORMATS,
     Face,
     InferenceOptions,
     ModelOptions,
     Option,
+    PointOptions,
     RectifyOptions,
     SceneOptions,
     declared,
@@ -80,8 +82,27 @@ class BagOutputArguments:
         Path | None, typer.Option(help="Also export up to 200 views of the longest map here.", show_default="no")
     ] = None
     export_format: str = same_option(SceneOptions, "export_format", default=EXPORT_FORMATS["bag"])
+    export_kwargs: Mapping[str, Mapping[str, Any]] = same_option(SceneOptions, "export_kwargs")
+    conf_thresh_percentile: float | None = same_option(SceneOptions, "conf_thresh_percentile")
+    num_max_points: int | None = same_option(SceneOptions, "num_max_points")
+    show_cameras: bool | None = same_option(SceneOptions, "show_cameras")
     points: Annotated[bool, typer.Option("--points", help="Write clouds to /da3/points.")] = False
     debug: Debug = False
+
+    def export_options(self) -> dict[str, Any]:
+        """Keyword arguments of `export.export`."""
+        names = ("export_kwargs", "conf_thresh_percentile", "num_max_points", "show_cameras")
+        return {name: getattr(self, name) for name in names}
+
+    def check(self, points: PointOptions) -> None:
+        """Raises OptionError for choices about what is not written."""
+        defaults = BagOutputArguments()
+        if not self.export_dir:
+            for name in ("export_format", *self.export_options()):
+                if getattr(self, name) != getattr(defaults, name):
+                    raise OptionError(f"{{{name}}} came without {{export_dir}}: give a folder, or leave it out")
+        if not self.points and points != PointOptions():
+            raise OptionError("options of points came without {points}: add it, or leave them out")
 
 
 @dataclass(frozen=True)

@@ -28,5 +28,6 @@ def bag(
     with failures_reported(output.debug):
         from da3_core.cli.run_bag import run_bag  # only now, because it imports the network
 
+        output.check(point_options)
         options = replace(options, points=point_options if output.points else None)
         run_bag(input_bag, options, output, inference, model)

@@ -56,6 +56,7 @@ def run_bag(
                 views=options.window,
                 intrinsics_known=True,
                 poses_from_features=model.check(inference).pose_method == "features" and options.window >= 2,
+                **arguments.export_options(),
             )
         record = SessionRecord(EXPORTED_VIEWS, "longest_map")
         try:
@@ -76,7 +77,9 @@ def run_bag(
             raise typer.Exit(FAILED) from None
     typer.echo(output)
     if arguments.export_dir and summary.frames:
-        for paths in export(record.prediction(), arguments.export_dir, arguments.export_format).values():
+        formats = arguments.export_format
+        files = export(record.prediction(), arguments.export_dir, formats, **arguments.export_options())
+        for paths in files.values():
             for path in paths:
                 typer.echo(path)
     _report(summary)

@@ -59,6 +59,14 @@ def test_what_is_refused_is_refused_in_one_line(recording: Path, da3: Callable[.
         ([recording, "--output-bag", recording], "exists"),
         ([recording, "--pose-source", "tf"], "it has camera_link, camera_optical_frame, world"),
         ([recording, *SMALL, "--export-dir", "out", "--export-format", "gs_ply"], "cannot be exported"),
+        (
+            [recording, "--window", "3", "--stride", "3"],
+            "error: --stride is 3 and --window 3: windows must",
+        ),
+        ([recording, "--export-format", "tum"], "error: --export-format came without --export-dir"),
+        ([recording, "--num-max-points", "9"], "error: --num-max-points came without --export-dir"),
+        ([recording, "--points-stride", "2"], "error: options of points came without --points"),
+        ([recording, *SMALL, "--export-dir", "out", "--export-kwargs", "glb:size:1"], "glb"),
     ):
         result = da3("bag", *arguments)
         assert result.exit_code == 2
