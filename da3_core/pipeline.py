@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,21 +52,23 @@ def infer_scene(model: DepthAnything3, scene: SceneImages, options: SceneOptions
     if len(windows) > 1:
         logger.info("%d views are processed in %d windows of %d", views, len(windows), len(windows[0]))
 
+    def predict(chosen: Sequence[int]) -> Prediction:
+        return model.predict(
+            [scene.images[view] for view in chosen],
+            options,
+            extrinsics=None if scene.extrinsics is None else scene.extrinsics[list(chosen)],
+            intrinsics=None if scene.intrinsics is None else scene.intrinsics[list(chosen)],
+        )
+
     def predictions() -> Iterator[Prediction]:
         with stage("inference", views, "views") as advance:
             done = 0
             for window in windows:
-                chosen = slice(window.start, window.stop)
-                yield model.predict(
-                    scene.images[chosen],
-                    options,
-                    extrinsics=None if scene.extrinsics is None else scene.extrinsics[chosen],
-                    intrinsics=None if scene.intrinsics is None else scene.intrinsics[chosen],
-                )
+                yield predict(window)
                 advance(window.stop - done)
                 done = window.stop
 
-    return join_windows(windows, predictions(), same_world=_same_world(scene, options))
+    return join_windows(windows, predictions(), same_world=_same_world(scene, options), infer=predict)
 
 
 def export_scene(

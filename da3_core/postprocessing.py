@@ -64,6 +64,7 @@ def to_prediction(output: Mapping[str, Any], batch: Batch, focal_length: FocalLe
         original_sizes=batch.original_sizes,
         processed_from_original=batch.processed_from_original,
         image_names=batch.names,
+        class_tokens=_array(output, "class_tokens"),
     )
 
 

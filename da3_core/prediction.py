@@ -36,6 +36,7 @@ PER_VIEW = (
     "original_sizes",
     "processed_from_original",
     "image_names",
+    "class_tokens",
 )
 
 
@@ -91,6 +92,8 @@ class Prediction:
         processed_from_original: `(N, 3, 3)` float64, takes pixel coordinates of an image as given to the processed
             image (a scale and a crop), so `K_processed = processed_from_original @ K_original`.
         image_names: `N` file paths or names; None unless every image has one.
+        class_tokens: `(N, C)` float32, what each view looks like as a whole, by which places are recognised; None where
+            the model tells none.
     """
 
     depth: np.ndarray
@@ -108,6 +111,7 @@ class Prediction:
     original_sizes: np.ndarray | None = None
     processed_from_original: np.ndarray | None = None
     image_names: tuple[str, ...] | None = None
+    class_tokens: np.ndarray | None = None
 
     @property
     def usable_intrinsics(self) -> np.ndarray | None:

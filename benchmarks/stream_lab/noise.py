@@ -109,7 +109,7 @@ class DisturbedModel:
             intrinsics=intrinsics.astype(np.float32),
             processed_images=np.stack([frame.image for frame in frames]),
             processed_from_original=np.tile(np.eye(3), (len(chosen), 1, 1)),
-            aux={"class_tokens": tokens.astype(np.float32)},
+            class_tokens=tokens.astype(np.float32),
         )
         self.windows.append((chosen, prediction))
         return prediction

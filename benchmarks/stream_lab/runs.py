@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A walk through the live session, as a node would feed it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from da3_core.geometry.cameras import invert_rigid
+from da3_core.prediction import Prediction
 from da3_core.stream.frame import Frame
 from da3_core.stream.joined_windows import join_windows
 from da3_core.stream.session import Session, SessionOptions, WindowResult
@@ -49,12 +50,15 @@ def live(model: DisturbedModel, walk: Walk, size: int, stride: int, options: Ses
     return Joined(cameras, depth, results)
 
 
-def recorded(model: DisturbedModel, walk: Walk, size: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
+def recorded(
+    model: Callable[[Sequence[Frame]], Prediction], walk: Walk, size: int, stride: int, *, loops: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Cameras and depth of all frames of the same windows, joined as those of a video file are."""
     frames = make_frames(len(walk.depth_m))
     windows = [range(end - size, end) for end in window_ends(len(frames), size, stride)]
     said = (model(frames[window.start : window.stop]) for window in windows)
-    prediction = join_windows(windows, said, same_world=False)
+    infer = (lambda views: model([frames[view] for view in views])) if loops else None
+    prediction = join_windows(windows, said, same_world=False, infer=infer)
     assert prediction.extrinsics is not None
     return invert_rigid(prediction.extrinsics.astype(np.float64)), prediction.depth
 

@@ -26,12 +26,13 @@ CORRIDOR_APART_M = 12.0
 @dataclass(frozen=True, eq=False)
 class World:
     """A shell seen from inside, `(2, 3)`, and `B` boxes seen from outside, `(B, 3)` corners; `looks` `(B,)` numbers
-    what they look like: the same number, the same looks."""
+    what they look like: the same number, the same looks. Those of the shell repeat every `repeats_m` across."""
 
     shell: np.ndarray
     low: np.ndarray
     high: np.ndarray
     looks: np.ndarray
+    repeats_m: float = np.inf
 
     def render(self, camera_to_world: np.ndarray, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
         """`(H, W)` z-depth, and `(C,)` what the view looks like as a whole: the mean over pixels of vectors that
@@ -54,7 +55,10 @@ class World:
 
     def _looks(self, points: np.ndarray, seen: np.ndarray) -> np.ndarray:
         corner = np.where(seen[:, None] < 0, self.shell[0], self.low[seen])
-        cells = np.floor((points - corner) / PATCH_M + 1e-6).astype(np.int64)
+        offset = points - corner
+        if np.isfinite(self.repeats_m):
+            offset[:, 1] %= self.repeats_m
+        cells = np.floor(offset / PATCH_M + 1e-6).astype(np.int64)
         looks = np.where(seen < 0, 0, self.looks[seen] + 1)
         key = looks * 1_000_003 + cells @ np.array([73_856_093, 19_349_663, 83_492_791])
         patches, pixels = np.unique(key, return_counts=True)
@@ -137,15 +141,14 @@ def corridors(seed: int) -> World:
         side = rng.choice([-1, 1])
         for centre in (0.0, apart):
             inner, outer = centre + side * (width / 2 - depth), centre + side * width / 2
-            box([x, min(inner, outer), 0], [x + rng.choice([0.6]), max(inner, outer), tall], len(looks) // 2)
-    for k, centre in enumerate((0.0, apart)):  # the walls beside each, and the near end
+            box([x, min(inner, outer), 0], [x + 0.6, max(inner, outer), tall], len(looks) // 2)
+    for centre in (0.0, apart):  # the walls beside each, and the near end
         for side in (-1, 1):
             wall = centre + side * (width / 2 + 0.1)
             box([-2, wall - 0.1, 0], [length, wall + 0.1, height], 1000 + side)
         box([-2.2, centre - width / 2 - 0.2, 0], [-2, centre + width / 2 + 0.2, height], 1010)
-        del k
     shell = np.array([[-2.3, -width / 2 - 0.2, 0], [length + width, apart + width / 2 + 0.2, height]])
-    return World(shell, np.array(low), np.array(high), np.array(looks))
+    return World(shell, np.array(low), np.array(high), np.array(looks), repeats_m=apart)
 
 
 def look(position: np.ndarray, direction: np.ndarray, roll: float = 0.0) -> np.ndarray:

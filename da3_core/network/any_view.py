@@ -65,8 +65,9 @@ class AnyViewNetwork(nn.Module):
 
         Returns:
             `depth`, `depth_conf` (B, N, H, W); `extrinsics` (B, N, 3, 4) world-to-camera; `intrinsics` (B, N, 3, 3);
-            `aux` with `feat_layer_<i>` (B, N, h, w, C) for each layer asked for; where asked for `ray`
-            (B, N, 8h, 8w, 6), direction and origin, `ray_conf` (B, N, 8h, 8w), and `gaussians`.
+            `class_tokens` (B, N, C), what each view is like by itself; `aux` with `feat_layer_<i>` (B, N, h, w, C) for
+            each layer asked for; where asked for `ray` (B, N, 8h, 8w, 6), direction and origin, `ray_conf`
+            (B, N, 8h, 8w), and `gaussians`.
 
         Raises:
             InputError: shapes, layers or strategy are not as above.
@@ -91,7 +92,7 @@ class AnyViewNetwork(nn.Module):
             output["gaussians"] = self.decode_gaussians(features, images, output["depth"], cameras, extrinsics)
         if not export_rays:
             output = {name: value for name, value in output.items() if name not in ("ray", "ray_conf")}
-        return output | {"aux": features.aux()}
+        return output | {"class_tokens": views.class_tokens, "aux": features.aux()}
 
     def embed_views(self, images: Tensor, export_feat_layers: Collection[int] = ()) -> ViewTokens:
         """What the backbone makes of each view by itself."""

@@ -6,7 +6,7 @@ adjusts the last of them; here all windows are adjusted together in the end.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -18,6 +18,7 @@ from da3_core.geometry.alignment import PosedDepth, align_window
 from da3_core.geometry.cameras import invert_rigid
 from da3_core.geometry.similarity import Similarity
 from da3_core.prediction import PER_VIEW, Prediction
+from da3_core.stream.loops import close_loops
 from da3_core.stream.window_graph import WindowGraph, WindowViews
 
 MAX_FUSED_DIFFERENCE = 0.1  # of depths of one pixel, relative: beyond it one of two is on another surface
@@ -34,7 +35,13 @@ def split_windows(views: int, size: int, overlap: int) -> list[range]:
     return [range(start, start + size) for start in starts]
 
 
-def join_windows(windows: Sequence[range], predictions: Iterable[Prediction], *, same_world: bool) -> Prediction:
+def join_windows(
+    windows: Sequence[range],
+    predictions: Iterable[Prediction],
+    *,
+    same_world: bool,
+    infer: Callable[[Sequence[int]], Prediction] | None = None,
+) -> Prediction:
     """The predictions of consecutive windows as one, in the world and the unit of the first.
 
     Cameras and scales of views that several windows share are what all of these agree on, and so is their depth, where
@@ -45,6 +52,7 @@ def join_windows(windows: Sequence[range], predictions: Iterable[Prediction], *,
         predictions: of the windows, in order; asked for one after the other.
         same_world: they share a world and a unit already, so nothing needs to be moved, and the earliest window's word
             stands.
+        infer: the prediction of any views, by number, which closes loops: places that the views come back to.
 
     Raises:
         InputError: the windows' processed images differ in size.
@@ -60,7 +68,7 @@ def join_windows(windows: Sequence[range], predictions: Iterable[Prediction], *,
             )
         joined.add(prediction, window, previous.stop - window.start)
         previous = window
-    return joined.prediction()
+    return joined.prediction(infer, len(windows[0]))
 
 
 class _Joined:
@@ -90,14 +98,16 @@ class _Joined:
         self._depth_scales += [self._scale] * new
         self._says = np.append(self._says, np.ones(new, np.int64))
 
-    def prediction(self) -> Prediction:
-        """Of all views, adjusted."""
+    def prediction(self, infer: Callable[[Sequence[int]], Prediction] | None, window: int) -> Prediction:
+        """Of all views, adjusted, with loops closed."""
         if len(self._parts) == 1:
             return self._parts[0]
         result = _concatenated(self._parts)
         if result.extrinsics is None or not self._graph.frames:
             return result
         self._graph.adjust_fully()
+        if infer is not None and result.class_tokens is not None:
+            close_loops(self._graph, result.class_tokens, infer, window)
         views = range(len(result.depth))
         factors = [self._graph.depth_scale(view) / self._depth_scales[view] for view in views]
         camera_to_world = np.stack([self._graph.camera_to_map(view) for view in views])
@@ -123,13 +133,15 @@ class _Joined:
             self._scale,
             self._graph.spread,
         )
-        if alignment.method != "points":
+        if alignment.method == "last_view":
             logger.warning(
-                "views %d to %d do not match the views before them, so where they lie is a guess from %s they share",
+                "views %d to %d do not match the views before them, so where they lie is a guess from one camera "
+                "they share",
                 window.start,
                 window.stop - 1,
-                "the cameras" if alignment.method == "poses" else "one camera",
             )
+        elif alignment.method == "poses":
+            logger.info("the depth of views %d to %d does not match those before them", window.start, window.stop - 1)
         to_first = alignment.window_to_map
         self._scale = to_first.scale
         heard = slice(shared - 1 if alignment.method == "last_view" else 0, None)

@@ -25,6 +25,7 @@ LIVE_STEPS = 3
 RECORDED_ROUNDS = 4
 LARGEST_OFFSET = 0.2  # relative to depth, median over the frames that a window shares: beyond it they contradict it
 LARGEST_ANGLE = 0.1  # radians, the same
+LOOP_WIDTHS = (1e3, 1e2, 10.0, 3.0, 3.0)  # of Cauchy's weight, in spreads, one after the other
 DOUBTED_BELOW = 0.1  # of the median confidence above its minimum 1: such pixels are not compared
 
 
@@ -237,6 +238,11 @@ class WindowGraph(Generic[Name]):
         """`adjust` until nothing moves, in turn with the measured spreads."""
         for _ in range(RECORDED_ROUNDS):
             self.adjust(steps=20)
+
+    def adjust_loops(self) -> None:
+        """`adjust_fully` after loops were added, whose errors are large until they are closed: at first all count."""
+        for width in LOOP_WIDTHS:
+            self.adjust(steps=20, cauchy_width=width)
 
     def _collected(self) -> tuple[Sightings, Places, Places, list[Name], np.ndarray]:
         names = list(self._frames)

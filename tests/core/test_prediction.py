@@ -25,6 +25,7 @@ def values_of(first: int, count: int) -> dict[str, Any]:
         "processed_images": (2, 3, 3),
         "original_sizes": (2,),
         "processed_from_original": (3, 3),
+        "class_tokens": (4,),
     }
     arrays = {name: np.multiply.outer(numbers, np.ones(shape)) for name, shape in shapes.items()}
     texts = {name: tuple(f"{number}" for number in numbers) for name in ("image_names", "intrinsics_source")}

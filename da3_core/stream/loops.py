@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Places that a recorded walk comes back to: found by looks, verified by geometry, told to the graph as a window more.
+
+Views whose class tokens (what the backbone makes of a view as a whole) are as alike as those of views half a window
+apart may show one place. Both ends are then inferred together, in one window. What that window says must agree with the
+map at either end; surfaces must be seen from both; and the gap that it would close must not be larger than what the
+windows in between may have drifted, since two places may look the same. A wrong loop is worse than none.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from da3_core.geometry.cameras import invert_rigid
+from da3_core.prediction import Prediction
+from da3_core.stream.window_graph import WindowGraph, WindowViews
+
+logger = logging.getLogger(__name__)
+
+FEWEST_WINDOWS_APART = 5  # nearer views are tied by the windows between them well enough
+MOST_INFERRED = 0.25  # of the number of windows: so many candidates are looked at
+LOOP_EVERY_WINDOWS = 3  # one loop ties the neighbours of its ends too
+MOST_DRIFT = 3.0  # standard deviations of what the windows in between may have drifted
+MOST_DRIFT_OF_WAY = 0.1
+SEEN_FROM_BOTH = 0.25  # share of the pixels of a view that must meet the surfaces of the other
+SAME_SURFACE = 0.1  # of depth
+GRID = 24  # pixels on a side that are compared
+
+
+@dataclass(frozen=True)
+class LoopCandidate:
+    """Two views, by number, that look alike, the earlier first."""
+
+    earlier: int
+    later: int
+    likeness: float
+
+
+def find_candidates(tokens: np.ndarray, window: int) -> list[LoopCandidate]:
+    """Pairs of `(N, C)` class tokens that look like one place again, the most alike first.
+
+    Args:
+        window: views of a window.
+    """
+    own = tokens - tokens.mean(0)  # what all views of the walk have in common tells no place
+    directions = own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-12)
+    if len(tokens) <= FEWEST_WINDOWS_APART * window:
+        return []
+    # What "alike" means to this backbone in this scene: as views that share most of what they show.
+    apart = max(1, window // 2)
+    threshold = float(np.median((directions[apart:] * directions[:-apart]).sum(1)))
+    keys = np.arange(0, len(tokens), max(1, window // 2))
+    found = []
+    for later in keys:
+        earlier = keys[keys <= later - FEWEST_WINDOWS_APART * window]
+        if not len(earlier):
+            continue
+        likeness = directions[earlier] @ directions[later]
+        best = int(likeness.argmax())
+        if likeness[best] >= threshold:
+            found.append(LoopCandidate(int(earlier[best]), int(later), float(likeness[best])))
+    return sorted(found, key=lambda candidate: -candidate.likeness)
+
+
+def close_loops(
+    graph: WindowGraph[int],
+    tokens: np.ndarray,
+    infer: Callable[[Sequence[int]], Prediction],
+    window: int,
+) -> int:
+    """Add to an adjusted graph of all views a window for every loop that holds; how many those are.
+
+    Args:
+        graph: its frames are the numbers of the views.
+        tokens: `(N, C)`.
+        infer: the prediction of some views, by number.
+        window: views of a window.
+    """
+    taken: list[LoopCandidate] = []
+    looked_at, most = 0, max(1, int(MOST_INFERRED * graph.windows))
+    for candidate in find_candidates(tokens, window):
+        spacing = LOOP_EVERY_WINDOWS * window
+        if looked_at == most or any(abs(candidate.later - other.later) < spacing for other in taken):
+            continue
+        looked_at += 1
+        ends = [_around(view, window // 2, len(tokens)) for view in (candidate.earlier, candidate.later)]
+        prediction = infer([*ends[0], *ends[1]])
+        refusal = _refusal(graph, candidate, ends, prediction)
+        if refusal:
+            logger.info("views %d and %d look alike, but %s", candidate.earlier, candidate.later, refusal)
+            continue
+        taken.append(candidate)
+        views = _window_views(prediction, [*ends[0], *ends[1]])
+        graph.add(views, graph.locate(_part(views, slice(len(ends[0]), None))))
+    if taken:
+        graph.adjust_loops()
+        logger.info("%d loops closed", len(taken))
+    return len(taken)
+
+
+def _refusal(
+    graph: WindowGraph[int], candidate: LoopCandidate, ends: Sequence[Sequence[int]], prediction: Prediction
+) -> str | None:
+    """Why a loop does not hold; None if it does."""
+    if prediction.extrinsics is None or prediction.intrinsics is None:
+        return "no cameras are known"
+    views = _window_views(prediction, [*ends[0], *ends[1]])
+    first = len(ends[0])
+    by_earlier = graph.locate(_part(views, slice(first)))
+    by_later = graph.locate(_part(views, slice(first, None)))
+    if by_earlier is None or by_later is None:
+        return "the window of both does not fit to where one of them is"
+    pair = ends[0].index(candidate.earlier), first + ends[1].index(candidate.later)
+    if min(_seen_share(prediction, *pair), _seen_share(prediction, *pair[::-1])) < SEEN_FROM_BOTH:
+        return "they do not show the same surfaces"
+    camera = views.camera_to_window[pair[1], :3, 3]
+    gap = float(np.linalg.norm(by_earlier.apply(camera) - by_later.apply(camera)))
+    turned = float(np.linalg.norm(by_earlier.rotation - by_later.rotation)) / np.sqrt(2)
+    likely_gap, likely_turn, way = _drift(graph, candidate)
+    if gap > min(MOST_DRIFT * likely_gap, MOST_DRIFT_OF_WAY * way) or turned > MOST_DRIFT * likely_turn:
+        return (
+            f"they are {gap / max(way, 1e-12):.0%} of the way between them apart, turned by {np.rad2deg(turned):.1f} "
+            "degrees: more than the windows between them drift"
+        )
+    return None
+
+
+def _drift(graph: WindowGraph[int], candidate: LoopCandidate) -> tuple[float, float, float]:
+    """Standard deviations of the gap and the turn that the windows between two views may have come to, and the way
+    between them. Every step's error of rotation and scale moves what comes after by how far that is away."""
+    centres = np.stack([graph.camera_to_map(v)[:3, 3] for v in range(candidate.earlier, candidate.later + 1)])
+    steps_per_view = graph.windows / len(graph.frames)
+    shared = max(1.0, graph.shared_frames())
+    away = np.linalg.norm(centres - centres[-1], axis=1)  # from where each step's error acts
+    turn, scale = graph.spread.rotation**2, graph.spread.log_depth**2
+    by_step = 2 / shared * steps_per_view
+    moved = 2 / shared * steps_per_view * len(centres) * (graph.spread.centre * graph.median_depth()) ** 2 * 3
+    gap = float(np.sqrt(by_step * (turn * 2 + scale) * (away**2).sum() + moved))
+    way = float(np.linalg.norm(np.diff(centres, axis=0), axis=1).sum())
+    return gap, float(np.sqrt(3 * by_step * turn * len(centres))), way
+
+
+def _seen_share(prediction: Prediction, source: int, target: int) -> float:
+    """Of the pixels of one view, those that meet a surface where the other view has it."""
+    assert prediction.extrinsics is not None
+    assert prediction.intrinsics is not None
+    height, width = prediction.depth.shape[1:]
+    v, u = np.mgrid[0 : height - 1 : GRID * 1j, 0 : width - 1 : GRID * 1j].astype(int).reshape(2, -1)
+    k, depth = prediction.intrinsics.astype(np.float64), prediction.depth.astype(np.float64)
+    rays = np.stack([u + 0.5, v + 0.5, np.ones(len(u))], 1) @ np.linalg.inv(k[source]).T
+    target_from_source = prediction.extrinsics[target].astype(np.float64) @ invert_rigid(
+        prediction.extrinsics[source].astype(np.float64)
+    )
+    points = (rays * depth[source, v, u][:, None]) @ target_from_source[:3, :3].T + target_from_source[:3, 3]
+    z = np.where(points[:, 2] > 0, points[:, 2], np.nan)
+    projected = (points / z[:, None]) @ k[target].T
+    inside = np.isfinite(z) & (projected[:, 0] >= 0) & (projected[:, 0] < width)
+    inside &= (projected[:, 1] >= 0) & (projected[:, 1] < height)
+    column, row = projected[inside, :2].astype(int).T
+    same = np.abs(np.log(depth[target, row, column] / z[inside])) < SAME_SURFACE
+    return float(same.sum()) / len(u)
+
+
+def _around(view: int, count: int, views: int) -> list[int]:
+    start = int(np.clip(view - count // 2, 0, views - count))
+    return list(range(start, start + count))
+
+
+def _window_views(prediction: Prediction, frames: list[int]) -> WindowViews[int]:
+    assert prediction.extrinsics is not None
+    camera_to_window = invert_rigid(prediction.extrinsics.astype(np.float64))
+    return WindowViews(frames, camera_to_window, prediction.depth, prediction.conf, prediction.sky)
+
+
+def _part(views: WindowViews[int], chosen: slice) -> WindowViews[int]:
+    return WindowViews(
+        views.frames[chosen],
+        views.camera_to_window[chosen],
+        views.depth[chosen],
+        None if views.confidence is None else views.confidence[chosen],
+        None if views.sky is None else views.sky[chosen],
+    )
