@@ -373,6 +373,7 @@ class DepthAnything3(nn.Module):
 
         batch = preprocess(images, options.process_res, options.process_res_method, apply_exif=options.apply_exif)
         if intrinsics is not None:
+            intrinsics = check_intrinsics(intrinsics, len(images), batch.original_sizes)
             intrinsics = batch.processed_from_original @ intrinsics
 
         output = self._run(batch, extrinsics, intrinsics, options)

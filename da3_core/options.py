@@ -29,6 +29,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Engine = Literal["auto", "torch", "openvino", "onnxruntime", "onnxruntime:cuda", "onnxruntime:tensorrt"]
 ProcessResMethod = Literal["upper_bound_resize", "upper_bound_crop", "lower_bound_resize", "lower_bound_crop"]
 WeightsLicence = Literal["any", "permissive"]
+IsRectified = Literal["auto", "yes", "no"]
 
 DEFAULT_MODEL = "auto"  # of the library, every command, the services and the node; `weights.resolve` decides what it is
 PROCESS_RES = 504  # pixels; what the released models are used at, see `Preset.process_res`

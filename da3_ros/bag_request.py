@@ -80,6 +80,8 @@ def _options(request: Any, settings: Settings) -> BagOptions:
         stride=stride,
         max_gap_s=settings.window.max_gap_s,
         intrinsics=settings.intrinsics.source,
+        image_is_rectified=settings.image_is_rectified,
+        rectify_alpha=settings.rectify.alpha,
         scale="auto" if scale == "fixed" else scale,
         metres_per_unit=settings.scale.fixed_m_per_unit if scale == "fixed" else None,
         confidence_floor=settings.depth.confidence_floor,

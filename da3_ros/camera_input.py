@@ -3,8 +3,9 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from typing import Any, cast
@@ -20,7 +21,7 @@ from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from da3_core.errors import InputError
-from da3_core.ros_data.camera_info import intrinsics_from_camera_info
+from da3_core.ros_data.camera_info import ImageCalibration, ImageCamera
 from da3_core.ros_data.conventions import stamp_ns
 from da3_core.ros_data.foreign import as_ros
 from da3_core.ros_data.images import (
@@ -31,6 +32,7 @@ from da3_core.ros_data.images import (
     compressed_to_rgb,
     image_to_rgb,
 )
+from da3_core.ros_data.told import Told
 from da3_core.ros_data.video import VideoDecoder, frame_to_rgb
 from da3_core.stream.frame import Frame
 from da3_ros.settings import Settings
@@ -62,6 +64,8 @@ class CameraState:
         topic: the resolved name of the image topic.
         calibration: where the intrinsics of the newest image come from, in words.
         camera_info: the newest one, or None.
+        refused: how many images were used with the model's camera since their CameraInfo could not be, by reason.
+        trouble: why the CameraInfo of the newest image is refused, or None.
         silence: what is waited for, in words, once no image has come for `watchdog_s`.
     """
 
@@ -69,6 +73,8 @@ class CameraState:
     calibration: str
     camera_info: CameraInfo | None
     silence: str | None
+    refused: Mapping[str, int] = field(default_factory=dict)
+    trouble: str | None = None
 
 
 class CameraInput:
@@ -87,19 +93,30 @@ class CameraInput:
         self._last_arrival_s = time.monotonic()
         self._silence_logged = False
         self._camera_info: CameraInfo | None = None
+        self._rect_info: CameraInfo | None = None
         self._calibration = "no image yet"
+        self._told = Told()
+        self._refused_infos: Counter[str] = Counter()
+        self._trouble: str | None = None
+
+        transport = settings.image_transport
+        topic = "image" if transport == "raw" else f"image/{transport}"
+        self.topic: str = node.resolve_topic_name(topic)
+        self._camera = ImageCalibration(self.topic, settings.image_is_rectified, settings.rectify.alpha)
 
         # One group, calibration first: where both wait, an image then meets its own CameraInfo.
         group = MutuallyExclusiveCallbackGroup()
         self._info_subscription = self._subscribe(CameraInfo, "camera_info", self._on_camera_info, group)
-        if settings.image_transport == "raw":
-            self._subscription = self._subscribe(Image, "image", self._on_image, group)
-        elif settings.image_transport == "compressed":
-            self._subscription = self._subscribe(CompressedImage, "image/compressed", self._on_compressed, group)
+        self._rect_subscription: Subscription[Any] | None = None
+        if self._camera.is_rectified:
+            beside = self.topic.rsplit("/", 1 if transport == "raw" else 2)[0] + "/camera_info_rect"
+            self._rect_subscription = self._subscribe(CameraInfo, beside, self._on_rect_info, group)
+        if transport == "raw":
+            self._subscription = self._subscribe(Image, topic, self._on_image, group)
+        elif transport == "compressed":
+            self._subscription = self._subscribe(CompressedImage, topic, self._on_compressed, group)
         else:
-            kind = _video_type(settings.image_transport)
-            self._subscription = self._subscribe(kind, f"image/{settings.image_transport}", self.on_video, group)
-        self.topic: str = self._subscription.topic_name
+            self._subscription = self._subscribe(_video_type(transport), topic, self.on_video, group)
         self._may_lose_images = _may_lose_images(self._subscription.qos_profile)
 
     def _subscribe(
@@ -128,15 +145,21 @@ class CameraInput:
     def close(self) -> None:
         self._node.destroy_subscription(self._subscription)
         self._node.destroy_subscription(self._info_subscription)
+        if self._rect_subscription:
+            self._node.destroy_subscription(self._rect_subscription)
 
     def report(self, refusal: RefusedMessage) -> None:
-        """Log a refusal, once per kind."""
-        self._warn_once(refusal.kind, f"{refusal} (The first of its kind; the rest is counted in /diagnostics.)")
+        """Log a refusal, once per kind; of CameraInfo, again when the reason is another."""
+        if not refusal.kind.startswith("camera_info"):
+            self._warn_once(refusal.kind, f"{refusal} (The first of its kind; the rest is counted in /diagnostics.)")
+        elif self._told.is_new("camera_info", str(refusal)):
+            self._logger.warning(str(refusal))
 
     def state(self) -> CameraState:
         silence_s = time.monotonic() - self._last_arrival_s
         silence = self._describe_silence(silence_s) if silence_s > self._settings.watchdog_s else None
-        return CameraState(self.topic, self._calibration, self._camera_info, silence)
+        info = self._rect_info or self._camera_info
+        return CameraState(self.topic, self._calibration, info, silence, dict(self._refused_infos), self._trouble)
 
     def watch(self) -> None:
         """Log what is waited for, once per silence."""
@@ -156,6 +179,10 @@ class CameraInput:
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
+
+    def _on_rect_info(self, message: CameraInfo) -> None:
+        """Of rectified images alone, so that it goes before the one that they share with raw ones."""
+        self._rect_info = message
 
     def _on_image(self, message: Image) -> None:
         if len(message.data) > LARGE_IMAGE_BYTES and self._may_lose_images:
@@ -189,8 +216,8 @@ class CameraInput:
         stamp, camera = stamp_ns(header.stamp), header.frame_id
         try:
             size_hw = size_of()
-            intrinsics = self._intrinsics(size_hw)
-            arrival = Arrival(stamp, camera, size_hw, lambda: Frame(to_rgb(), stamp, camera, intrinsics))
+            image_camera = self._image_camera(size_hw)
+            arrival = Arrival(stamp, camera, size_hw, lambda: _frame(to_rgb(), stamp, camera, image_camera))
             session_break = self._buffer.put(arrival)
         except RefusedMessage as refusal:
             self._buffer.refuse(refusal.kind)
@@ -199,30 +226,35 @@ class CameraInput:
         if session_break:
             self._logger.info(f"A new map starts ({session_break}).", throttle_duration_sec=5.0)
 
-    def _intrinsics(self, size_hw: tuple[int, int]) -> np.ndarray | None:
+    def _image_camera(self, size_hw: tuple[int, int]) -> ImageCamera | None:
         """Of the image as it came, or None where the model's estimate is to be used."""
         source = self._settings.intrinsics.source
         if source == "model":
             self._calibration = "model"
             return None
-        intrinsics, why_not = None, "CameraInfo has not arrived"
-        if self._camera_info is not None:
+        camera, why_not, info = None, "CameraInfo has not arrived", self._rect_info or self._camera_info
+        self._trouble = None
+        if info is not None:
             why_not = "CameraInfo is uncalibrated"
             try:
-                intrinsics = intrinsics_from_camera_info(self._camera_info, size_hw)
+                camera = self._camera.camera(info, size_hw)
             except RefusedMessage as refusal:
                 if source == "camera_info" or refusal.kind == "camera_info_size":
                     raise
-                self._warn_once(refusal.kind, f"{refusal} Until then the model's estimate is used.")
-                why_not = "CameraInfo is unusable"
-        if intrinsics is None and source == "camera_info":
+                self._refused_infos[refusal.kind] += 1
+                self._trouble, why_not = str(refusal), "CameraInfo is unusable"
+                if self._told.is_new("camera_info", str(refusal)):
+                    self._logger.warning(f"{refusal} Until then the model's estimate is used.")
+            else:
+                self._told.is_new("camera_info", "")
+        if camera is None and source == "camera_info":
             raise RefusedMessage(
                 "camera_info",
                 f"{why_not} on {self._info_subscription.topic_name}; publish a calibrated one, or set "
                 "intrinsics.source to auto.",
             )
-        self._calibration = f"model: {why_not}" if intrinsics is None else "CameraInfo"
-        return intrinsics
+        self._calibration = f"model: {why_not}" if camera is None else _described(camera)
+        return camera
 
     def _warn_once(self, kind: str, text: str) -> None:
         if kind not in self._logged:
@@ -264,6 +296,18 @@ def _video_type(transport: str) -> type:
 
 def _frame_size(frame: Any) -> tuple[int, int]:
     return frame.height, frame.width
+
+
+def _frame(rgb: np.ndarray, stamp: int, camera_frame: str, camera: ImageCamera | None) -> Frame:
+    if camera is None:
+        return Frame(rgb, stamp, camera_frame)
+    return Frame(camera.rectified(rgb), stamp, camera_frame, camera.intrinsics)
+
+
+def _described(camera: ImageCamera) -> str:
+    if camera.rectify is None:
+        return "CameraInfo"
+    return f"CameraInfo, rectified images keep {100 * camera.kept:.0f} % of the pixels"
 
 
 def _image_size(message: Image) -> tuple[int, int]:

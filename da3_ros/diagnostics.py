@@ -100,7 +100,8 @@ class Diagnostics:
         input_hz = (now.frames.received - before.frames.received) / elapsed_s
         output_hz = (now.views - before.views) / elapsed_s
         camera, outputs = self._camera(), self._outputs()
-        received = {**_describe(now.frames), "rate, Hz": _hz(input_hz)}
+        refused_infos = {f"CameraInfo refused, {reason}": count for reason, count in camera.refused.items()}
+        received = {**_describe(now.frames), **refused_infos, "rate, Hz": _hz(input_hz)}
         published = {**self._describe_output(outputs), "rate, Hz": _hz(output_hz)}
         return [
             self._status("input", self._judge_input(now, before, camera), received),
@@ -117,6 +118,8 @@ class Diagnostics:
     def _judge_input(self, now: _Totals, before: _Totals, camera: CameraState) -> Status:
         if camera.silence:
             return WARN, camera.silence
+        if camera.trouble:
+            return WARN, f"The model's estimate of the camera is used: {camera.trouble}"
         if self._settings.every_frame and now.frames.waiting > self._settings.queue.max_frames / 2:
             return WARN, f"Falling behind: {now.frames.waiting} images wait."
         if refused := Counter(now.frames.refused) - Counter(before.frames.refused):

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from da3_core.bag.options import BagOptions, IntrinsicsSource
-from da3_core.options import InferenceOptions, ModelOptions, PointOptions, option, same_option
+from da3_core.options import (
+    InferenceOptions,
+    IsRectified,
+    ModelOptions,
+    PointOptions,
+    RectifyOptions,
+    option,
+    same_option,
+)
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,7 @@ class Settings(InferenceOptions, ModelOptions):
         "Subscribe image as sensor_msgs/Image; image/compressed as jpeg, png and webp; or a video, image/ffmpeg or "
         "image/foxglove.",
     )
+    image_is_rectified: IsRectified = same_option(BagOptions, "image_is_rectified")
     mode: Literal["stream", "on_demand"] = option(
         "stream", "stream: infer as images arrive; on_demand: only when ~/infer is called.", dynamic=True
     )
@@ -148,6 +157,7 @@ class Settings(InferenceOptions, ModelOptions):
     window: WindowSettings = field(default_factory=WindowSettings)
     queue: QueueSettings = field(default_factory=QueueSettings)
     intrinsics: IntrinsicsSettings = field(default_factory=IntrinsicsSettings)
+    rectify: RectifyOptions = field(default_factory=RectifyOptions)
     scale: ScaleSettings = field(default_factory=ScaleSettings)
     depth: DepthSettings = field(default_factory=DepthSettings)
     points: PointOptions = field(default_factory=PointOptions)

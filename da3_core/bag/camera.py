@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,13 +20,15 @@ from da3_core.bag.options import BagOptions
 from da3_core.bag.read import BagMessage, BagReader
 from da3_core.bag.rig import StampMatcher
 from da3_core.bag.topics import COMPRESSED, camera_names, clause, image_topics, info_topics
-from da3_core.bag.transforms import RecordedTransforms
+from da3_core.bag.transforms import RecordedTransforms, are_apart
 from da3_core.bag.windows import Instant, RecordedFrame
 from da3_core.errors import InputError, OptionError
-from da3_core.ros_data.camera_info import intrinsics_from_camera_info
+from da3_core.geometry.cameras import invert_rigid
+from da3_core.ros_data.camera_info import ImageCalibration, ImageCamera, stereo_place
 from da3_core.ros_data.conventions import stamp_ns
 from da3_core.ros_data.foreign import VIDEO
 from da3_core.ros_data.images import RefusedMessage, SampleBits, compressed_to_rgb, image_to_rgb
+from da3_core.ros_data.told import Told
 from da3_core.ros_data.video import VideoDecoder, frame_to_rgb
 from da3_core.stream.frame import Frame, RigPlace
 
@@ -61,6 +63,8 @@ class RecordedCamera:
         info_topics: of their CameraInfo, or None, in the same order.
         refused: how many images could not be used, by kind of reason.
         reasons: the first one of each kind, in words.
+        calibration_refused: how many images were used with the model's camera since their CameraInfo could not be, by
+            kind of reason.
     """
 
     def __init__(self, bag: BagReader, options: BagOptions) -> None:
@@ -72,7 +76,12 @@ class RecordedCamera:
         self.bag, self._options = bag, options
         self.topics = image_topics(bag, options.image_topics)
         self.names = camera_names(self.topics)
-        self.info_topics = info_topics(bag, self.topics, options.camera_info_topics)
+        self.info_topics = info_topics(bag, self.topics, options.camera_info_topics, options.image_is_rectified)
+        self._calibrations = {
+            topic: ImageCalibration(topic, options.image_is_rectified, options.rectify_alpha) for topic in self.topics
+        }
+        self.calibration_refused: Counter[str] = Counter()
+        self._told_calibration = Told()
         self.refused: Counter[str] = Counter()
         self.reasons: dict[str, str] = {}
         self._told: set[str] = set()
@@ -213,8 +222,10 @@ class RecordedCamera:
         """The images of an instant, unless one of them cannot be used."""
         try:
             camera_frames = [arrival.camera_frame for arrival in arrivals]
-            places = self._transforms.rig_places(camera_frames, arrivals[0].stamp_ns)
-            yield tuple(self._recorded(arrival, place) for arrival, place in zip(arrivals, places, strict=True))
+            stereo = [self._stereo_place(arrival) for arrival in arrivals]
+            places = self._transforms.rig_places(camera_frames, arrivals[0].stamp_ns, stereo)
+            recorded = [self._recorded(arrival, place) for arrival, place in zip(arrivals, places, strict=True)]
+            yield _told_apart(recorded, stereo)
         except RefusedMessage as refusal:
             self._refuse(refusal)
             self._leave_out("partner", NO_PARTNER, len(arrivals) - 1)
@@ -222,11 +233,12 @@ class RecordedCamera:
     def _recorded(self, arrival: _Arrival, place: RigPlace | None) -> RecordedFrame:
         topic = arrival.message.topic
         rgb = self._rgb(topic, arrival.image)
+        camera = self._camera(arrival, (rgb.shape[0], rgb.shape[1]))
         frame = Frame(
-            rgb,
+            rgb if camera is None else camera.rectified(rgb),
             arrival.stamp_ns,
             arrival.camera_frame,
-            self._intrinsics(arrival, (rgb.shape[0], rgb.shape[1])),
+            None if camera is None else camera.intrinsics,
             self._transforms.world_to_camera(arrival.camera_frame, arrival.stamp_ns),
             place,
         )
@@ -239,23 +251,29 @@ class RecordedCamera:
         decode = compressed_to_rgb if self.bag.types[topic] == COMPRESSED else image_to_rgb
         return decode(image, self._bits[topic])
 
-    def _intrinsics(self, arrival: _Arrival, size_hw: tuple[int, int]) -> np.ndarray | None:
-        """Of the image as recorded, or None where the model's estimate is to be used."""
-        source, intrinsics = self._options.intrinsics, None
+    def _stereo_place(self, arrival: _Arrival) -> np.ndarray | None:
+        if len(self.topics) == 1 or arrival.info is None:
+            return None
+        return stereo_place(_ros2_names(arrival.info), self._calibrations[arrival.message.topic].is_rectified)
+
+    def _camera(self, arrival: _Arrival, size_hw: tuple[int, int]) -> ImageCamera | None:
+        """Of the image, or None where the model's estimate is to be used."""
+        source, topic, camera = self._options.intrinsics, arrival.message.topic, None
         if source == "model":
             return None
         try:
             if arrival.info is not None:
-                intrinsics = intrinsics_from_camera_info(_ros2_names(arrival.info), size_hw)
+                camera = self._calibrations[topic].camera(_ros2_names(arrival.info), size_hw)
+            self._told_calibration.is_new(topic, "")
         except RefusedMessage as refusal:
             if source == "camera_info" or refusal.kind == "camera_info_size":
                 raise
-            self._tell(refusal.kind, f"{refusal} The model's estimate is used.")
-        if intrinsics is None and source == "camera_info":
-            raise RefusedMessage(
-                "camera_info", f"No calibrated CameraInfo is known for {arrival.message.topic}: use auto."
-            )
-        return intrinsics
+            self.calibration_refused[refusal.kind] += 1
+            if self._told_calibration.is_new(topic, str(refusal)):
+                logger.warning("%s: %s The model's estimate is used.", topic, refusal)
+        if camera is None and source == "camera_info":
+            raise RefusedMessage("camera_info", f"No calibrated CameraInfo is known for {topic}: use auto.")
+        return camera
 
     def _add_info(self, message: BagMessage) -> None:
         try:
@@ -297,6 +315,29 @@ class _Taken:
             self._slot = slot
         self._seen += 1
         return (self._seen - 1) % self._every == 0
+
+
+def _told_apart(recorded: Sequence[RecordedFrame], stereo: Sequence[np.ndarray | None]) -> Instant:
+    """Cameras of one frame id, by their topics. Its pose is that of the first; the others stand as CameraInfo says."""
+    first_of = {each.frame.camera: i for i, each in reversed(list(enumerate(recorded)))}
+    if len(first_of) == len(recorded):
+        return tuple(recorded)
+    result = []
+    for i, each in enumerate(recorded):
+        frame, first = each.frame, first_of[each.frame.camera]
+        pose = frame.world_to_camera
+        if first != i and pose is not None:
+            pose = _beside(pose, stereo[first], stereo[i])
+        frame = replace(frame, world_to_camera=pose, source=f"{frame.camera}_{each.camera}")
+        result.append(replace(each, frame=frame))
+    return tuple(result)
+
+
+def _beside(world_to_first: np.ndarray, first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
+    """World-to-camera of the second of two cameras by their places in a stereo pair; None where these are not known."""
+    if first is None or second is None or not are_apart([first, second]):
+        return None
+    return np.asarray(invert_rigid(second) @ first @ world_to_first)
 
 
 def _ros2_names(info: Any) -> Any:

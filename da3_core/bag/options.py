@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from da3_core.errors import OptionError
-from da3_core.options import Checked, Face, PointOptions, option
+from da3_core.options import Checked, Face, IsRectified, PointOptions, RectifyOptions, option, same_option
 
 Storage = Literal["mcap", "sqlite3"]
 IntrinsicsSource = Literal["auto", "camera_info", "model"]
@@ -76,6 +76,13 @@ class BagOptions(Checked):
         "model: always the estimate.",
         faces=_COMMAND,
     )
+    image_is_rectified: IsRectified = option(
+        "auto",
+        "Whether the lens distortion that CameraInfo tells of is gone from the images, so that its P is their camera; "
+        "auto: where the name of their topic says rect.",
+        faces=_COMMAND,
+    )
+    rectify_alpha: float = same_option(RectifyOptions, "alpha", faces=_COMMAND)
     pose_source: PoseSource = option(
         "auto",
         "tf: poses of the cameras in the odometry frame by the bag's transforms; rig: of the cameras of a rig among "

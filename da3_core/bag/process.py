@@ -36,6 +36,8 @@ class BagSummary:
         damage: what was wrong with the input, which was processed up to there; None for a whole bag.
         stopped: whether it was ended early, by `stop` or `Stopped`.
         without_pose: images that were used without a pose though poses were asked for.
+        calibration_refused: images that were used with the model's camera since their CameraInfo could not be, by kind
+            of reason.
     """
 
     frames: int
@@ -45,6 +47,7 @@ class BagSummary:
     stopped: bool
     without_pose: int = 0
     reasons: dict[str, str] = field(default_factory=dict)
+    calibration_refused: dict[str, int] = field(default_factory=dict)
 
     @property
     def refusals(self) -> str:
@@ -126,4 +129,7 @@ def process_bag(
             because = BagSummary(0, refused, 0, None, False, reasons=camera.reasons).refusals
             none = f"none of the images on {', '.join(camera.topics)} could be used"
             raise InputError(bag.damage or f"{none}{because and f': {because}'}")
-    return BagSummary(frames, refused, len(maps), bag.damage, stopped, camera.without_pose, camera.reasons)
+    return BagSummary(
+        *(frames, refused, len(maps), bag.damage, stopped, camera.without_pose, camera.reasons),
+        calibration_refused=dict(camera.calibration_refused),
+    )

@@ -9,6 +9,8 @@ from itertools import islice
 
 from da3_core.bag.read import BagReader
 from da3_core.errors import InputError, OptionError
+from da3_core.options import IsRectified
+from da3_core.ros_data.camera_info import named_rectified
 from da3_core.ros_data.foreign import VIDEO
 from da3_core.ros_data.images import check_image, compressed_size, encoding_of, unknown_encoding
 from da3_core.ros_data.values import CAMERA_INFO, IMAGE
@@ -55,8 +57,12 @@ def image_topics(bag: BagReader, named: Sequence[str]) -> tuple[str, ...]:
     return (pictures.pop(),)
 
 
-def info_topics(bag: BagReader, images: Sequence[str], named: Sequence[str]) -> tuple[str | None, ...]:
+def info_topics(
+    bag: BagReader, images: Sequence[str], named: Sequence[str], is_rectified: IsRectified
+) -> tuple[str | None, ...]:
     """For every image topic that named, else `camera_info` beside it, else None.
+
+    Beside rectified images, `camera_info_rect` goes first.
 
     Raises:
         InputError: no such topic.
@@ -67,8 +73,13 @@ def info_topics(bag: BagReader, images: Sequence[str], named: Sequence[str]) -> 
             raise InputError(f"the bag has no CameraInfo on {topic!r}; it has it on {_listed(infos)}")
     if named:
         return tuple(named)
-    beside = [base_topic(image).rpartition("/")[0] + "/camera_info" for image in images]
-    return tuple(topic if topic in infos else None for topic in beside)
+    return tuple(_beside(image, infos, is_rectified) for image in images)
+
+
+def _beside(image: str, infos: set[str], is_rectified: IsRectified) -> str | None:
+    topic = base_topic(image).rpartition("/")[0] + "/camera_info"
+    names = [f"{topic}_rect", topic] if named_rectified(image, is_rectified) else [topic]
+    return next((name for name in names if name in infos), None)
 
 
 def camera_names(images: Sequence[str]) -> tuple[str, ...]:

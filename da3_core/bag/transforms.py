@@ -17,6 +17,7 @@ from da3_core.ros_data.transform_tree import TransformTree, TransformUnknown
 from da3_core.stream.frame import RigPlace
 
 SEARCHED = 1000  # transforms, for the frame that poses are wanted in, before any image is inferred
+NEAREST_M = 1e-4  # of two cameras that are not one
 BEFORE_NS = 2_000_000_000  # how long before the start of the part that is processed transforms are read
 
 
@@ -73,22 +74,32 @@ class RecordedTransforms:
             return None
         return world_to_camera_in_map(camera_to_odom)
 
-    def rig_places(self, camera_frames: Sequence[str], instant_ns: int) -> list[RigPlace | None]:
-        """By /tf_static, where it ties all cameras to one body.
+    def rig_places(
+        self, camera_frames: Sequence[str], instant_ns: int, stereo: Sequence[np.ndarray | None]
+    ) -> list[RigPlace | None]:
+        """By /tf_static, where it ties all cameras to one body in frames of their own, else as a stereo pair.
+
+        Args:
+            stereo: what CameraInfo says, see `stereo_place`.
 
         Raises:
-            InputError: it does not, and places in a rig are asked for.
+            InputError: neither is known, and places in a rig are asked for.
         """
         nowhere: list[RigPlace | None] = [None] * len(camera_frames)
         if len(camera_frames) == 1 or self._options.pose_source not in ("auto", "rig"):
             return nowhere
         bodies = [self._tree.body(frame) for frame in camera_frames]
-        if len({body for body, _ in bodies}) == 1:
+        if len({body for body, _ in bodies}) == 1 and len(set(camera_frames)) == len(camera_frames):
             return [RigPlace(camera_to_body, instant_ns) for _, camera_to_body in bodies]
+        places = [place for place in stereo if place is not None]
+        if len(places) == len(camera_frames) and are_apart(places):
+            return [RigPlace(camera_to_first, instant_ns) for camera_to_first in places]
         names = ", ".join(camera_frames)
         if self._options.pose_source == "rig":
             raise OptionError(
-                "/tf_static of the bag does not tie the cameras {names} together: leave {pose_source} out", names=names
+                "/tf_static of the bag does not tie the cameras {names} together, nor has their CameraInfo a baseline: "
+                "leave {pose_source} out",
+                names=names,
             )
         self._tell("rig", f"/tf_static does not tie {names} together: the model says how the cameras stand")
         return nowhere
@@ -126,3 +137,10 @@ class RecordedTransforms:
                 frames=", ".join(sorted(frames)) or "none",
             )
         self._tree = self._new_tree()
+
+
+def are_apart(camera_to_rig: Sequence[np.ndarray]) -> bool:
+    """Whether cameras are in places of their own."""
+    positions = np.stack([place[:3, 3] for place in camera_to_rig])
+    first, second = np.triu_indices(len(positions), 1)
+    return bool((np.linalg.norm(positions[first] - positions[second], axis=1) > NEAREST_M).all())

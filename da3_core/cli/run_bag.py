@@ -113,6 +113,9 @@ def _report(summary: BagSummary) -> None:
         logger.warning("%s", summary.refusals)
     if summary.without_pose:
         logger.warning("%d images were used without a pose: the bag has no transforms for them", summary.without_pose)
+    if summary.calibration_refused:
+        reasons = ", ".join(f"{count} for {kind}" for kind, count in summary.calibration_refused.items())
+        logger.warning("images were used with the model's camera since their CameraInfo was refused: %s", reasons)
     if summary.stopped:
         typer.echo("interrupted: the bag holds what was done until then", err=True)
         raise typer.Exit(INTERRUPTED)

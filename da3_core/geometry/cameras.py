@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rigid transforms and camera centres, and the checks that given cameras must pass."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -9,6 +10,11 @@ from da3_core.errors import ImageError, InputError
 
 RIGID_TOLERANCE = 1e-2  # largest entry of |RᵀR - I|; cameras read from text files keep about four digits
 SMALLEST_MEDIAN_BASELINE = 0.1
+LARGEST_FOCAL_RATIO = 2.5  # of the two focal lengths; interlaced video comes near 2
+LARGEST_SKEW = 0.01  # of the focal length
+FARTHEST_CENTRE = 1.0  # image sides beyond the border; parts cut out of an image may be without its centre
+
+CameraFault = Literal["values", "matrix", "focal", "skew", "centre"]
 
 
 def to_homogeneous(transform: np.ndarray) -> np.ndarray:
@@ -92,21 +98,51 @@ def check_extrinsics(extrinsics: Any, views: int) -> np.ndarray:
     return to_homogeneous(given)
 
 
-def check_intrinsics(intrinsics: Any, views: int) -> np.ndarray:
-    """`(N, 3, 3)` float64 copy of given intrinsics; raises InputError unless they are finite pinhole matrices."""
+def check_intrinsics(intrinsics: Any, views: int, sizes_hw: Sequence[Any] | np.ndarray | None = None) -> np.ndarray:
+    """`(N, 3, 3)` float64 copy of given intrinsics.
+
+    Args:
+        sizes_hw: heights and widths of the N images; without them, principal points are not checked.
+
+    Raises:
+        InputError: they are not one finite matrix per image.
+        ImageError: one is no pinhole camera's, see `camera_fault`.
+    """
     given = _to_array(intrinsics, "intrinsics").astype(np.float64)
     if given.shape != (views, 3, 3):
         raise InputError(
             f"intrinsics have shape {given.shape} for {views} images; give one matrix per image, shape ({views}, 3, 3)"
         )
-    pinhole = (given[:, 0, 0] > 0) & (given[:, 1, 1] > 0) & (given[:, 1, 0] == 0) & (given[:, 2] == (0, 0, 1)).all(-1)
-    if not pinhole.all():
-        bad = int(np.argmin(pinhole))
-        raise InputError(
-            f"intrinsics of image {bad} are {given[bad].tolist()}; "
-            "give [[fx, s, cx], [0, fy, cy], [0, 0, 1]] with positive fx and fy in pixels of the image as given"
-        )
+    for i, matrix in enumerate(given):
+        if fault := camera_fault(matrix, None if sizes_hw is None else sizes_hw[i]):
+            raise ImageError(
+                i,
+                f"intrinsics of image {i} are {matrix.tolist()}, with {fault[1]}; "
+                "give [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels of the image as given",
+            )
     return given
+
+
+def camera_fault(
+    intrinsics: np.ndarray, size_hw: Sequence[int] | np.ndarray | None = None
+) -> tuple[CameraFault, str] | None:
+    """What makes a `(3, 3)` matrix none of a pinhole camera, of an image of `size_hw` where that is known, in words."""
+    if not np.isfinite(intrinsics).all():
+        return "values", "NaN or infinity"
+    fx, skew, cx, fy, cy = intrinsics[[0, 0, 0, 1, 1], [0, 1, 2, 1, 2]]
+    if fx <= 0 or fy <= 0:
+        return "focal", f"the focal lengths {fx:g} and {fy:g}, which must be positive fx and fy"
+    if intrinsics[1, 0] != 0 or tuple(intrinsics[2]) != (0, 0, 1):
+        return "matrix", "a lower left that is not 0, 0 0 1"
+    if max(fx, fy) > LARGEST_FOCAL_RATIO * min(fx, fy):
+        return "focal", f"the focal lengths {fx:g} and {fy:g}, which differ by more than a factor of 2.5"
+    if abs(skew) > LARGEST_SKEW * fx:
+        return "skew", f"a skew of {skew:g}, as if pixels leaned"
+    if size_hw is not None:
+        sides = np.array([size_hw[1], size_hw[0]])
+        if (np.abs(np.array([cx, cy]) - sides / 2) > (0.5 + FARTHEST_CENTRE) * sides).any():
+            return "centre", f"the principal point ({cx:g}, {cy:g}), far outside of {sides[0]}x{sides[1]} pixels"
+    return None
 
 
 def _to_array(values: Any, name: str) -> np.ndarray:

@@ -31,6 +31,7 @@ class Frame:
             0.5), or None when unknown.
         world_to_camera: `(4, 4)` float64 rigid, OpenCV axes, metres, or None when unknown.
         rig: its place among cameras that expose with it, or None when unknown.
+        source: what tells its camera from others whose outputs carry the same name; empty where that name does.
     """
 
     image: np.ndarray
@@ -39,3 +40,4 @@ class Frame:
     intrinsics: np.ndarray | None = None
     world_to_camera: np.ndarray | None = None
     rig: RigPlace | None = None
+    source: str = ""

@@ -113,7 +113,7 @@ class _RecordedView:
         confidence, (height, width) = view.confidence, view.frame.image.shape[:2]
         return cls(
             stamp_ns=view.frame.stamp_ns,
-            camera=view.frame.camera,
+            camera=view.frame.source or view.frame.camera,
             original_size=(height, width),
             processed_from_original=view.processed_from_original,
             image=view.image,

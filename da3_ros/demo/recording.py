@@ -12,7 +12,7 @@ import numpy as np
 from rosbags.highlevel import AnyReader
 
 from da3_core.prediction import Prediction
-from da3_core.ros_data.camera_info import intrinsics_from_camera_info
+from da3_core.ros_data.camera_info import image_camera
 from da3_core.ros_data.conventions import compose, stamp_ns, world_to_camera_in_map
 from da3_core.ros_data.outputs import SCALE_SOURCES
 from da3_core.stream.frame import Frame
@@ -167,10 +167,10 @@ def pixels(image: Any) -> np.ndarray:
 
 
 def intrinsics(view: Any) -> np.ndarray:
-    k = intrinsics_from_camera_info(view.camera_info, (view.depth.height, view.depth.width))
-    if k is None:
+    camera = image_camera(view.camera_info, (view.depth.height, view.depth.width))
+    if camera is None:
         raise DemoError("a recorded camera has no intrinsics.")
-    return k
+    return camera.intrinsics
 
 
 def has_pose(view: Any) -> bool:

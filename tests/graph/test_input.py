@@ -58,11 +58,14 @@ class Rig:
             return Inbox({name: inbox[self.topic(name)] for name in outputs})
 
     def counts(self) -> dict[str, int]:
-        """Refused images by reason, as the next report of diagnostics says."""
+        """Refused images by reason."""
+        return self.values("refused, ")
+
+    def values(self, prefix: str) -> dict[str, int]:
+        """The values of the next report of diagnostics that begin so."""
         name = f"{self.namespace}/da3: input"
         with self.graph.listen({"/diagnostics": DiagnosticArray}) as inbox:
             status = self.graph.wait_for("diagnostics", lambda: newest_status(inbox["/diagnostics"], name))
-        prefix = "refused, "
         return {each.key.removeprefix(prefix): int(each.value) for each in status.values if each.key.startswith(prefix)}
 
 
@@ -200,12 +203,69 @@ def test_calibration_is_used_and_nonsense_in_it_is_not(raw: Rig) -> None:
 
     info = raw.footage.camera_info(raw.footage.images([0])[0])
     focal = 1.25 * info.k[0]
-    other = changed(info, k=[focal, 0.0, 70.0, 0.0, focal, 60.0, 0.0, 0.0, 1.0])
+    other = changed(info, k=[focal, 0.0, 70.0, 0.0, focal, 60.0, 0.0, 0.0, 1.0], p=[0.0] * 12)
     comes_out(other, np.array([[focal, 0, 70], [0, focal, 60], [0, 0, 1]]))
     comes_out(changed(info, k=[math.nan] * 9), true_k)
     double = changed(other, width=2 * info.width, height=2 * info.height)
     comes_out(double, np.array([[focal / 2, 0, 34.75], [0, focal / 2, 29.75], [0, 0, 1]]))
     comes_out(changed(info, k=[0.0] * 9), true_k)
+    rectified = changed(other, p=[focal, 0.0, 75.0, 0.0, 0.0, focal, 65.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+    comes_out(rectified, np.array([[focal, 0, 75], [0, focal, 65], [0, 0, 1]]))
+    comes_out(info, true_k)
+
+
+def test_images_of_a_lens_come_out_rectified(raw: Rig) -> None:
+    """Every pixel of what is sent shows, by OpenCV, what its ray meets in the room."""
+    walk = raw.footage.walk
+    images = raw.footage.images([0, 1, 2])
+    info = raw.footage.camera_info(images[0])
+    pinhole = np.reshape(info.p, (3, 4))[:, :3]
+    info.d, info.k = [-0.08, 0.02, 0.0, 0.0, 0.0], [110.0, 0.0, 85.0, 0.0, 111.0, 61.0, 0.0, 0.0, 1.0]
+    pixels = np.stack(np.meshgrid(np.arange(walk.size[1]), np.arange(walk.size[0])), -1).reshape(-1, 1, 2)
+    criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-9)
+    lens = (np.reshape(info.k, (3, 3)), np.array(info.d))
+    seen = cv2.undistortPointsIter(pixels.astype(np.float64), *lens, None, pinhole, criteria)
+    seen = seen.reshape(*walk.size, 2).astype(np.float32)
+    before = 0.0
+    for image in images:
+        rgb = cv2.remap(picture(image), seen, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        before += difference(rgb, picture(image))
+        image.data[:] = type(image.data)("B", rgb.tobytes())
+    raw.camera.publish(raw.topic("camera_info"), info)
+    raw.graph.wait_for("rectified images", lambda: shown_difference(raw, images) < 0.25 * before)
+    raw.camera.publish(raw.topic("camera_info"), raw.footage.camera_info(images[0]))
+
+
+def shown_difference(raw: Rig, images: list[Image]) -> float:
+    """Of `image_rect` to the walk; the calibration may be overtaken by the images."""
+    raw.footage.cut()
+    now = raw.footage.images([0, 1, 2])
+    for image, new in zip(images, now, strict=True):
+        new.data = image.data
+    out = raw.play(now)
+    assert not any(any(each.d) for each in out["da3/depth/camera_info"])
+    return sum(difference(picture(each), raw.footage.walk.images[i]) for i, each in enumerate(out["da3/image_rect"]))
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> float:
+    inner = np.s_[20:-20, 20:-20]
+    return float(np.abs(first[inner].astype(int) - second[inner]).mean())
+
+
+def test_half_wrong_calibration_is_counted_and_told_by_reason_and_never_switches_the_node_off(raw: Rig) -> None:
+    info = raw.footage.camera_info(raw.footage.images([0])[0])
+    without_corner, leaning = list(info.k), list(info.k)
+    without_corner[8], leaning[1] = 0.0, 80.0
+    for k, reason in ((without_corner, "lower left that is not 0, 0 0 1"), (leaning, "a skew of 80")):
+        for _ in range(8):
+            raw.camera.publish(raw.topic("camera_info"), changed(info, k=k))
+            raw.footage.cut()
+            raw.play(raw.footage.images([0, 1]))
+        assert raw.node.log.count(reason) == 1
+    refused = raw.values("CameraInfo refused, ")
+    assert refused["camera_info_matrix"] > 5
+    assert refused["camera_info_skew"] > 5
+    raw.camera.publish(raw.topic("camera_info"), info)
 
 
 def test_time_that_runs_backwards_starts_a_new_map(raw: Rig) -> None:

@@ -13,7 +13,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from da3_core.errors import InputError
 from da3_core.ros_data import values
-from da3_core.ros_data.camera_info import camera_info, intrinsics_from_camera_info
+from da3_core.ros_data.camera_info import ImageCalibration, camera_info, image_camera, named_rectified, stereo_place
 from da3_core.ros_data.conventions import depth_in_millimetres, publishable_depth, stamp_ns
 from da3_core.ros_data.images import RefusedMessage, SampleBits, compressed_to_rgb, image_to_rgb
 from da3_ros.messages import packed
@@ -265,13 +265,13 @@ def test_camera_info_counts_from_pixel_centres():
     assert (message.height, message.width, message.distortion_model) == (480, 640, "plumb_bob")
     assert list(message.d) == [0.0] * 5
     assert message.r.tolist() == np.eye(3).ravel().tolist()
-    assert np.array_equal(intrinsics_from_camera_info(message, (480, 640)), INTRINSICS)
+    assert np.array_equal(image_camera(message, (480, 640)).intrinsics, INTRINSICS)
 
 
 @pytest.mark.parametrize("size_hw", [(240, 320), (960, 1280), (361, 481)])
 def test_camera_info_of_a_resized_stream_is_scaled(size_hw):
     message = packed(camera_info(HEADER, INTRINSICS, (480, 640)))
-    scaled = intrinsics_from_camera_info(message, size_hw)
+    scaled = image_camera(message, size_hw).intrinsics
     assert np.allclose(scaled, np.diag([size_hw[1] / 640, size_hw[0] / 480, 1]) @ INTRINSICS)
 
 
@@ -280,34 +280,182 @@ def test_camera_info_with_region_and_binning():
     message = packed(camera_info(HEADER, INTRINSICS, (480, 640)))
     message.roi.x_offset, message.roi.y_offset, message.roi.width, message.roi.height = 100, 60, 400, 300
     message.binning_x, message.binning_y = 2, 3
-    intrinsics = intrinsics_from_camera_info(message, (100, 200))
+    intrinsics = image_camera(message, (100, 200)).intrinsics
     point = np.linalg.inv(INTRINSICS) @ [420, 300, 1]
     assert np.allclose(intrinsics @ point, [160, 80, 1])
 
 
 def test_uncalibrated_camera_info_gives_nothing():
-    assert intrinsics_from_camera_info(CameraInfo(width=640, height=480), (480, 640)) is None
+    assert image_camera(CameraInfo(width=640, height=480), (480, 640)) is None
+
+
+def k(fx=500.0, fy=510.0, cx=319.5, cy=239.5, skew=0.0, corner=1.0, lower_left=0.0) -> list[float]:
+    return [fx, skew, cx, lower_left, fy, cy, 0.0, 0.0, corner]
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "kind", "said"),
     [
-        ({"k": [np.nan, 0.0, 1.0, 0.0, 5.0, 1.0, 0.0, 0.0, 1.0]}, "finite"),
-        ({"k": [5.0, 0.0, np.inf, 0.0, 5.0, 1.0, 0.0, 0.0, 1.0]}, "finite"),
-        ({"k": [-5.0, 0.0, 1.0, 0.0, 5.0, 1.0, 0.0, 0.0, 1.0]}, "positive"),
-        ({"k": [5.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0]}, "positive"),
-        ({"d": [0.1, 0.0, 0.0, 0.0, 0.0]}, "image_proc"),
-        ({"width": 640, "height": 360}, "640x360 pixels and the image has 640x480"),
-        ({"width": 0, "height": 0}, "0x0 pixels and the image has 640x480"),
+        ({"k": k(fx=np.nan)}, "values", "NaN or infinity"),
+        ({"k": k(cx=np.inf)}, "values", "NaN or infinity"),
+        ({"d": [np.nan, 0.0, 0.0, 0.0, 0.0]}, "values", "as D, which must be finite"),
+        ({"k": k(fx=-5)}, "focal", "must be positive"),
+        ({"k": k(fy=0)}, "focal", "must be positive"),
+        ({"k": k(fy=1500)}, "focal", "differ by more than a factor of 2.5"),
+        ({"k": k(corner=0)}, "matrix", "lower left that is not 0, 0 0 1"),
+        ({"k": k(lower_left=3)}, "matrix", "lower left"),
+        ({"k": k(skew=40)}, "skew", "a skew of 40"),
+        ({"k": k(cx=5000)}, "centre", r"principal point \(5000.5, 240\), far outside of 640x480 pixels"),
+        ({"k": k(cy=-800)}, "centre", "far outside"),
+        ({"d": [0.1, 0.0], "distortion_model": "plumb_bob"}, "distortion", "understood are plumb_bob, rational_poly"),
+        ({"d": [0.1] * 4, "distortion_model": "mei"}, "distortion", "model 'mei'"),
+        ({"d": [0.0] * 12 + [0.1, 0.0], "distortion_model": "rational_polynomial"}, "distortion", "understood are"),
+        ({"d": [-300.0, 0.0, 0.0, 0.0, 0.0]}, "distortion", "folds the image"),
+        ({"width": 640, "height": 360}, "size", "640x360 pixels and the image has 640x480"),
     ],
 )
-def test_impossible_camera_info_is_refused(changes, said):
+def test_impossible_camera_info_is_refused_with_the_reason(changes, kind, said):
     message = packed(camera_info(HEADER, INTRINSICS, (480, 640)))
     for name, value in changes.items():
         setattr(message, name, value)
     with pytest.raises(RefusedMessage, match=said) as refusal:
-        intrinsics_from_camera_info(message, (480, 640))
-    assert refusal.value.kind == ("camera_info_size" if "width" in changes else "camera_info")
+        image_camera(message, (480, 640))
+    assert refusal.value.kind == f"camera_info_{kind}"
+    assert str(refusal.value).startswith("CameraInfo ")
+
+
+@pytest.mark.parametrize("size", [(0, 0), (640, 0)])
+def test_a_size_of_zero_is_unknown_and_no_other_shape(size):
+    message = packed(camera_info(HEADER, INTRINSICS, (480, 640)))
+    message.width, message.height = size
+    assert np.array_equal(image_camera(message, (480, 640)).intrinsics, INTRINSICS)
+
+
+OF_RECTIFIED = [450.0, 0.0, 330.0, 0.0, 0.0, 455.0, 250.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+P = np.array([[450, 0, 330.5], [0, 455, 250.5], [0, 0, 1]])
+TURNED = cv2.Rodrigues(np.array([0, 0.02, 0]))[0]
+
+
+def lens(**changes) -> CameraInfo:
+    message = packed(camera_info(HEADER, INTRINSICS, (480, 640)))
+    message.d, message.p = [-0.3, 0.1, 0.001, 0.0, 0.0], OF_RECTIFIED
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+def test_a_raw_image_becomes_that_of_the_camera_in_p():
+    """What OpenCV's own maps make of it."""
+    message = lens()
+    camera = image_camera(message, (480, 640))
+    assert np.array_equal(camera.intrinsics, P)
+    raw = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8), (0, 0), 3)
+    k_raw, d, k_new = np.reshape(message.k, (3, 3)), np.array(message.d), np.reshape(message.p, (3, 4))[:, :3]
+    maps = cv2.initUndistortRectifyMap(k_raw, d, None, k_new, (640, 480), cv2.CV_32FC1)
+    expected = cv2.remap(raw, *maps, cv2.INTER_LINEAR).astype(int)
+    shown = cv2.remap(np.full_like(raw, 255), *maps, cv2.INTER_LINEAR) == 255
+    assert shown.mean() > 0.9
+    assert np.abs(camera.rectified(raw).astype(int) - expected)[shown].max() <= 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"r": TURNED.ravel()}, {"p": [0.0] * 12}, {"p": [np.nan] * 12}, {"p": [*OF_RECTIFIED[:10], 0.0, 0.0]}],
+)
+def test_where_p_is_no_camera_of_the_same_axes_the_field_of_view_is_kept_as_alpha_says(changes):
+    white = np.full((480, 640, 3), 255, np.uint8)
+    filled, whole = (image_camera(lens(**changes), (480, 640), alpha=alpha) for alpha in (0.0, 1.0))
+    assert filled.rectified(white).min() == 255
+    assert whole.rectified(white).min() == 0
+    assert whole.kept > 0.999 > filled.kept
+    assert whole.intrinsics[0, 0] < filled.intrinsics[0, 0]
+
+
+@pytest.mark.parametrize(
+    ("model", "d"),
+    [
+        ("plumb_bob", [-0.3, 0.1, 1e-3, 2e-3, 0.01]),
+        ("rational_polynomial", [0.4, -0.1, 1e-3, 1e-3, 0.02, 0.5, 0.1, 0.01]),
+        ("equidistant", [0.1, -0.02, 0.003, -0.001]),
+    ],
+)
+@pytest.mark.parametrize("half", [False, True])
+def test_every_distortion_model_of_ros_is_rectified_as_opencv_projects(model, d, half):
+    """Points of a plane, projected by OpenCV into the raw image, whole or of half the size."""
+    camera = image_camera(lens(distortion_model=model, d=d), (240, 320) if half else (480, 640))
+    scale = 0.5 if half else 1.0
+    x, y = np.random.default_rng(0).uniform(-0.45, 0.45, (2, 200))
+    points, k_raw = np.stack([x, y, np.ones(200)], -1)[:, None], INTRINSICS - [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]
+    project = cv2.fisheye.projectPoints if model == "equidistant" else cv2.projectPoints
+    raw = project(points, np.zeros(3), np.zeros(3), k_raw, np.array(d))[0].reshape(-1, 2) + 0.5
+    u, v, _ = camera.intrinsics @ np.stack([x, y, np.ones(200)])
+    assert np.abs(np.stack(camera.rectify.seen_at(u, v), -1) - scale * raw).max() < 0.01
+    assert np.allclose(camera.intrinsics, np.diag([scale, scale, 1]) @ P)
+
+
+@pytest.mark.parametrize("model", ["plumb_bob", "equidistant", "rational_polynomial", ""])
+def test_tiny_distortion_is_none(model):
+    camera = image_camera(lens(distortion_model=model, d=[1e-9, -1e-9, 0.0, 1e-10], p=[0.0] * 12), (480, 640))
+    assert camera.rectify is None
+    assert np.array_equal(camera.intrinsics, INTRINSICS)
+
+
+@pytest.mark.parametrize(
+    ("topic", "choice", "expected"),
+    [
+        ("/left/image_rect", "auto", True),
+        ("/left/image_rect_color/compressed", "auto", True),
+        ("/zed/rgb/color/rect/image", "auto", True),
+        ("/cam/image_rectified", "auto", True),
+        ("/direct/image_raw", "auto", None),
+        ("/rectangle/image", "auto", None),
+        ("/left/image_rect", "no", False),
+        ("/left/image_raw", "yes", True),
+    ],
+)
+def test_rectified_images_are_known_by_name_unless_it_is_said(topic, choice, expected):
+    assert named_rectified(topic, choice) is expected
+
+
+@pytest.mark.parametrize("d", [[-0.3, 0.1, 0.0, 0.0, 0.0], [0.0] * 5, []])
+def test_a_rectified_image_has_the_camera_of_p_whatever_k_and_d_say(d):
+    message = lens(d=d, r=TURNED.ravel(), k=k(corner=0))
+    camera = ImageCalibration("/left/image_rect", "auto", 0.0).camera(message, (480, 640))
+    assert camera.rectify is None
+    assert np.array_equal(camera.intrinsics, P)
+
+
+def test_without_distortion_p_is_the_camera_unless_the_image_is_known_to_be_raw():
+    message = lens(d=[0.0] * 5)
+    for choice, expected in (("auto", P), ("yes", P), ("no", INTRINSICS)):
+        camera = ImageCalibration("/left/image", choice, 0.0).camera(message, (480, 640))
+        assert (camera.rectify, camera.intrinsics.tolist()) == (None, expected.tolist())
+
+
+def test_a_rectified_image_of_a_lens_without_p_is_uncalibrated():
+    assert image_camera(lens(p=[0.0] * 12), (480, 640), is_rectified=True) is None
+
+
+def test_maps_are_made_once_per_camera_and_size():
+    calibration = ImageCalibration("/image", "auto", 0.0)
+    first = calibration.camera(lens(), (480, 640))
+    assert calibration.camera(lens(), (480, 640)) is first
+    assert calibration.camera(lens(), (240, 320)) is not first
+    assert calibration.camera(lens(d=[-0.2, 0.1, 0.0, 0.0, 0.0]), (480, 640)) is not first
+    for _ in range(2):
+        with pytest.raises(RefusedMessage, match="skew"):
+            calibration.camera(lens(k=k(skew=40)), (480, 640))
+
+
+def test_the_baseline_of_a_stereo_pair_is_in_p():
+    left, right = lens(r=TURNED.ravel()), lens(r=TURNED.T.ravel())
+    right.p[3] = -450.0 * 0.12
+    assert np.array_equal(stereo_place(left, True), np.eye(4))
+    assert np.allclose(stereo_place(right, True)[:3, 3], [0.12, 0, 0])
+    assert np.array_equal(stereo_place(right, True)[:3, :3], np.eye(3))
+    # Raw images look where R has not turned them yet: what they see straight ahead lies at R z of the pair's axes.
+    assert np.allclose(stereo_place(right, None)[:3, :3] @ [0, 0, 1], TURNED.T @ [0, 0, 1])
+    assert stereo_place(lens(p=[0.0] * 12), True) is None
 
 
 def test_agrees_with_cv_bridge():
