@@ -14,6 +14,7 @@ from da3_core.cli.arguments import BACKEND_TOKEN, Debug, ServedModelOptions, fla
 from da3_core.cli.failures import FAILED, failures_reported, report, terminated_like_interrupted
 from da3_core.cli.serve import served_model, upload_limits
 from da3_core.errors import InputError
+from da3_core.storage.files import user_state
 
 if TYPE_CHECKING:
     from da3_core.web.backend.backend import Backend
@@ -46,6 +47,13 @@ class ServingArguments:
     allow_host: Annotated[
         list[str] | None,
         typer.Option(help="A name under which callers know this machine; may be repeated.", show_default="its own"),
+    ] = None
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of tasks and uploads, which a backend goes on with after it ended, however it did.",
+            show_default="one for each port in ~/.local/state/da3_ros; for port 0, none",
+        ),
     ] = None
     queue_size: Annotated[int, typer.Option(min=1, help="Most tasks that wait.")] = 100
     retention: Annotated[
@@ -130,5 +138,12 @@ def _make_backend(model: ServedModelOptions, arguments: ServingArguments) -> "Ba
             arguments.max_upload_mb, arguments.max_upload_mb_per_caller, arguments.max_upload_mb_per_file
         ),
         task_limits=TaskLimits(bytes_of_task, arguments.max_task_seconds),
+        state_dir=_state_dir(arguments),
     )
     return Backend(runner, options)
+
+
+def _state_dir(arguments: ServingArguments) -> Path | None:
+    if arguments.state_dir or not arguments.port:
+        return arguments.state_dir
+    return user_state() / f"backend-{arguments.port}"

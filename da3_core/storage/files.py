@@ -13,6 +13,11 @@ def user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "da3_ros"
 
 
+def user_state() -> Path:
+    """The folder for what must outlive a process: `$XDG_STATE_HOME/da3_ros` or `~/.local/state/da3_ros`."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "da3_ros"
+
+
 def package_file(name: str) -> Path | None:
     """A file of this package's share folder, such as `msg/DepthWindow.msg`: installed, or in the checkout."""
     prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]

@@ -32,6 +32,7 @@ from da3_core.web.backend.schema import (
     UploadAnswer,
     field_of,
 )
+from da3_core.web.backend.store import StoreError
 from da3_core.web.backend.tasks import QueueFullError, StoppingError, UnknownTaskError
 from da3_core.web.gallery import gallery_app
 from da3_core.web.guard import Guard
@@ -195,6 +196,7 @@ def _add_error_handlers(app: FastAPI) -> None:
         StoppingError: 503,
         FileTooLargeError: 413,
         NoRoomError: 507,
+        StoreError: 507,
     }
     for error, status in statuses.items():
         app.add_exception_handler(error, answer(status))  # type: ignore[arg-type]

@@ -3,23 +3,27 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
+from pydantic import ValidationError
+
+from da3_core.errors import InputError, OptionError
 from da3_core.storage.allowed_folders import AllowedFolders
-from da3_core.storage.opened_folder import opened
+from da3_core.storage.opened_folder import OpenedFolder, opened
 from da3_core.storage.staging import own_folder
 from da3_core.web.backend.schema import BackendStatus, GpuMemory, InferenceRequest, TaskResult
-from da3_core.web.backend.tasks import Progress, TaskQueue
+from da3_core.web.backend.store import TaskStore
+from da3_core.web.backend.tasks import Kind, Progress, TaskQueue, Work
 from da3_core.web.backend.uploads import Uploads
-from da3_core.web.backend.work import TaskLimits, check, infer
+from da3_core.web.backend.work import TaskLimits, check, infer, make_job
 from da3_core.web.model_runner import ModelRunner
 from da3_core.web.uploads import UploadLimits
 
@@ -37,6 +41,7 @@ class BackendOptions:
         retention_seconds: how long finished tasks and their uploads are kept.
         upload_limits: bytes that uploaded images may take.
         task_limits: what a task may take.
+        state_dir: folder of tasks and uploads, which the next backend there goes on with; None forgets them.
     """
 
     allow_root: Sequence[Path]
@@ -44,6 +49,7 @@ class BackendOptions:
     retention_seconds: float = 600.0
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
     task_limits: TaskLimits = field(default_factory=TaskLimits)
+    state_dir: Path | None = None
 
 
 class Backend:
@@ -52,22 +58,25 @@ class Backend:
     def __init__(self, runner: ModelRunner, options: BackendOptions) -> None:
         """
         Raises:
-            InputError: an allowed folder is none.
+            InputError: an allowed folder is none, or the state folder cannot be used.
         """
         AllowedFolders.of_backend(options.allow_root)  # before a folder for uploads is made
         self.runner = runner
         self.options = options
-        self._upload_root = ExitStack()
-        place = Path(tempfile.gettempdir())
-        parent = self._upload_root.enter_context(opened(place))
-        folder = self._upload_root.enter_context(own_folder(parent, "da3-backend-", 0o700))
-        self.uploads = Uploads(place / folder.name, options.upload_limits)
+        self._state = ExitStack()
+        state = self._state.enter_context(_state_folder(options.state_dir))
+        store = TaskStore(state / "tasks.sqlite")
+        self._state.callback(store.close)
+        self.uploads = Uploads(state / "uploads", options.upload_limits)
         self.folders = AllowedFolders.of_backend([*options.allow_root, self.uploads.root])
         self.tasks = TaskQueue(
             size=options.queue_size,
             retention_seconds=options.retention_seconds,
             limit_seconds=options.task_limits.seconds,
+            store=store,
         )
+        self.tasks.restore(self._remake)
+        self._remove_unused_uploads(0)
         self._ended = threading.Event()
         self._housekeeper = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
 
@@ -84,7 +93,8 @@ class Backend:
         """End well: no task stays without an end, uploads are deleted."""
         self._ended.set()
         self.tasks.stop(STOPPING_SECONDS)
-        self._upload_root.close()
+        if self.has_ended:
+            self._state.close()
 
     def submit(self, request: InferenceRequest) -> str:
         """The id of the new task.
@@ -92,8 +102,8 @@ class Backend:
         Raises:
             InputError, NotAllowedError, QueueFullError, StoppingError: see `work.check` and `TaskQueue.submit`.
         """
-        job = check(request, self.folders, self.runner, self.options.task_limits)
-        return self.tasks.submit(partial(infer, job, self.folders, self.runner), request.about())
+        check(request, self.folders, self.runner, self.options.task_limits)
+        return self.tasks.submit(self._work(request), request.about(), request=request.model_dump_json())
 
     def submit_reload(self) -> str:
         """The id of a task that loads the model anew when its turn comes."""
@@ -106,8 +116,7 @@ class Backend:
     def clean_up(self) -> int:
         """Forget what is old; how many tasks wait or run."""
         active = self.tasks.drop_old()
-        used = [path for task in self.tasks.statuses() for path in (task.request or {}).get("image_paths", [])]
-        self.uploads.remove_unused(used, self.options.retention_seconds)
+        self._remove_unused_uploads(self.options.retention_seconds)
         return active
 
     def status(self) -> BackendStatus:
@@ -140,6 +149,23 @@ class Backend:
             utilization_percent=100 * (total - free) / total,
         )
 
+    def _remove_unused_uploads(self, older_than_seconds: float) -> None:
+        used = [path for task in self.tasks.statuses() for path in (task.request or {}).get("image_paths", [])]
+        self.uploads.remove_unused(used, older_than_seconds)
+
+    def _work(self, request: InferenceRequest) -> Work:
+        return lambda progress: infer(make_job(request), self.folders, self.runner, progress)
+
+    def _remake(self, kind: Kind, stored: str) -> tuple[Work, dict[str, Any]]:
+        """See `TaskQueue.restore`."""
+        if kind == "reload":
+            return self._reload, {}
+        try:
+            request = InferenceRequest.model_validate_json(stored)
+        except ValidationError as error:
+            raise InputError("this version of the backend does not know such requests: send it again") from error
+        return self._work(request), request.about()
+
     def _reload(self, progress: Progress) -> TaskResult | None:
         progress.report(f"loading {self.runner.source}", 0.1)
         self.runner.reload()
@@ -148,6 +174,37 @@ class Backend:
     def _keep_house(self) -> None:
         while not self._ended.wait(HOUSEKEEPING_SECONDS):
             self.clean_up()
+
+
+@contextmanager
+def _state_folder(given: Path | None) -> Iterator[Path]:
+    """A folder for one backend at a time; one that is gone afterwards where none is given.
+
+    Raises:
+        InputError: it cannot be made, or another backend uses it.
+    """
+    if given is None:
+        place = Path(os.path.realpath(tempfile.gettempdir()))
+        with opened(place) as parent, own_folder(parent, "da3-backend-", 0o700) as folder:
+            yield place / folder.name
+        return
+    try:
+        given.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = OpenedFolder.at(Path(os.path.realpath(given)))
+    except OSError as error:
+        raise OptionError(
+            "{state_dir}: cannot use the folder {folder} ({reason}): give another",
+            folder=given,
+            reason=error.strerror,
+        ) from error
+    with folder:
+        try:
+            folder.lock()
+        except BlockingIOError as error:
+            raise OptionError(
+                "another backend keeps its tasks in {folder}: give another {state_dir}", folder=given
+            ) from error
+        yield Path(os.path.realpath(given))
 
 
 def memory_health(memory: GpuMemory) -> Literal["healthy", "warning", "critical"]:

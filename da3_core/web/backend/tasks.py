@@ -9,17 +9,19 @@ import time
 import traceback
 import uuid
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from da3_core.errors import InputError, OptionError
 from da3_core.web.backend.schema import State, TaskResult, TaskStatus, field_of
+from da3_core.web.backend.store import StoreError, TaskStore
 
 logger = logging.getLogger(__name__)
 
-MAX_FINISHED = 100  # tasks that are remembered, whatever the retention
+MAX_REQUEST_BYTES = 256 << 20  # of all tasks that are remembered; more are taken when some of these are dropped
+MAX_ATTEMPTS = 2  # at a task during which the backend ended
 MAX_DROPPED = 10_000  # ids
 DROPPED_SECONDS = 24 * 3600.0  # for which it is known that there was a task
 _FIRST_GUESS_SECONDS = 10.0  # of a task, before one was done
@@ -101,16 +103,24 @@ class Progress:
 
 
 Work = Callable[[Progress], TaskResult | None]
+Kind = Literal["inference", "reload"]
 
 
 @dataclass(eq=False)
 class _Task:
-    """Changed only under the lock of its queue, but for `is_cancelled`."""
+    """Changed only under the lock of its queue, but for `is_cancelled`.
 
-    kind: Literal["inference", "reload"]
+    Attributes:
+        request: JSON of which the work can be made anew; empty where there is none.
+        attempts: how often it was begun.
+    """
+
+    kind: Kind
     work: Work | None
     about: dict[str, Any] = field(default_factory=dict)
     task_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    request: str = ""
+    attempts: int = 0
     state: State = "pending"
     message: str = "waiting"
     progress: float | None = 0.0
@@ -119,6 +129,18 @@ class _Task:
     completed_at: float | None = None
     result: TaskResult | None = None
     is_cancelled: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def kept(cls, row: Mapping[str, Any]) -> _Task:
+        """A task as `row` said it."""
+        result = row["result"] and TaskResult.model_validate_json(row["result"])
+        return cls(work=None, **{**row, "result": result})
+
+    def row(self) -> dict[str, Any]:
+        """What a `TaskStore` keeps of it."""
+        names = ("task_id", "kind", "state", "message", "progress", "created_at", "started_at", "completed_at")
+        values = {name: getattr(self, name) for name in (*names, "attempts", "request")}
+        return values | {"result": self.result and self.result.model_dump_json()}
 
     def status(self, queue_position: int | None) -> TaskStatus:
         return TaskStatus(
@@ -140,14 +162,21 @@ class TaskQueue:
     """Runs tasks in the order in which they came; every method may be called from any thread."""
 
     def __init__(
-        self, *, size: int = 100, retention_seconds: float = 600.0, limit_seconds: float | None = None
+        self,
+        *,
+        size: int = 100,
+        retention_seconds: float = 600.0,
+        limit_seconds: float | None = None,
+        store: TaskStore | None = None,
     ) -> None:
         """
         Args:
             size: most tasks that wait.
             limit_seconds: a task that runs longer ends.
-            retention_seconds: how long a finished task is remembered; at most `MAX_FINISHED` are.
+            retention_seconds: how long a finished task is remembered.
+            store: where tasks are kept, see `restore`; None keeps them in memory.
         """
+        self._store = store or TaskStore()
         self._size = size
         self._limit_seconds = limit_seconds
         self._retention_seconds = retention_seconds
@@ -168,27 +197,65 @@ class TaskQueue:
     def start(self) -> None:
         self._worker.start()
 
+    def restore(self, remake: Callable[[Kind, str], tuple[Work, dict[str, Any]]]) -> None:
+        """Take up what is in the store, before `start`: finished tasks answer, others wait for their turn.
+
+        One during which the backend ended is begun once more, so that none can end the backend again and again.
+
+        Args:
+            remake: the work and `about` of a task from its kind and its request; may raise InputError.
+        """
+        with self._changed:
+            self._dropped.update(self._store.dropped())
+            for row in self._store.tasks():
+                task = _Task.kept(row)
+                self._tasks[task.task_id] = task
+                try:
+                    task.work, task.about = remake(task.kind, task.request)
+                except InputError as error:
+                    if task.completed_at is None:
+                        self._end(task, "failed", error.spelled(field_of))
+                    continue
+                if task.completed_at is not None:
+                    task.work = None
+                elif task.attempts >= MAX_ATTEMPTS:
+                    self._end(task, "failed", f"interrupted: the backend ended {task.attempts} times while it ran")
+                else:
+                    if task.attempts:
+                        task.message = "waiting again: the backend ended while it ran"
+                    task.state, task.started_at, task.progress = "pending", None, 0.0
+                    self._waiting.append(task)
+
     def submit(
-        self, work: Work, about: dict[str, Any] | None = None, kind: Literal["inference", "reload"] = "inference"
+        self,
+        work: Work,
+        about: dict[str, Any] | None = None,
+        kind: Kind = "inference",
+        request: str = "",
     ) -> str:
-        """The id of the new task.
+        """The id of the new task, which is kept by then.
 
         Args:
             work: run when its turn comes.
             about: further fields of its `TaskStatus`.
             kind: of the work.
+            request: see `restore`.
 
         Raises:
-            QueueFullError: too many wait already.
+            QueueFullError: too many wait already, or are remembered.
+            StoreError: it cannot be kept.
             StoppingError: `stop` was called.
         """
         with self._changed:
             if self._stopping:
                 raise StoppingError
+            if sum(len(task.request) for task in self._tasks.values()) + len(request) > MAX_REQUEST_BYTES:
+                raise QueueFullError(max(1, round(self._retention_seconds)))
             if len(self._waiting) >= self._size:
                 usual = sum(self._durations) / len(self._durations) if self._durations else _FIRST_GUESS_SECONDS
                 raise QueueFullError(max(1, round(usual)))
-            task = _Task(kind, work, about or {})
+            task = _Task(kind, work, about or {}, request=request)
+            self._store.save(task.row())
             self._tasks[task.task_id] = task
             self._waiting.append(task)
             self._changed.notify_all()
@@ -224,23 +291,17 @@ class TaskQueue:
         return f"task {task_id} is forgotten"
 
     def drop_old(self) -> int:
-        """Forget finished tasks that are too old or too many; how many wait or run."""
+        """Forget finished tasks that are too old; how many wait or run."""
         now = time.time()
         with self._changed:
-            finished = [task for task in self._tasks.values() if task.completed_at is not None]
-            finished.sort(key=lambda task: task.completed_at or 0)
-            excess = max(0, len(finished) - MAX_FINISHED)
-            old = [
-                task
-                for i, task in enumerate(finished)
-                if i < excess or now - (task.completed_at or now) > self._retention_seconds
-            ]
-            for task in old:
-                self._forget(task)
+            for task in list(self._tasks.values()):
+                if task.completed_at is not None and now - task.completed_at > self._retention_seconds:
+                    self._forget(task)
             while self._dropped and (
                 len(self._dropped) > MAX_DROPPED or now - next(iter(self._dropped.values())) > DROPPED_SECONDS
             ):
-                self._dropped.popitem(last=False)
+                with self._kept_as_far_as_possible():
+                    self._store.forget_dropped(self._dropped.popitem(last=False)[0])
             return sum(task.completed_at is None for task in self._tasks.values())
 
     def stop(self, timeout: float) -> None:
@@ -273,11 +334,23 @@ class TaskQueue:
     def _end(self, task: _Task, state: State, message: str) -> None:
         task.state, task.message, task.completed_at = state, message, time.time()
         task.work = None  # and the images and arrays that it holds
+        with self._kept_as_far_as_possible():
+            self._store.save(task.row())
         logger.info("task %s: %s, %s", task.task_id, state, message)
 
     def _forget(self, task: _Task) -> None:
         del self._tasks[task.task_id]
         self._dropped[task.task_id] = time.time()
+        with self._kept_as_far_as_possible():
+            self._store.drop(task.task_id, self._dropped[task.task_id])
+
+    @contextmanager
+    def _kept_as_far_as_possible(self) -> Iterator[None]:
+        """A full disk ends no task; only a restart would not know what became of it."""
+        try:
+            yield
+        except StoreError as error:
+            logger.warning("%s", error)
 
     def _work(self) -> None:
         while task := self._next():
@@ -298,6 +371,9 @@ class TaskQueue:
                 return None
             task = self._running = self._waiting.popleft()
             task.state, task.started_at = "running", time.time()
+            task.attempts += 1
+            with self._kept_as_far_as_possible():
+                self._store.save(task.row())
             return task
 
     def _run(self, task: _Task) -> tuple[State, str, TaskResult | None]:
@@ -319,4 +395,5 @@ class TaskQueue:
             logger.error("task %s:\n%s", task.task_id, traceback.format_exc())
             first_line = str(error).partition("\n")[0]
             return "failed", f"{type(error).__name__}: {first_line} (the backend's log shows where)", None
-        return "completed", f"done in {time.perf_counter() - start:.1f} s", result
+        again = ", begun again after the backend had ended" if task.attempts > 1 else ""
+        return "completed", f"done in {time.perf_counter() - start:.1f} s{again}", result

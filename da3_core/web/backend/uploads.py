@@ -9,12 +9,13 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from da3_core.errors import InputError
 from da3_core.storage.allowed_folders import AllowedFolders
-from da3_core.web.uploads import UploadLimits, UploadRoom
+from da3_core.web.uploads import NoRoomError, UploadLimits, UploadRoom
 
 
 class Uploads:
@@ -29,6 +30,12 @@ class Uploads:
         self._room = UploadRoom(limits)
         self._lock = threading.Lock()
         self._came_at: dict[str, float] = {}
+        root.mkdir(exist_ok=True)
+        for folder in root.iterdir():  # of an earlier backend, which may have been killed in the middle of one
+            self._came_at[folder.name] = folder.stat().st_mtime
+            size = sum(file.stat().st_size for file in folder.glob("images/*"))
+            with suppress(NoRoomError):
+                self._room.take("", folder.name, size)
 
     def add(self, images: Iterable[tuple[str, BinaryIO]], caller: str = "") -> tuple[str, list[Path], Path]:
         """Keep the images of one scene.

@@ -85,18 +85,26 @@ def check(request: InferenceRequest, folders: AllowedFolders, runner: ModelRunne
         NotAllowedError: a path is outside the allowed folders.
         InputError: an image or a camera cannot be used, or the folder cannot, or it takes too much.
     """
+    job = make_job(request)
+    scene, _ = _find(job, folders)
+    limits.check(*runner.predict(scene, job.options))
+    return job
+
+
+def make_job(request: InferenceRequest) -> Job:
+    """
+    Raises:
+        InputError: a camera cannot be used.
+    """
     views = len(request.image_paths)
     extrinsics, intrinsics = as_array(request.extrinsics), as_array(request.intrinsics)
     if extrinsics is not None:
         check_extrinsics(extrinsics, views)
     if intrinsics is not None:
         check_intrinsics(intrinsics, views)
-    job = Job(
+    return Job(
         request.image_paths, request.export_dir, request.auto_cleanup, extrinsics, intrinsics, request.scene_options()
     )
-    scene, _ = _find(job, folders)
-    limits.check(*runner.predict(scene, job.options))
-    return job
 
 
 def infer(job: Job, folders: AllowedFolders, runner: ModelRunner, progress: Progress) -> TaskResult:

@@ -12,7 +12,7 @@ import pytest
 from da3_core.errors import InputError
 from da3_core.options import ModelOptions
 from da3_core.web.backend.backend import Backend, BackendOptions
-from da3_core.web.backend.tasks import MAX_FINISHED, Progress, StoppingError, TaskQueue, UnknownTaskError
+from da3_core.web.backend.tasks import Progress, StoppingError, TaskQueue, UnknownTaskError
 from da3_core.web.model_runner import ModelRunner
 
 WAIT_S = 30
@@ -54,13 +54,16 @@ def test_a_task_that_fails_takes_none_with_it() -> None:
     assert tasks.has_ended
 
 
-def test_finished_tasks_are_dropped_by_age_and_by_number() -> None:
-    tasks = TaskQueue(size=2 * MAX_FINISHED, retention_seconds=600)
+def test_finished_tasks_are_remembered_for_as_long_as_was_said_however_many_they_are() -> None:
+    tasks = TaskQueue(size=200, retention_seconds=2)
     tasks.start()
-    ids = [tasks.submit(nothing) for _ in range(MAX_FINISHED + 5)]
+    ids = [tasks.submit(nothing) for _ in range(150)]
     wait_until(finished(tasks, *ids))
     tasks.drop_old()
-    assert [task.task_id for task in tasks.statuses()] == ids[5:]
+    assert [task.task_id for task in tasks.statuses()] == ids
+    time.sleep(2.1)
+    tasks.drop_old()
+    assert tasks.statuses() == []
     with pytest.raises(UnknownTaskError, match="no longer kept") as dropped:
         tasks.status(ids[0])
     assert dropped.value.was_dropped
