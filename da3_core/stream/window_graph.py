@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -22,7 +22,8 @@ Name = TypeVar("Name", bound=Hashable)  # tells frames apart
 SAMPLES = 600  # pixels of a view whose depth is compared
 LIVE_WINDOWS = 8
 LIVE_STEPS = 3
-RECORDED_ROUNDS = 4
+RECORDED_ROUNDS = 10  # at most
+SETTLED = 0.05  # relative change of a spread from round to round
 LARGEST_OFFSET = 0.2  # relative to depth, median over the frames that a window shares: beyond it they contradict it
 LARGEST_ANGLE = 0.1  # radians, the same
 LOOP_WIDTHS = (1e3, 1e2, 10.0, 3.0, 3.0)  # of Cauchy's weight, in spreads, one after the other
@@ -237,7 +238,10 @@ class WindowGraph(Generic[Name]):
     def adjust_fully(self) -> None:
         """`adjust` until nothing moves, in turn with the measured spreads."""
         for _ in range(RECORDED_ROUNDS):
+            before = np.array(astuple(self.spread))
             self.adjust(steps=20)
+            if (np.abs(np.array(astuple(self.spread)) - before) <= SETTLED * before).all():
+                break
 
     def adjust_loops(self) -> None:
         """`adjust_fully` after loops were added, whose errors are large until they are closed: at first all count."""
