@@ -22,7 +22,7 @@ from da3_core.bag.rig import StampMatcher
 from da3_core.bag.topics import COMPRESSED, camera_names, clause, image_topics, info_topics
 from da3_core.bag.transforms import RecordedTransforms, are_apart
 from da3_core.bag.windows import Instant, RecordedFrame
-from da3_core.errors import InputError, OptionError
+from da3_core.errors import ImageError, InputError, OptionError
 from da3_core.geometry.cameras import invert_rigid
 from da3_core.ros_data.camera_info import ImageCalibration, ImageCamera, stereo_place
 from da3_core.ros_data.conventions import stamp_ns
@@ -280,6 +280,11 @@ class RecordedCamera:
             self._infos[message.topic] = self.bag.decode(message)
         except InputError as error:
             self._tell("info", str(error))
+
+    def refuse_unusable(self, error: ImageError, images: int) -> None:
+        """Count images that the model cannot take, such as very narrow ones."""
+        self._tell("unusable", f"images were left out: {error}")
+        self._leave_out("unusable", clause(error), images)
 
     def _refuse(self, refusal: InputError) -> None:
         kind = refusal.kind if isinstance(refusal, RefusedMessage) else "damage"

@@ -14,7 +14,7 @@ from da3_core.bag.options import BagOptions, Storage
 from da3_core.bag.topics import topics_to_copy
 from da3_core.bag.windows import cut_windows
 from da3_core.bag.write import BagWriter
-from da3_core.errors import InputError
+from da3_core.errors import ImageError, InputError
 from da3_core.prediction import Prediction
 from da3_core.stream.frame import Frame
 from da3_core.stream.session import Session, SessionOptions, WindowResult
@@ -96,6 +96,7 @@ def process_bag(
     maker = MessageMaker(store, model_name, options)
     topics = topics_of(camera.names)
     frames, maps, number, stopped = 0, set(), -1, False
+    inferred: tuple[Frame, ...] = ()  # by the last window, whether it succeeded or not
 
     with BagWriter(output, storage) as writer:
         copies = TopicCopies(bag, copied, writer)
@@ -112,15 +113,19 @@ def process_bag(
             if window.session != number:
                 session.reset()
                 number = window.session
+            new = len({*window.frames} - {*inferred})
+            inferred = window.frames
             try:
                 result = session.process(window.frames)
             except Stopped:
                 stopped = True
                 break
+            except ImageError as error:
+                camera.refuse_unusable(error, new)
+                continue
             for topic, recorded, message in maker.of(result, window):
                 writer.write(topic, recorded.time_ns, store.serialize_cdr(message, topics[topic]))
             on_result(result, number)
-            new = sum(view.is_new for view in result.views)
             frames += new
             maps.add((number, result.segment))
             advance(new)

@@ -216,6 +216,19 @@ def test_refusals_are_told_by_reason_in_words(walk: Walk, tmp_path: Path) -> Non
     assert not BagSummary(4, {"step": 4}, 1, None, False).refused_most
 
 
+def test_images_that_no_model_takes_are_left_out_and_the_others_used(walk: Walk, tmp_path: Path) -> None:
+    """At one row to eighty columns, amid good ones."""
+    narrow = {"height": 2, "width": 160, "step": 480, "data": np.zeros(960, np.uint8)}
+    images = [image(walk, frame, **(narrow if 4 <= frame < 8 else {})) for frame in range(FRAMES)]
+    folder = record(tmp_path / "in", *((TOPIC, IMAGE, frame, each) for frame, each in enumerate(images)))
+    summary = bags.process(folder, tmp_path / "out", ExactModel(walk, is_metric=True), window=3)
+    assert (summary.frames, summary.refused) == (8, {"unusable": 4})
+    assert "160 x 2 pixels is too narrow" in summary.refusals
+    content = read(tmp_path / "out")
+    assert stamps(content) == [0, 1, 2, 3, 8, 9, 10, 11]
+    assert_true_depth(walk, content)
+
+
 def test_bag_without_pictures_says_why_of_every_topic_and_what_it_holds(walk: Walk, tmp_path: Path) -> None:
     depth = image(walk, 0, encoding="16UC1")
     packed = STORE.types[COMPRESSED](header(0), "16UC1; compressedDepth png", np.zeros(40, np.uint8))
