@@ -4,7 +4,7 @@
 import pytest
 
 from da3_core.errors import InputError
-from da3_core.model.memory import USABLE_SHARE, check_memory, views_that_fit
+from da3_core.model.memory import USABLE_SHARE, check_memory, operations, views_that_fit
 from da3_core.model.presets import find_preset
 
 MIB = 2**20
@@ -31,6 +31,16 @@ def test_models_and_sizes_are_told_apart() -> None:
     assert fit("da3-base", gib=32) > 2 * fit("da3-base")
     assert fit("da3-base", 2 * 378 * 504) < fit("da3-base") / 2
     assert fit("da3-giant", gib=0.1) == 1
+
+
+def test_time_grows_faster_than_the_number_of_views_where_they_meet() -> None:
+    def growth(name: str) -> float:
+        preset = find_preset(name)
+        return operations(preset, 378 * 504, 200) / operations(preset, 378 * 504, 100)
+
+    assert growth("da3-large") > 2.5
+    assert growth("da3mono-large") == pytest.approx(2)
+    assert operations(find_preset("da3-giant"), 378 * 504, 10) > 5 * operations(find_preset("da3-base"), 378 * 504, 10)
 
 
 def test_only_a_pass_that_is_sure_to_fail_is_refused() -> None:

@@ -26,18 +26,29 @@ def checked_blocks(check_file: Callable[[str], object], **options: Any) -> Any:
                     check_file(path)
             except InputError as error:
                 raise gr.Error(str(error), print_exception=False) from None
-            return await super().preprocess_data(block_fn, inputs, *more, **named)
+            try:
+                return await super().preprocess_data(block_fn, inputs, *more, **named)
+            except gr.Error as error:
+                error.print_exception = False  # what a stranger sends must not fill the log
+                raise
+            except Exception as error:
+                message = f"no such request comes from this page ({type(error).__name__}): reload it"
+                raise gr.Error(message, print_exception=False) from None
 
     return CheckedBlocks(**options)
 
 
 def _paths(values: Any) -> Iterator[str]:
     """Of everything that may be a file to Gradio."""
-    for value in values.values() if isinstance(values, dict) else values:
-        if isinstance(value, dict | list | tuple):
-            yield from _paths(value)
-    if isinstance(values, dict) and values.get("path") is not None:
-        yield str(values["path"])
+    left = [values]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            left += value.values()
+            if value.get("path") is not None:
+                yield str(value["path"])
+        elif isinstance(value, list | tuple):
+            left += value
 
 
 def open_tunnel(host: str, port: int) -> str:

@@ -88,6 +88,18 @@ def test_only_uploads_become_pictures(strangers: list[Stranger], served: ServedA
     assert "upload some, or a video" in str(ended["output"])  # nothing was taken
 
 
+def test_deep_requests_are_answered_in_a_sentence(strangers: list[Stranger]) -> None:
+    one, _ = strangers
+    deep: Any = "x"
+    for _ in range(400):
+        deep = [deep]
+    for files in (deep, {"a": deep}, [1], 7):
+        ended = one.event("take_uploads", None, None, files, 10)
+        assert not ended["success"]
+        assert "comes from this page" in str(ended["output"]) or "no pictures" in str(ended["output"])
+    assert one.http.post("queue/join", content=b"[" * 1_000_000).status_code in (400, 422)
+
+
 def test_what_was_uploaded_is_all_that_the_archive_holds(strangers: list[Stranger], pictures: list[Path]) -> None:
     one, _ = strangers
     own = one.upload("own.png", pictures[0].read_bytes()).json()[0]
