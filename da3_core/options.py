@@ -300,6 +300,50 @@ class SceneOptions(InferenceOptions):
         return {name: getattr(self, name) for name in (*names, "render_exts", "render_ixts", "render_hw")}
 
 
+_CAMERA_FACES: tuple[Face, ...] = ("command", "bag", "intrinsics")
+
+
+@dataclass(frozen=True)
+class CameraOptions(Checked):
+    """Intrinsics that somebody knows, in one of these ways; see `sources.given_camera`."""
+
+    intrinsics_file: str | None = option(
+        None,
+        "The camera: a K.txt as `da3 intrinsics` writes it, or a camera_info YAML of ROS.",
+        unset="not known",
+        faces=_CAMERA_FACES,
+    )
+    focal_px: float | None = option(
+        None, "Focal length in pixels of the images as given.", low=1, high=1e6, unset="not known", faces=_CAMERA_FACES
+    )
+    hfov_deg: float | None = option(
+        None,
+        "Angle of view over the width of the images; degrees.",
+        low=1,
+        high=179,
+        unset="not known",
+        faces=_CAMERA_FACES,
+    )
+    focal_from_exif: bool = option(
+        False, "Take the focal length from the EXIF tags of photographs.", faces=("command", "intrinsics")
+    )
+
+    def __post_init__(self) -> None:
+        """Raises InputError, for two ways at once too."""
+        super().__post_init__()
+        if len(self._given) > 1:
+            one, other = self._given[:2]
+            raise OptionError(f"{{{one}}} and {{{other}}} both tell the camera: leave one out")
+
+    @property
+    def is_given(self) -> bool:
+        return bool(self._given)
+
+    @property
+    def _given(self) -> tuple[str, ...]:
+        return tuple(name for name in declared(CameraOptions) if getattr(self, name) not in (None, False))
+
+
 @dataclass(frozen=True)
 class RectifyOptions(Checked):
     """How images of lenses with distortion become those of a pinhole camera."""

@@ -67,13 +67,18 @@ class RecordedCamera:
             kind of reason.
     """
 
-    def __init__(self, bag: BagReader, options: BagOptions) -> None:
+    def __init__(
+        self, bag: BagReader, options: BagOptions, given: Callable[[tuple[int, int]], ImageCamera] | None = None
+    ) -> None:
         """Choose the topics.
+
+        Args:
+            given: the camera of all images by their height and width, in place of what the bag says.
 
         Raises:
             InputError: no such topic, none or several that may be meant, or no transforms where poses are asked for.
         """
-        self.bag, self._options = bag, options
+        self.bag, self._options, self._given = bag, options, given
         self.topics = image_topics(bag, options.image_topics)
         self.names = camera_names(self.topics)
         self.info_topics = info_topics(bag, self.topics, options.camera_info_topics, options.image_is_rectified)
@@ -111,7 +116,7 @@ class RecordedCamera:
     @property
     def described(self) -> str:
         """The topics, in words."""
-        calibrations = [topic or "no topic" for topic in self.info_topics]
+        calibrations = ["no topic" if topic is None or self._given else topic for topic in self.info_topics]
         return f"images on {', '.join(self.topics)}, calibration on {', '.join(calibrations)}"
 
     def expected_frames(self) -> int:
@@ -258,6 +263,8 @@ class RecordedCamera:
 
     def _camera(self, arrival: _Arrival, size_hw: tuple[int, int]) -> ImageCamera | None:
         """Of the image, or None where the model's estimate is to be used."""
+        if self._given is not None:
+            return self._given(size_hw)
         source, topic, camera = self._options.intrinsics, arrival.message.topic, None
         if source == "model":
             return None

@@ -10,7 +10,7 @@ import typer
 from da3_core.bag.options import BagOptions
 from da3_core.cli.arguments import BagOutputArguments, flatten_arguments
 from da3_core.cli.failures import failures_reported
-from da3_core.options import InferenceOptions, ModelOptions, PointOptions
+from da3_core.options import CameraOptions, InferenceOptions, ModelOptions, PointOptions
 
 
 @flatten_arguments("bag", point_options="points_")
@@ -23,6 +23,7 @@ def bag(
     point_options: PointOptions,
     inference: InferenceOptions,
     model: ModelOptions,
+    camera: CameraOptions,
 ) -> None:
     """Process the images of a ROS bag into a bag with depth, poses and transforms."""
     with failures_reported(output.debug):
@@ -30,4 +31,4 @@ def bag(
 
         output.check(point_options)
         options = replace(options, points=point_options if output.points else None)
-        run_bag(input_bag, options, output, inference, model)
+        run_bag(input_bag, options, output, inference, model, camera)

@@ -15,7 +15,8 @@ from da3_core.cli.arguments import (
     flatten_arguments,
 )
 from da3_core.cli.failures import FAILED, failures_reported
-from da3_core.options import ModelOptions, SceneOptions
+from da3_core.errors import InputError
+from da3_core.options import CameraOptions, ModelOptions, SceneOptions
 from da3_core.sources import Source
 from da3_core.sources.detect import describe_inputs, detect
 from da3_core.sources.images import IMAGE_EXTENSIONS, open_folder, open_image, parse_extensions
@@ -29,6 +30,7 @@ def auto(
     ],
     model: ModelOptions,
     options: SceneOptions,
+    camera: CameraOptions,
     output: OutputArguments,
     backend: BackendArguments,
     video: VideoArguments,
@@ -43,12 +45,14 @@ def auto(
             raise typer.Exit(FAILED)
         typer.echo(f"{kind.upper()}: {input_path}", err=True)
         if kind == "image":
-            _run(open_image(input_path), model, options, output, backend)
+            _run(open_image(input_path), model, options, output, backend, camera)
         elif kind == "images":
-            _run(open_folder(input_path), model, options, output, backend)
+            _run(open_folder(input_path), model, options, output, backend, camera)
         elif kind == "video":
-            _run(open_video(input_path, video.sampling(), video.frame_format), model, options, output, backend)
+            _run(open_video(input_path, video.sampling(), video.frame_format), model, options, output, backend, camera)
         else:
+            if camera.is_given:
+                raise InputError(f"{input_path} is a COLMAP folder, which brings its cameras: give no others")
             _run_colmap(input_path, colmap, model, options, output, backend)
 
 
@@ -57,12 +61,13 @@ def image(
     image_path: Annotated[Path, typer.Argument(metavar="IMAGE_PATH", help="An image file.")],
     model: ModelOptions,
     options: SceneOptions,
+    camera: CameraOptions,
     output: OutputArguments,
     backend: BackendArguments,
 ) -> None:
     """Process a single image."""
     with failures_reported(output.debug):
-        _run(open_image(image_path), model, options, output, backend)
+        _run(open_image(image_path), model, options, output, backend, camera)
 
 
 @flatten_arguments("command")
@@ -72,13 +77,14 @@ def images(
     ],
     model: ModelOptions,
     options: SceneOptions,
+    camera: CameraOptions,
     output: OutputArguments,
     backend: BackendArguments,
     image_extensions: Annotated[str, typer.Option(help="Which files count as images.")] = ",".join(IMAGE_EXTENSIONS),
 ) -> None:
     """Process a folder of images."""
     with failures_reported(output.debug):
-        _run(open_folder(images_dir, parse_extensions(image_extensions)), model, options, output, backend)
+        _run(open_folder(images_dir, parse_extensions(image_extensions)), model, options, output, backend, camera)
 
 
 @flatten_arguments("command")
@@ -87,12 +93,13 @@ def video(
     video: VideoArguments,
     model: ModelOptions,
     options: SceneOptions,
+    camera: CameraOptions,
     output: OutputArguments,
     backend: BackendArguments,
 ) -> None:
     """Process frames of a video."""
     with failures_reported(output.debug):
-        _run(open_video(video_path, video.sampling(), video.frame_format), model, options, output, backend)
+        _run(open_video(video_path, video.sampling(), video.frame_format), model, options, output, backend, camera)
 
 
 @flatten_arguments("command")
@@ -125,14 +132,22 @@ def _run_colmap(
 
 
 def _run(
-    source: Source, model: ModelOptions, options: SceneOptions, output: OutputArguments, backend: BackendArguments
+    source: Source,
+    model: ModelOptions,
+    options: SceneOptions,
+    output: OutputArguments,
+    backend: BackendArguments,
+    camera: CameraOptions | None = None,
 ) -> None:
+    from da3_core.sources.given_camera import given_camera
+
+    given = None if camera is None else given_camera(camera, apply_exif=options.apply_exif)
     # Only now, because one imports the network and neither helps `--help`.
     if backend.use_backend:
         from da3_core.cli.submit import submit
 
-        submit(source, model, options, output, backend)
+        submit(source, model, options, output, backend, given)
     else:
         from da3_core.cli.run import run
 
-        run(source, model, options, output)
+        run(source, model, options, output, given)

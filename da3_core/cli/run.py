@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from da3_core.export import parse_formats
 from da3_core.options import ModelOptions, SceneOptions
 from da3_core.pipeline import export_scene, infer_scene
 from da3_core.sources import Source
+from da3_core.sources.given_camera import GivenCamera
 from da3_core.storage.export_folder import choose_export_folder
 
 if TYPE_CHECKING:
@@ -28,7 +30,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def run(source: Source, model_options: ModelOptions, options: SceneOptions, output: OutputArguments) -> None:
+def run(
+    source: Source,
+    model_options: ModelOptions,
+    options: SceneOptions,
+    output: OutputArguments,
+    camera: GivenCamera | None = None,
+) -> None:
     """Check every choice, then load, read, infer, export and report.
 
     An existing export folder is emptied when the first new file is ready for it, not before.
@@ -45,10 +53,14 @@ def run(source: Source, model_options: ModelOptions, options: SceneOptions, outp
     )
     with folder.held():
         model = load_model(model_options)
-        options = model.check_scene(options, views=source.views, intrinsics_known=source.has_cameras)
+        options = model.check_scene(
+            options, views=source.views, intrinsics_known=source.has_cameras or camera is not None
+        )
 
         with stage("input", source.views, "views") as advance:
             scene = source.read(folder.prepare, advance)
+        if camera is not None:
+            scene = replace(scene, intrinsics=camera.of_files(scene.images))
         prediction = infer_scene(model, scene, options, stage)
         files = export_scene(prediction, folder, options, stage)
 

@@ -24,7 +24,8 @@ from da3_core.cli.model import load_model
 from da3_core.cli.progress import stage
 from da3_core.errors import InputError
 from da3_core.export import check_request, export
-from da3_core.options import InferenceOptions, ModelOptions
+from da3_core.options import CameraOptions, InferenceOptions, ModelOptions
+from da3_core.sources.given_camera import given_camera
 from da3_core.stream.inference import bind_inference
 from da3_core.stream.record import SessionRecord
 
@@ -39,13 +40,15 @@ def run_bag(
     arguments: BagOutputArguments,
     inference: InferenceOptions,
     model_options: ModelOptions,
+    camera_options: CameraOptions,
 ) -> None:
     """Write the new bag, then the exports, then say what became of it; damage and Ctrl-C show in the exit code."""
     output = arguments.output_bag or Path(f"{input_bag.resolve().stem}_da3")
     if output.exists():
         raise InputError(f"{output} exists: name another --output-bag, or remove it")
+    given = given_camera(camera_options)
     with BagReader(input_bag) as bag:
-        camera = RecordedCamera(bag, options)
+        camera = RecordedCamera(bag, options, None if given is None else given.of_size)
         logger.info("%s", camera.described)
         model = load_model(model_options)
         infer = bind_inference(model, inference)

@@ -9,6 +9,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "export_feat_layers": ("--export-feat",),
     "image_topics": ("--image-topic",),
     "camera_info_topics": ("--camera-info-topic",),
+    "hfov_deg": ("--hfov",),
     "pose_required": ("--pose-required",),
 }
 

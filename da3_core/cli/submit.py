@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from da3_core.errors import InputError
 from da3_core.export import parse_formats
 from da3_core.options import ModelOptions, SceneOptions, declared
 from da3_core.sources import SceneImages, Source
+from da3_core.sources.given_camera import GivenCamera
 from da3_core.storage.export_folder import choose_export_folder
 from da3_core.web.backend.client import BackendClient, TaskFailedError
 
@@ -28,7 +30,12 @@ logger = logging.getLogger(__name__)
 
 
 def submit(
-    source: Source, model: ModelOptions, options: SceneOptions, output: OutputArguments, backend: BackendArguments
+    source: Source,
+    model: ModelOptions,
+    options: SceneOptions,
+    output: OutputArguments,
+    backend: BackendArguments,
+    camera: GivenCamera | None = None,
 ) -> None:
     """Check every choice, ask for the backend, read, send, wait and report.
 
@@ -50,6 +57,8 @@ def submit(
         _compare(model, str(client.status().get("model_dir")))
         with folder.held(), stage("input", source.views, "views") as advance:
             scene = source.read(folder.prepare, advance)
+            if camera is not None:
+                scene = replace(scene, intrinsics=camera.of_files(scene.images))
             if folder.empty_first and output.force_cleanup:
                 folder.mark()  # the backend empties no folder without it
         request = _request(scene, options)

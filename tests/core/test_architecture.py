@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "preprocessing": {"formats", "options"},
     "postprocessing": {"geometry", "network", "prediction", "preprocessing"},
     "export": {"formats", "geometry", "options", "prediction", "render", "storage", "visualise"},
-    "sources": {"formats", "geometry", "storage"},
+    "sources": {"formats", "geometry", "options", "ros_data", "storage"},
     "stream": {"geometry", "options", "prediction"},
     "synthetic": {"geometry", "options", "postprocessing", "prediction", "preprocessing", "ros_data", "storage"},
     "bag": {"geometry", "options", "prediction", "ros_data", "storage", "stream", "visualise"},
