@@ -43,6 +43,7 @@ from da3_core.postprocessing import (
     aligned_to_given_poses,
     in_metres,
     to_prediction,
+    with_far_as_sky,
     with_feature_poses,
     with_known_intrinsics,
 )
@@ -379,6 +380,7 @@ class DepthAnything3(nn.Module):
         output = self._run(batch, extrinsics, intrinsics, options)
 
         prediction = to_prediction(output, batch, self.preset.focal_length)
+        prediction = with_far_as_sky(prediction)
         if intrinsics is not None:
             prediction = with_known_intrinsics(prediction, intrinsics)
         if self.preset.kind == "metric":

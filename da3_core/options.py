@@ -332,8 +332,9 @@ class CameraOptions(Checked):
         """Raises InputError, for two ways at once too."""
         super().__post_init__()
         if len(self._given) > 1:
-            one, other = self._given[:2]
-            raise OptionError(f"{{{one}}} and {{{other}}} both tell the camera: leave one out")
+            raise OptionError(
+                "{intrinsics_file}, {focal_px}, {hfov_deg} and {focal_from_exif} all tell the camera: give one of them"
+            )
 
     @property
     def is_given(self) -> bool:

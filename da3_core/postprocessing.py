@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from da3_core.preprocessing import Batch
 
+# Beyond so many times the depth that a fifth of all pixels stays under, a model without a sky head has put the sky.
+FARTHEST, NEAR_PERCENTILE = 50, 20
 SKY_THRESHOLD = 0.5  # of the raw sky output, which is 0 where the network sees none
 CANONICAL_FOCAL_LENGTH = 300  # pixels; metric networks predict metres for a camera of this focal length
 
@@ -66,6 +68,17 @@ def to_prediction(output: Mapping[str, Any], batch: Batch, focal_length: FocalLe
         image_names=batch.names,
         class_tokens=_array(output, "class_tokens"),
     )
+
+
+def with_far_as_sky(prediction: Prediction) -> Prediction:
+    """What a model without a sky head puts out of all proportion to the scene, as sky.
+
+    That is depth beyond `FARTHEST` times the `NEAR_PERCENTILE` of all views together; `sky` stays None without any.
+    """
+    if prediction.sky is not None:
+        return prediction
+    sky = prediction.depth > FARTHEST * np.percentile(prediction.depth, NEAR_PERCENTILE)
+    return replace(prediction, sky=sky) if sky.any() else prediction
 
 
 def with_square_pixels(

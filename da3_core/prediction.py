@@ -75,7 +75,7 @@ class Prediction:
         is_metric: 1 when `depth` and `extrinsics` are known to be in metres, else 0: also where they took the unit of
             given poses, which only the caller knows.
         conf: `(N, H, W)` float32, at least 1, higher is better, not a probability; None for mono and metric models.
-        sky: `(N, H, W)` bool; None for models without a sky head.
+        sky: `(N, H, W)` bool, of models without a sky head what is far beyond the scene; None where there is none.
         extrinsics: `(N, 4, 4)` float32 world-to-camera; None where no poses are known.
         intrinsics: `(N, 3, 3)` float32, pixels of the processed image, given or estimated; None where unknown.
         intrinsics_source: of every view, where its intrinsics are from; None where there are none, not even assumed.

@@ -269,7 +269,9 @@ VIEW_OUTPUTS: tuple[Output[ViewOutputs], ...] = (
         "32FC1, at least 1, higher is better, not a probability",
         "models with confidence",
     ),
-    Output("sky/image", values.IMAGE, ViewOutputs.sky, "mono8, 255 is sky", "models with a sky head"),
+    Output(
+        "sky/image", values.IMAGE, ViewOutputs.sky, "mono8, 255 is sky", "models with a sky head, else with sky in view"
+    ),
     Output(
         "points",
         values.POINT_CLOUD,

@@ -190,6 +190,10 @@ def _concatenated(parts: Sequence[Prediction]) -> Prediction:
     def join(values: list[Any]) -> Any:
         return tuple(chain(*values)) if isinstance(values[0], tuple) else np.concatenate(values)
 
+    if any(part.sky is not None for part in parts):  # some windows may have none in view
+        parts = [
+            part if part.sky is not None else replace(part, sky=np.zeros(part.depth.shape, bool)) for part in parts
+        ]
     columns = {name: [getattr(part, name) for part in parts] for name in PER_VIEW}
     values: dict[str, Any] = {
         name: None if any(v is None for v in column) else join(column) for name, column in columns.items()

@@ -172,7 +172,7 @@ def _prediction(views: Sequence[_RecordedView], is_metric: bool) -> Prediction:
         depth=np.stack([view.depth for view in views]),
         is_metric=int(is_metric),
         conf=stack("confidence", np.float32),
-        sky=stack("sky", np.bool_),
+        sky=_stacked_sky(views),
         extrinsics=stack("world_to_camera", np.float32),
         intrinsics=None if is_assumed else intrinsics,
         intrinsics_source=tuple(source for source in sources if source) if intrinsics is not None else None,
@@ -182,6 +182,13 @@ def _prediction(views: Sequence[_RecordedView], is_metric: bool) -> Prediction:
         processed_from_original=stack("processed_from_original", np.float64),
         image_names=_names(views),
     )
+
+
+def _stacked_sky(views: Sequence[_RecordedView]) -> np.ndarray | None:
+    """Views without sky among some that have it show none."""
+    if all(view.sky is None for view in views):
+        return None
+    return np.stack([np.zeros(view.depth.shape, bool) if view.sky is None else view.sky for view in views])
 
 
 def _names(views: Sequence[_RecordedView]) -> tuple[str, ...]:

@@ -91,7 +91,7 @@ def test_a_calibration_of_ros_is_carried_over_to_the_size_of_the_image(photo: Pa
 
 
 def test_two_ways_at_once_are_refused() -> None:
-    with pytest.raises(InputError, match="focal_px and hfov_deg both tell the camera"):
+    with pytest.raises(InputError, match="focal_px, hfov_deg and focal_from_exif all tell the camera"):
         CameraOptions(focal_px=500.0, hfov_deg=60.0)
 
 
@@ -102,7 +102,7 @@ def test_da3_intrinsics_writes_what_is_given(photo: Path, tmp_path: Path) -> Non
     np.testing.assert_allclose(np.loadtxt(tmp_path / "K.txt"), CENTRED)
     contradiction = CliRunner().invoke(app, [*arguments, "--hfov", "60", "--focal-from-exif"])
     assert contradiction.exit_code == 2
-    assert "--hfov and --focal-from-exif both tell the camera" in contradiction.output
+    assert "--hfov and --focal-from-exif all tell the camera" in contradiction.output
 
 
 def test_a_metric_model_gives_metres_and_a_cloud_of_one_photograph(photo: Path, tmp_path: Path) -> None:

@@ -19,7 +19,13 @@ from da3_core.export import NAMED_OPTIONS, options_of
 from da3_core.geometry.cameras import invert_rigid, normalise_trajectory
 from da3_core.geometry.similarity import Similarity
 from da3_core.options import Precision
-from da3_core.postprocessing import aligned_to_given_poses, in_metres, with_known_intrinsics, with_square_pixels
+from da3_core.postprocessing import (
+    aligned_to_given_poses,
+    in_metres,
+    with_far_as_sky,
+    with_known_intrinsics,
+    with_square_pixels,
+)
 from da3_core.preprocessing import preprocess
 
 HEIGHT, WIDTH = 70, 98
@@ -130,6 +136,19 @@ def test_estimated_cameras_have_square_pixels_in_the_image_as_given(
     resized = prediction.depth.shape[2] / width, prediction.depth.shape[1] / height
     np.testing.assert_allclose(prediction.intrinsics[0, [0, 1], [0, 1]], np.multiply(fx, resized), rtol=1e-5)
     assert prediction.intrinsics_source == ("estimated",)
+
+
+def test_what_is_out_of_all_proportion_is_sky_without_a_sky_head() -> None:
+    depth = np.full((2, 10, 10), 2, np.float32)
+    depth[:, 5:] = 20
+    scene = Prediction(depth=depth)
+    assert with_far_as_sky(scene) is scene
+    depth[1, :3] = [[99], [101], [130_000]]
+    np.testing.assert_array_equal(with_far_as_sky(scene).sky, depth > 100)
+    np.testing.assert_array_equal(with_far_as_sky(scene).depth, depth)
+    assert not with_far_as_sky(Prediction(depth=depth, sky=np.zeros(depth.shape, bool))).sky.any(), (
+        "its own word counts"
+    )
 
 
 def test_one_focal_length_is_the_mean_of_both_or_the_longer() -> None:

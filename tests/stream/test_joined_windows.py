@@ -115,3 +115,13 @@ def test_windows_of_different_image_sizes_are_refused(walk: Walk) -> None:
     predictions = [exact.inference([walk.images[0]] * 2, process_res=size) for size in (84, 70)]
     with pytest.raises(InputError, match="differ in size"):
         join_windows([range(2), range(1, 3)], predictions, same_world=False)
+
+
+def test_one_window_may_see_no_sky(walk: Walk) -> None:
+    model, windows = ExactModel(walk), [range(4), range(2, 6)]
+    first, second = (model.inference([walk.images[i] for i in window], process_res=84) for window in windows)
+    sky = np.zeros(second.depth.shape, bool)
+    sky[:, :9] = True
+    result = join_windows(windows, [first, replace(second, sky=sky)], same_world=False)
+    assert result.sky is not None
+    assert result.sky[:, 0, 0].tolist() == [False] * 4 + [True] * 2

@@ -3,6 +3,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,23 @@ def test_a_prediction_holds_the_views_as_they_were():
     assert prediction.sky is None
 
 
+def test_what_is_assumed_is_recorded_as_that():
+    record = SessionRecord(4)
+    sources = ("known", "assumed")
+    known, guessed = (replace(view(i), intrinsics_source=source) for i, source in enumerate(sources))
+    record.add(result(known, guessed), 0)
+    prediction = record.prediction()
+    assert (prediction.intrinsics, prediction.intrinsics_source) == (None, sources)
+    np.testing.assert_array_equal(prediction.assumed_intrinsics, [known.intrinsics, guessed.intrinsics])
+
+
+def test_views_may_see_no_sky_beside_some_that_do():
+    record = SessionRecord(4)
+    sky = np.ones(SIZE, bool)
+    record.add(result(view(1), view(2, sky=sky)), 0)
+    np.testing.assert_array_equal(record.prediction().sky, [~sky, sky])
+
+
 def test_what_one_view_lacks_is_left_out_of_all():
     record = SessionRecord(4)
     sky = np.eye(*SIZE, dtype=bool)
@@ -79,9 +97,9 @@ def test_what_one_view_lacks_is_left_out_of_all():
     assert known is not None
     assert known.dtype == np.bool_
     assert known.sum() == 2 * min(SIZE)
-    record.add(result(view(3)), 0)
-    assert record.prediction().sky is None
-    assert record.prediction().conf is not None
+    record.add(result(replace(view(3, sky=sky), confidence=None)), 0)
+    assert record.prediction().conf is None
+    assert record.prediction().sky is not None
 
 
 def test_every_new_view_once_and_the_last_window_whole():
