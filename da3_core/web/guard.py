@@ -65,9 +65,7 @@ class Guard:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._is_ours(host):
-            return _refuse(
-                400, f"the host {host!r} is not known here: ask by address, or start the server with --allow-host"
-            )
+            return _refuse(400, f"the host {host!r} is not known here: ask by address, or have the server allow it")
         origin = headers.get("origin")
         if origin and scope["method"] not in _READING and _netloc(origin) != host.lower():
             return _refuse(403, f"pages of {origin!r} may not use this server")
