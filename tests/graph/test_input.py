@@ -332,3 +332,32 @@ def test_calibration_of_another_picture_is_refused(raw: Rig) -> None:
 
     raw.graph.wait_for("the refusal", published_and_refused)
     assert raw.counts()["camera_info_size"] > 0
+
+
+def test_rectified_images_take_the_calibration_that_is_theirs_alone(graph: Graph, walk: Walk) -> None:
+    """A lens in `camera_info`, which they share with raw images, and another camera in `camera_info_rect`."""
+    footage = Footage(walk, camera_frame="rect_optical_frame")
+    parameters = {"every_frame": "true", "window.size": 1, "process_res": walk.images.shape[2], "map_frame": "rect_map"}
+    remapped = [f"{name}:=/stereo/{topic}" for name, topic in (("image", "image_rect"), ("camera_info", "camera_info"))]
+    node = graph.start_node(parameters, "-r", "__ns:=/rect", *(word for each in remapped for word in ("-r", each)))
+    camera = graph.camera()
+    shared = footage.camera_info(footage.images([0])[0])
+    shared.d = [-0.2, 0.1, 0.0, 0.0, 0.0]
+    own = changed(shared, d=[0.0] * 5, k=[150.0, 0.0, 80.0, 0.0, 150.0, 60.0, 0.0, 0.0, 1.0])
+    own.p = [150.0, 0.0, 80.0, 0.0, 0.0, 150.0, 60.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    outputs = {"/rect/da3/depth/camera_info": CameraInfo, "/rect/da3/image_rect": Image}
+    with graph.listen(outputs) as inbox:
+        infos, shown = inbox.values()
+
+        def is_known(p: list[float]) -> bool:
+            camera.publish("/stereo/image_rect", *footage.images([0]))
+            return bool(infos) and np.allclose(infos[-1].p, p)
+
+        camera.publish("/stereo/camera_info", shared)
+        graph.wait_for("P of the shared calibration", lambda: is_known(list(shared.p)))
+        camera.publish("/stereo/camera_info_rect", own)
+        graph.wait_for("P of their own", lambda: is_known(list(own.p)))
+        camera.publish("/stereo/camera_info", shared)
+        graph.wait_for("it to stay", lambda: is_known(list(own.p)))
+        assert all(np.array_equal(picture(each), walk.images[0]) for each in shown)
+    node.interrupt()
