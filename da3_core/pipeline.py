@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -68,7 +68,8 @@ def infer_scene(model: DepthAnything3, scene: SceneImages, options: SceneOptions
                 advance(window.stop - done)
                 done = window.stop
 
-    return join_windows(windows, predictions(), same_world=_same_world(scene, options), infer=predict)
+    joined = join_windows(windows, predictions(), same_world=_same_world(scene, options), infer=predict)
+    return replace(joined, stamps_ns=scene.stamps_ns)
 
 
 def export_scene(

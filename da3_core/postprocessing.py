@@ -126,10 +126,10 @@ def in_metres(prediction: Prediction) -> Prediction:
 def with_feature_poses(prediction: Prediction) -> Prediction:
     """Cameras of two or more views from matching features and depth, in place of those of the network.
 
-    `aux["feature_poses"]` is the report, a `FeaturePoses`. The world is the optical frame of the first view, and the
-    depth of every view is multiplied by its `depth_scales`. Where there are no intrinsics, the cameras rest on those of
-    `default_intrinsics`, which become the `assumed_intrinsics` of the result. If a view cannot be placed,
-    no view has a pose, and depth stays as it is.
+    `aux["feature_poses"]` is the report, a `FeaturePoses`. The world of a segment is the optical frame of its first
+    view, and the depth of every view is multiplied by its `depth_scales`. Where there are no intrinsics, the cameras
+    rest on those of `default_intrinsics`, which become the `assumed_intrinsics` of the result. A view that cannot be
+    placed has no pose, and its depth stays as it is.
     """
     views, height, width = prediction.depth.shape
     if prediction.intrinsics is None:
@@ -148,11 +148,14 @@ def with_feature_poses(prediction: Prediction) -> Prediction:
     aux = {**prediction.aux, "feature_poses": found}
     if found.world_to_camera is None or found.depth_scales is None:
         log.warning("no camera poses from features: %s", found.failure)
-        return replace(prediction, extrinsics=None, aux=aux)
+        return replace(prediction, extrinsics=None, segments=found.segments, aux=aux)
+    if found.failure:
+        log.warning("not all camera poses from features: %s", found.failure)
     return replace(
         cameras,
         depth=prediction.depth * found.depth_scales[:, None, None].astype(np.float32),
         extrinsics=found.world_to_camera.astype(np.float32),
+        segments=found.segments,
         aux=aux,
     )
 
@@ -160,40 +163,53 @@ def with_feature_poses(prediction: Prediction) -> Prediction:
 def aligned_to_given_poses(prediction: Prediction, extrinsics: np.ndarray, *, to_input_scale: bool) -> Prediction:
     """Prediction and given camera poses brought into one world.
 
-    A similarity is fitted that takes the given camera centres to the predicted ones. `aux["pose_alignment"]` tells its
-    scale, its residual in the given unit and the views it rests on; `aux["estimated_extrinsics"]` keeps the network's
-    own poses, and `aux["world_from_gaussians"]` is the similarity that takes Gaussians to the result's world. A single
-    view of a network without poses is the origin of its world.
+    A similarity is fitted that takes the given camera centres to the predicted ones, in every map of the prediction.
+    `aux["pose_alignment"]` tells that of the largest, its scale, its residual in the given unit and the views it rests
+    on; `aux["estimated_extrinsics"]` keeps the network's own poses, and `aux["world_from_gaussians"]` is the similarity
+    that takes Gaussians to the result's world. A single view of a network without poses is the origin of its world.
+    Views that had no pose have the given one then, and the depth of the largest map; where no view had one, none has.
 
     Args:
         extrinsics: `(N, 4, 4)` given world-to-camera.
         to_input_scale: True puts depth into the unit of the given poses, which become the result's. The result is then
             not called metric, whatever the model, since only the caller knows that unit. False leaves depth alone and
             moves the given poses into the world and the unit of the prediction.
-
-    Raises:
-        InputError: several views have no poses.
     """
     if prediction.extrinsics is None and len(prediction.depth) == 1:
         prediction = replace(prediction, extrinsics=np.eye(4, dtype=np.float32)[None])
     if prediction.extrinsics is None:
-        raise InputError(f"depth takes no scale from the given extrinsics: {prediction.aux['feature_poses'].failure}")
-    given, predicted = invert_rigid(extrinsics.astype(np.float64)), invert_rigid(prediction.extrinsics)
-    alignment = align_trajectories(given, predicted, float(np.finfo(extrinsics.dtype).eps))
+        log.warning(
+            "depth takes no scale from the given extrinsics, which are left out: %s",
+            prediction.aux["feature_poses"].failure,
+        )
+        return prediction
+    given = invert_rigid(extrinsics.astype(np.float64))
+    eps = float(np.finfo(extrinsics.dtype).eps)
+    alignments = [
+        align_trajectories(given[views], invert_rigid(prediction.extrinsics[views]), eps) for views in prediction.maps
+    ]
+    alignment = alignments[0]
     if alignment.method == "rotation_only":
         log.warning("the given cameras have no baseline, so they set no scale: depth keeps the scale of the model")
     aux = {**prediction.aux, "pose_alignment": alignment, "estimated_extrinsics": prediction.extrinsics}
     if prediction.gaussians is not None:
         world_from_estimated = alignment.target_from_source.inverse() if to_input_scale else Similarity.identity()
         aux["world_from_gaussians"] = world_from_estimated @ _estimated_from_gaussians(prediction, extrinsics)
+    in_largest = np.ones(len(given), np.float32)  # what takes depth to the unit of the largest map
+    for views, own in zip(prediction.maps, alignments, strict=True):
+        in_largest[views] = alignment.scale / own.scale
+    depth = prediction.depth * in_largest[:, None, None]
+    segments = None if prediction.segments is None else np.zeros_like(prediction.segments)
     if not to_input_scale:
-        moved = alignment.target_from_source.transform_camera(given)
-        return replace(prediction, extrinsics=invert_rigid(moved).astype(np.float32), aux=aux)
+        moved = invert_rigid(alignment.target_from_source.transform_camera(given)).astype(np.float32)
+        return replace(prediction, depth=depth, extrinsics=moved, segments=segments, aux=aux)
     return replace(
         prediction,
-        depth=prediction.depth / np.float32(alignment.scale),
+        depth=depth / np.float32(alignment.scale),
         is_metric=prediction.is_metric if alignment.method == "rotation_only" else 0,
         extrinsics=extrinsics.astype(np.float32),
+        segments=segments,
+        world="input",
         aux=aux,
     )
 

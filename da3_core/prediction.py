@@ -37,6 +37,8 @@ PER_VIEW = (
     "processed_from_original",
     "image_names",
     "class_tokens",
+    "segments",
+    "stamps_ns",
 )
 
 
@@ -76,7 +78,8 @@ class Prediction:
             given poses, which only the caller knows.
         conf: `(N, H, W)` float32, at least 1, higher is better, not a probability; None for mono and metric models.
         sky: `(N, H, W)` bool, of models without a sky head what is far beyond the scene; None where there is none.
-        extrinsics: `(N, 4, 4)` float32 world-to-camera; None where no poses are known.
+        extrinsics: `(N, 4, 4)` float32 world-to-camera, NaN for a view that could not be placed; None where no poses
+            are known.
         intrinsics: `(N, 3, 3)` float32, pixels of the processed image, given or estimated; None where unknown.
         intrinsics_source: of every view, where its intrinsics are from; None where there are none, not even assumed.
         assumed_intrinsics: `(N, 3, 3)` float32 in place of `intrinsics` where those of a view had to be assumed to find
@@ -94,6 +97,11 @@ class Prediction:
         image_names: `N` file paths or names; None unless every image has one.
         class_tokens: `(N, C)` float32, what each view looks like as a whole, by which places are recognised; None where
             the model tells none.
+        segments: `(N,)` int64, the number of the map that a view is placed in, -1 for a view that could not be placed.
+            Every map has a world and a unit of its own. None where all views are in one, if there are poses at all.
+        stamps_ns: `(N,)` int64 times of exposure, nanoseconds since any moment; None where one is unknown.
+        world: the axes that poses are in: `first_camera`, those of the first view of a map (or of the network's
+            choice); `input`, those of the given extrinsics; or the name of a ROS frame (x forward, y left, z up).
     """
 
     depth: np.ndarray
@@ -118,14 +126,39 @@ class Prediction:
         """`(N, 3, 3)` float32 for what cannot do without a camera: `intrinsics`, else assumed ones, else None."""
         return self.assumed_intrinsics if self.intrinsics is None else self.intrinsics
 
+    segments: np.ndarray | None = None
+    stamps_ns: np.ndarray | None = None
+    world: str = "first_camera"
+
+    @property
+    def placed(self) -> np.ndarray:
+        """`(N,)` bool: which views have a pose."""
+        if self.extrinsics is None:
+            return np.zeros(len(self.depth), bool)
+        return np.ones(len(self.depth), bool) if self.segments is None else np.asarray(self.segments >= 0)
+
+    @property
+    def maps(self) -> list[np.ndarray]:
+        """The numbers of the views of each map, the largest map first; empty where no view has a pose."""
+        if self.segments is None or self.extrinsics is None:
+            return [] if self.extrinsics is None else [np.arange(len(self.depth))]
+        maps = [np.flatnonzero(self.segments == segment) for segment in np.unique(self.segments[self.placed])]
+        return sorted(maps, key=len, reverse=True)
+
     def original_intrinsics(self) -> np.ndarray | None:
         """`(N, 3, 3)` float64 intrinsics in pixels of the images as given, or None where the model knows none."""
         if self.intrinsics is None or self.processed_from_original is None:
             return None
         return np.linalg.inv(self.processed_from_original) @ self.intrinsics.astype(np.float64)
 
-    def views(self, chosen: slice) -> Prediction:
-        """Some of the views, without Gaussians and `aux`, which may speak of all of them."""
-        values = {name: getattr(self, name) for name in PER_VIEW}
-        some: dict[str, Any] = {name: None if value is None else value[chosen] for name, value in values.items()}
+    def views(self, chosen: slice | np.ndarray) -> Prediction:
+        """Some of the views, a slice or their numbers, without Gaussians and `aux`, which may speak of all of them."""
+        numbers = np.arange(len(self.depth))[chosen]
+        some: dict[str, Any] = {}
+        for name in PER_VIEW:
+            value = getattr(self, name)
+            is_listed = isinstance(value, tuple)
+            some[name] = (
+                tuple(value[number] for number in numbers) if is_listed else None if value is None else value[chosen]
+            )
         return replace(self, gaussians=None, aux={}, **some)

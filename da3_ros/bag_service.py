@@ -18,8 +18,9 @@ from da3_core.bag.camera import RecordedCamera
 from da3_core.bag.process import BagSummary, Stopped, process_bag
 from da3_core.bag.read import BagReader
 from da3_core.errors import InputError
-from da3_core.export import export
+from da3_core.export import export, left_out
 from da3_core.prediction import Prediction
+from da3_core.ros_data.conventions import in_map_axes
 from da3_core.storage.allowed_folders import AllowedFolders
 from da3_core.stream.frame import Frame
 from da3_core.stream.record import SessionRecord
@@ -148,17 +149,21 @@ class BagService:
                 stop=is_cancelled,
                 on_result=record.add if job.export_format else lambda result, session: None,
             )
-        answer.output_bag, answer.frames = str(job.output), summary.frames
+        answer.output_bag, answer.frames, lacking = str(job.output), summary.frames, None
         if job.export_format and not summary.stopped:
             progress.begin("export")
-            answer.files = self._exported(job, record)
+            answer.files, lacking = _exported(job, record)
         answer.message = _report(summary)
-        answer.success = not (summary.stopped or summary.damage or summary.refused_most)
+        if lacking:
+            answer.message += f" {as_sentence(lacking)}"
+        answer.success = not (summary.stopped or summary.damage or summary.refused_most or lacking)
 
-    def _exported(self, job: BagJob, record: SessionRecord) -> list[str]:
-        prediction = record.prediction()
-        files = job.export_folder.write(lambda staging: export(prediction, staging, job.export_format))
-        return [str(file) for file in files]
+
+def _exported(job: BagJob, record: SessionRecord) -> tuple[list[str], str | None]:
+    """The files, and what they lack because images could not be placed."""
+    prediction = in_map_axes(record.prediction(), job.options.map_frame, job.options.odom_frame)
+    files = job.export_folder.write(lambda staging: export(prediction, staging, job.export_format))
+    return [str(file) for file in files], left_out(prediction, job.export_format, record.unplaced)
 
 
 def infer_in_turn(engine: Engine, frames: Sequence[Frame], is_cancelled: Callable[[], bool]) -> Prediction:

@@ -8,10 +8,11 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 
 from da3_core.errors import InputError
-from da3_core.export import EXPORTERS, export, parse_formats
+from da3_core.export import EXPORTERS, export, left_out, parse_formats
+from da3_core.ros_data.conventions import in_map_axes
 from da3_core.storage.allowed_folders import AllowedFolders
 from da3_core.stream.record import Scope, SessionRecord
-from da3_ros.background import BackgroundWork
+from da3_ros.background import BackgroundWork, as_sentence
 from da3_ros.srv import Export
 
 EXAMPLE = '{"glb": {"sky": "far"}}'
@@ -25,13 +26,15 @@ class ExportService:
     Args:
         root: the parameter export.root.
         record: what can be exported.
+        map_frame: the frame of the poses.
 
     Raises:
         InputError: `root` is no absolute path.
     """
 
-    def __init__(self, node: Node, root: str, record: SessionRecord) -> None:
+    def __init__(self, node: Node, root: str, record: SessionRecord, map_frame: str) -> None:
         self._node, self._root, self._record = node, AllowedFolders.of_parameter("export.root", root), record
+        self._map_frame = map_frame
         self._work = BackgroundWork(node.get_logger().error, "export", self._root.root)
         group = ReentrantCallbackGroup()  # so that a second request is answered while the first is at work
         self._service = node.create_service(Export, "~/export", self._export, callback_group=group)
@@ -49,7 +52,7 @@ class ExportService:
         check_possible(request.export_format, options)
         if request.scope not in get_args(Scope):
             raise InputError(f"The scope is {request.scope!r}; give one of {', '.join(get_args(Scope))}.")
-        prediction = self._record.prediction(request.scope)
+        prediction = in_map_axes(self._record.prediction(request.scope), self._map_frame)
 
         percentile, points = request.conf_thresh_percentile, request.num_max_points
         files = folder.write(
@@ -65,7 +68,11 @@ class ExportService:
         response.files = [str(file) for file in files]
         response.views = len(prediction.depth)
         response.message = f"Wrote {len(files)} files of {response.views} views."
-        response.success = True
+        unplaced = self._record.unplaced if request.scope == "session" else (0, ())
+        lacking = left_out(prediction, request.export_format, unplaced)
+        if lacking:
+            response.message += f" {as_sentence(lacking)}"
+        response.success = not lacking
 
 
 def parse_options(text: str) -> dict[str, dict[str, Any]]:

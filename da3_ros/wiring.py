@@ -64,7 +64,7 @@ class Configured:
                 name,
             )
             self.record = SessionRecord(now.export.max_views)
-            undo.callback(ExportService(node, now.export.root, self.record).close)
+            undo.callback(ExportService(node, now.export.root, self.record, now.map_frame).close)
             self.bags = BagService(node, settings, running, name)
             undo.callback(self.bags.close)
             controls = Controls(running, (self.publications.reset, self.record.clear, self.bags.cancel))

@@ -14,9 +14,10 @@ import typer
 
 from da3_core.cli.arguments import OutputArguments
 from da3_core.cli.ask import ask_to_empty
+from da3_core.cli.failures import FAILED
 from da3_core.cli.model import load_model
 from da3_core.cli.progress import stage
-from da3_core.export import parse_formats
+from da3_core.export import left_out, parse_formats
 from da3_core.options import ModelOptions, SceneOptions
 from da3_core.pipeline import export_scene, infer_scene
 from da3_core.sources import Source
@@ -72,6 +73,9 @@ def run(
         for paths in files.values():
             for path in paths:
                 typer.echo(path)
+    if lacking := left_out(prediction, options.export_format):
+        typer.echo(f"error: {lacking}", err=True)
+        raise typer.Exit(FAILED)
 
 
 def _summary(
@@ -81,6 +85,7 @@ def _summary(
     return {
         "input": str(source.path),
         "views": views,
+        "views_placed": int(prediction.placed.sum()),
         "processed_size": [height, width],
         "model": model.preset.name,
         "weights_licence": model.preset.licence,

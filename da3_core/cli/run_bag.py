@@ -23,8 +23,9 @@ from da3_core.cli.failures import FAILED, INTERRUPTED, report
 from da3_core.cli.model import load_model
 from da3_core.cli.progress import stage
 from da3_core.errors import InputError
-from da3_core.export import check_request, export
+from da3_core.export import check_request, export, left_out
 from da3_core.options import CameraOptions, InferenceOptions, ModelOptions
+from da3_core.ros_data.conventions import in_map_axes
 from da3_core.sources.given_camera import given_camera
 from da3_core.stream.inference import bind_inference
 from da3_core.stream.record import SessionRecord
@@ -79,13 +80,19 @@ def run_bag(
             report(error)
             raise typer.Exit(FAILED) from None
     typer.echo(output)
+    lacking = None
     if arguments.export_dir and summary.frames:
+        prediction = in_map_axes(record.prediction(), options.map_frame, options.odom_frame)
         formats = arguments.export_format
-        files = export(record.prediction(), arguments.export_dir, formats, **arguments.export_options())
+        lacking = left_out(prediction, formats, record.unplaced)
+        files = export(prediction, arguments.export_dir, formats, **arguments.export_options())
         for paths in files.values():
             for path in paths:
                 typer.echo(path)
     _report(summary)
+    if lacking:
+        typer.echo(f"error: {lacking}", err=True)
+        raise typer.Exit(FAILED)
 
 
 @contextmanager

@@ -78,6 +78,9 @@ def submit(
     else:
         for path in result["files"]:
             typer.echo(path)
+    if result["left_out"]:
+        typer.echo(f"error: {result['left_out']}", err=True)
+        raise typer.Exit(FAILED)
 
 
 def _compare(wanted: ModelOptions, served: str) -> None:

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from da3_core.errors import InputError
+from da3_core.export.maps import said_of_others, said_of_views
 from da3_core.export.options import build_options
 from da3_core.storage.opened_folder import opened
 from da3_core.storage.staging import staged
@@ -36,6 +37,7 @@ class Exporter:
 
     Attributes:
         summary: half a sentence for a list of formats.
+        poses: whether it holds camera poses, and so lacks views that have none.
         needs: what the prediction must hold besides depth.
         packages: packages of the extra `export` that the module imports.
     """
@@ -43,25 +45,32 @@ class Exporter:
     summary: str
     needs: tuple[Need, ...] = ()
     packages: tuple[str, ...] = ()
+    poses: bool = True
 
 
 EXPORTERS: dict[str, Exporter] = {
     "mini_npz": Exporter("depth, confidence and cameras as NumPy arrays"),
     "npz": Exporter("the same with the images", ("images",)),
-    "depth_vis": Exporter("image and coloured depth side by side, a JPEG per view", ("images",)),
+    "depth_vis": Exporter("image and coloured depth side by side, a JPEG per view", ("images",), poses=False),
     "glb": Exporter("coloured point cloud and camera frusta for 3-D viewers", ("images", "cameras")),
     "ply": Exporter("coloured point cloud", ("images", "cameras")),
-    "depth_png": Exporter("depth in millimetres, 16 bit"),
+    "depth_png": Exporter("depth in millimetres, 16 bit", poses=False),
     "tum": Exporter("camera trajectory as text", ("poses",)),
-    "feat_vis": Exporter("features as colours, images and videos", ("images", "features"), ("av",)),
+    "kitti": Exporter("camera trajectory as rows of matrices, with times", ("poses",)),
+    "nerfstudio": Exporter("cameras, images and points as transforms.json", ("images", "poses")),
+    "feat_vis": Exporter("features as colours, images and videos", ("images", "features"), ("av",), poses=False),
     "gs_ply": Exporter("3-D Gaussians for splat viewers", ("gaussians",)),
     "gs_video": Exporter("flight through the 3-D Gaussians", ("gaussians", "poses"), ("av",)),
     "colmap": Exporter("cameras, poses and points as a COLMAP model", ("images", "poses", "names")),
 }
 
+_CLOUDS = ("glb", "ply", "nerfstudio", "colmap")
+
 # Arguments of `inference` that are short for an option: name -> (format, option), several times where several have it.
 NAMED_OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
-    "conf_thresh_percentile": tuple((name, "conf_thresh_percentile") for name in ("glb", "ply", "colmap")),
+    "conf_thresh_percentile": tuple(
+        (name, "conf_thresh_percentile") for name in ("glb", "ply", "nerfstudio", "colmap")
+    ),
     "num_max_points": (("glb", "num_max_points"), ("ply", "num_max_points")),
     "show_cameras": (("glb", "show_cameras"),),
     "feat_vis_fps": (("feat_vis", "fps"),),
@@ -194,14 +203,18 @@ def export(
         **named: the options of `NAMED_OPTIONS`; `export_kwargs` goes before them, None stands for the default.
 
     Returns:
-        The written files of each format, sorted.
+        The written files of each format, sorted. Views that could not be placed are missing in formats that hold
+        poses, see `left_out`; every map has files of its own, see `maps.each_map`.
 
     Raises:
-        InputError: as `check_request`, by what the prediction holds; nothing has been written then.
+        InputError: as `check_request`, by what the prediction holds, or no view could be placed and no format can do
+            without; nothing has been written then.
     """
     formats = parse_formats(export_format)
     options = _resolve_options(formats, export_kwargs, named)
     available = _held_by(prediction)
+    if _is_lost(prediction) and any(not _is_empty_without_poses(name, options[name]) for name in formats):
+        available |= {"poses": True, "cameras": True}  # sought in vain: what needs none is written all the same
     for name in formats:
         _check(name, options[name], available, "this prediction")
     needed = {need for name in formats for need in EXPORTERS[name].needs}
@@ -216,6 +229,28 @@ def export(
                 f"cannot make the export folder {str(folder)!r} ({error.strerror}): choose another"
             ) from error
         return {name: _write(prediction, folder, name, options[name]) for name in formats}
+
+
+def left_out(prediction: "Prediction", export_format: str, unplaced: tuple[int, Sequence[str]] = (0, ())) -> str | None:
+    """What files of these formats lack because views could not be placed in one map, in one sentence, or None.
+
+    Args:
+        unplaced: how many more views there were without a pose, which the prediction does not hold, and the names of
+            some.
+    """
+    formats = [name for name in parse_formats(export_format) if EXPORTERS[name].poses]
+    return said_of_views(prediction, formats) or (
+        said_of_others(*unplaced, formats) if unplaced[0] and formats else None
+    )
+
+
+def _is_lost(prediction: "Prediction") -> bool:
+    """Whether poses of several views were sought and none found."""
+    return prediction.segments is not None and not prediction.placed.any() and len(prediction.depth) > 1
+
+
+def _is_empty_without_poses(name: str, options: Any) -> bool:
+    return bool({"poses", "cameras"} & set(EXPORTERS[name].needs)) and not getattr(options, "export_depth_vis", False)
 
 
 def _resolve_options(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from da3_core.errors import InputError
+from da3_core.export.maps import each_map
 from da3_core.export.points import PointCloud, confident_pixels, extract_points
 from da3_core.formats.colmap_model import Camera, Image, Points, write_binary, write_text
 from da3_core.geometry.cameras import to_homogeneous
@@ -39,9 +40,17 @@ def write(prediction: Prediction, folder: Path, options: Options) -> None:
     """
     paths = [str(path) for path in options.image_names or prediction.image_names or ()]
     names = _relative_names(paths, len(prediction.depth))
+    for one in each_map(prediction, folder):
+        chosen = [(paths[view], names[view]) for view in one.views]
+        _write_map(one.prediction, one.folder, chosen, options)
+
+
+def _write_map(
+    prediction: Prediction, folder: Path, paths_and_names: Sequence[tuple[str, str]], options: Options
+) -> None:
     keep = confident_pixels(prediction, options.conf_thresh_percentile)
     cloud = extract_points(prediction, prediction.depth, keep, options.max_points)
-    cameras, images, points = _model(prediction, names, cloud)
+    cameras, images, points = _model(prediction, [name for _, name in paths_and_names], cloud)
 
     target = folder if options.flat else folder / "sparse/0"
     target.mkdir(parents=True, exist_ok=True)
@@ -49,7 +58,7 @@ def write(prediction: Prediction, folder: Path, options: Options) -> None:
     if options.text:
         write_text(target, cameras, images, points)
     if options.copy_images:
-        for path, name in zip(paths, names, strict=True):
+        for path, name in paths_and_names:
             if not os.path.isfile(path):
                 raise InputError(f"colmap cannot copy {path!r}, which is no file: leave the option copy_images out")
             (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)

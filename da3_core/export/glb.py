@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from da3_core.export import depth_vis
+from da3_core.export.maps import each_map
 from da3_core.export.points import background_pixels, extract_points, has_depth
 from da3_core.formats.gltf import LINES, POINTS, Mesh, write_glb
 from da3_core.geometry.cameras import invert_rigid, to_homogeneous
@@ -41,8 +42,17 @@ class Options:
 def write(prediction: Prediction, folder: Path, options: Options) -> None:
     """Without poses the one view is drawn in its own camera frame.
 
-    The scene's extra `hf_alignment` is the matrix that took the prediction's world to that of the file.
+    The scene's extra `hf_alignment` is the matrix that took the prediction's world, whose name is `world`, to that of
+    the file.
     """
+    for one in each_map(prediction, folder):
+        _write_map(one.prediction, one.folder, options)
+    if options.export_depth_vis:
+        depth_vis.write(prediction, folder, depth_vis.Options())
+
+
+def _write_map(prediction: Prediction, folder: Path, options: Options) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     depth, keep = _select_pixels(prediction, options)
     cloud = extract_points(prediction, depth, keep, options.num_max_points)
     world_to_camera = np.eye(4)[None] if prediction.extrinsics is None else to_homogeneous(prediction.extrinsics)
@@ -53,11 +63,10 @@ def write(prediction: Prediction, folder: Path, options: Options) -> None:
     if options.show_cameras:
         camera_to_scene = world_to_scene @ invert_rigid(world_to_camera.astype(np.float64))
         meshes += _frusta(prediction, camera_to_scene, options.camera_size * _scene_size(positions))
-    write_glb(folder / "scene.glb", meshes, {"hf_alignment": world_to_scene.tolist()})
+    extras = {"hf_alignment": world_to_scene.tolist(), "world": prediction.world}
+    write_glb(folder / "scene.glb", meshes, extras)
 
     depth_vis.write_jpeg(folder / "scene.jpg", depth_vis.side_by_side(prediction, 0))
-    if options.export_depth_vis:
-        depth_vis.write(prediction, folder, depth_vis.Options())
 
 
 def _select_pixels(prediction: Prediction, options: Options) -> tuple[np.ndarray, np.ndarray]:

@@ -33,7 +33,9 @@ def essential_arrays(prediction: Prediction) -> dict[str, np.ndarray]:
 
     `exts` and `ixts` repeat `extrinsics` and `intrinsics`. `intrinsics_source` says of every view whether they are
     `known`, `estimated` or `assumed`; if any are assumed, they are `assumed_intrinsics` instead. `scale_factor` is
-    NaN when there is none. `original_sizes` holds height and width.
+    NaN when there is none. `original_sizes` holds height and width. `placed` tells which views have a pose and
+    `segment` which of them share a world, where that is not all of them as one; the extrinsics of the others are NaN.
+    `world` names the axes of the extrinsics.
     """
     source = prediction.intrinsics_source
     arrays = {
@@ -47,6 +49,10 @@ def essential_arrays(prediction: Prediction) -> dict[str, np.ndarray]:
         "is_metric": np.array(prediction.is_metric),
         "scale_factor": np.array(np.nan if prediction.scale_factor is None else prediction.scale_factor),
         "original_sizes": prediction.original_sizes,
+        "placed": None if prediction.segments is None else prediction.placed,
+        "segment": prediction.segments,
+        "stamps_s": None if prediction.stamps_ns is None else prediction.stamps_ns / 1e9,
+        "world": None if prediction.extrinsics is None else np.array(prediction.world),
         "image_names": None if prediction.image_names is None else np.array(prediction.image_names, dtype=np.str_),
     }
     known = {name: array for name, array in arrays.items() if array is not None}

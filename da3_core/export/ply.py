@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from da3_core.export.points import confident_pixels, extract_points
+from da3_core.export.maps import each_map
+from da3_core.export.points import PointCloud, confident_pixels, extract_points
 from da3_core.formats.ply import write_vertices
 from da3_core.options import option
 from da3_core.prediction import Prediction
@@ -21,10 +22,16 @@ class Options:
 
 
 def write(prediction: Prediction, folder: Path, options: Options) -> None:
-    keep = confident_pixels(prediction, options.conf_thresh_percentile)
-    cloud = extract_points(prediction, prediction.depth, keep, options.num_max_points)
+    for one in each_map(prediction, folder):
+        keep = confident_pixels(one.prediction, options.conf_thresh_percentile)
+        cloud = extract_points(one.prediction, one.prediction.depth, keep, options.num_max_points)
+        write_cloud(one.folder / "points.ply", cloud, one.prediction.world)
+
+
+def write_cloud(path: Path, cloud: PointCloud, world: str) -> None:
+    """A cloud with its colours; a comment in the header says in which axes."""
     vertices = np.zeros(len(cloud.positions), "<f4, <f4, <f4, u1, u1, u1")
     vertices.dtype.names = ("x", "y", "z", "red", "green", "blue")
     for axis, (coordinate, channel) in enumerate(zip(("x", "y", "z"), ("red", "green", "blue"), strict=True)):
         vertices[coordinate], vertices[channel] = cloud.positions[:, axis], cloud.colors[:, axis]
-    write_vertices(folder / "points.ply", vertices)
+    write_vertices(path, vertices, f"world: {world}")

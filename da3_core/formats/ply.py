@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 
 
-def write_vertices(path: Path, vertices: np.ndarray) -> None:
+def write_vertices(path: Path, vertices: np.ndarray, comment: str | None = None) -> None:
     """Writes a structured array as the element `vertex` of a binary little-endian PLY file (Stanford, G. Turk)."""
     assert vertices.dtype.names is not None
     types = {"<f4": "float", "|u1": "uchar"}
     properties = [f"property {types[vertices.dtype[name].str]} {name}" for name in vertices.dtype.names]
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertices)}", *properties, "end_header"]
+    comments = [] if comment is None else [f"comment {comment}"]
+    elements = [f"element vertex {len(vertices)}", *properties]
+    header = ["ply", "format binary_little_endian 1.0", *comments, *elements, "end_header"]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         file.write(("\n".join(header) + "\n").encode("ascii"))

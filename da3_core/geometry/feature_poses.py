@@ -8,7 +8,7 @@ every view; that factor is found too. Views that cannot be placed reliably are r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,23 +41,26 @@ class FeaturePoses:
     """What matching found about the cameras of `N` views.
 
     Attributes:
-        world_to_camera: `(N, 4, 4)` float64; the world is the optical frame of the first view. None on failure.
-        depth_scales: `(N,)` float64, factors that bring the depth of every view to the unit of the world; their
-            geometric mean is 1. None on failure.
+        world_to_camera: `(N, 4, 4)` float64; the world of a segment is the optical frame of its first view. NaN for
+            views that could not be placed; None where no view could.
+        depth_scales: `(N,)` float64, factors that bring the depth of every view to the unit of its segment; their
+            geometric mean is 1 in every segment, and they are 1 for other views. None where no view could be placed.
         inliers: `(N,)` int64, matches of each view with others that support the result.
-        rotation_deviation_deg: standard deviation of the least certain rotation, if the intrinsics are right; NaN on
-            failure.
+        segments: `(N,)` int64, which views share a world, the largest segment being 0; -1 for views without a pose.
+        rotation_deviation_deg: standard deviation of the least certain rotation, if the intrinsics are right. This and
+            the following are those of the largest segment; NaN on failure.
         residual_px: median reprojection error of these matches; NaN on failure.
         parallax_px: how far such a match moves because the camera moved and did not only turn, median over the pair
             of views with most of it; below about 1 the cameras stood still and directions of motion mean nothing.
             NaN on failure.
         depth_noise: relative standard deviation of the depths about each other; NaN on failure.
-        failure: why there are no poses, in one sentence; None on success.
+        failure: why views have no pose, or no common world, in one sentence; None on success.
     """
 
     world_to_camera: np.ndarray | None
     depth_scales: np.ndarray | None
     inliers: np.ndarray
+    segments: np.ndarray
     rotation_deviation_deg: float = float("nan")
     residual_px: float = float("nan")
     parallax_px: float = float("nan")
@@ -96,16 +99,85 @@ def poses_from_features(images: np.ndarray, depth: np.ndarray, intrinsics: np.nd
     """
     views = [_View.of(*view) for view in zip(images, depth, intrinsics.astype(np.float64), strict=True)]
     pairs = [pair for i, j in choose_pairs(len(views)) if (pair := _relate(i, j, views)) is not None]
-    cameras, unplaced = _place(len(views), pairs)
-    if unplaced:
-        return FeaturePoses(None, None, _count(len(views), []), failure=_too_few(unplaced, len(views)))
+    waiting, solved, uncertain = _groups(range(len(views)), pairs), list[_Segment](), None
+    while waiting:
+        members = waiting.pop()
+        found = _solve(members, pairs)
+        if isinstance(found, _Segment):
+            solved.append(found)
+        else:  # without it the others may agree
+            uncertain = uncertain or found.reason
+            waiting += _groups([view for view in members if view != found.view], pairs)
+    solved.sort(key=lambda segment: (-len(segment.members), segment.members))
+    return _together(solved, len(views), uncertain)
 
-    directed = [matches for pair in pairs for matches in (pair.forward, pair.backward)]
-    cameras = refine(cameras, directed)
-    agreeing = _agreeing(cameras, directed)
-    if _count(len(views), agreeing).min() >= MIN_INLIERS:
-        cameras = refine(cameras, agreeing)
-    return _judged(cameras, directed)
+
+@dataclass(frozen=True, eq=False)
+class _Segment:
+    """Views `members` that share a world, their cameras in that order, and how well these agree; see `FeaturePoses`."""
+
+    members: Sequence[int]
+    cameras: Cameras
+    inliers: np.ndarray
+    rotation_deviation_deg: float
+    residual_px: float
+    parallax_px: float
+    depth_noise: float
+
+
+@dataclass(frozen=True)
+class _Doubt:
+    """The view of a group that agrees least with the others; `reason` where it is another than too few matches."""
+
+    view: int
+    reason: str | None = None
+
+
+def _groups(views: Iterable[int], pairs: Sequence[_Pair]) -> list[list[int]]:
+    """The views that pairs connect, two or more each time."""
+    left, groups = set(views), []
+    while left:
+        group: set[int] = set()
+        reached = {min(left)}
+        while reached:
+            group |= reached
+            ends = [(pair.forward.source, pair.forward.target) for pair in pairs]
+            reached = {b for a, b in (*ends, *(end[::-1] for end in ends)) if a in reached} & (left - group)
+        left -= group
+        if len(group) > 1:
+            groups.append(sorted(group))
+    return groups
+
+
+def _together(segments: Sequence[_Segment], views: int, uncertain: str | None) -> FeaturePoses:
+    """The result of all views, by segments from the largest to the smallest."""
+    numbers, inliers = np.full(views, -1), np.zeros(views, np.int64)
+    world_to_camera, depth_scales = np.full((views, 4, 4), np.nan), np.ones(views)
+    for number, segment in enumerate(segments):
+        members = list(segment.members)
+        unit = float(np.exp(-segment.cameras.log_scale.mean()))
+        numbers[members], inliers[members] = number, segment.inliers
+        first_to_world = invert_rigid(segment.cameras.world_to_camera[0])
+        world_to_camera[members] = [
+            _in_units(camera @ first_to_world, unit) for camera in segment.cameras.world_to_camera
+        ]
+        depth_scales[members] = unit * np.exp(segment.cameras.log_scale)
+    apart = np.flatnonzero(numbers != 0).tolist()
+    failure = None if not apart else uncertain or _too_few(apart, views)
+    if not segments:
+        return FeaturePoses(None, None, inliers, numbers, failure=failure)
+    largest = segments[0]
+    return FeaturePoses(
+        world_to_camera,
+        depth_scales,
+        inliers,
+        numbers,
+        rotation_deviation_deg=largest.rotation_deviation_deg,
+        residual_px=largest.residual_px,
+        parallax_px=largest.parallax_px,
+        depth_noise=largest.depth_noise,
+        failure=failure,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,13 +261,36 @@ def _support(cameras: Cameras, directed: Sequence[DirectedMatches]) -> int:
     return sum(int((squared_errors(cameras, one, worst) <= LARGEST_SQUARED_ERROR).sum()) for one in directed)
 
 
-def _place(views: int, pairs: Sequence[_Pair]) -> tuple[Cameras, list[int]]:
-    """Cameras by the best supported pairs, one view after the other from view 0, and the views that none reaches."""
+def _solve(members: Sequence[int], pairs: Sequence[_Pair]) -> _Segment | _Doubt:
+    """The cameras of connected views, refined together, if every view agrees with them by enough matches."""
+    own = _among(members, pairs)
+    directed = [matches for pair in own for matches in (pair.forward, pair.backward)]
+    cameras = refine(_place(len(members), own), directed)
+    agreeing = _agreeing(cameras, directed)
+    if _count(len(members), agreeing).min() >= MIN_INLIERS:
+        cameras = refine(cameras, agreeing)
+    return _judged(members, cameras, directed)
+
+
+def _among(members: Sequence[int], pairs: Sequence[_Pair]) -> list[_Pair]:
+    """The pairs of these views, which are counted from 0."""
+    number = {view: i for i, view in enumerate(members)}
+
+    def renumbered(matches: DirectedMatches) -> DirectedMatches:
+        return replace(matches, source=number[matches.source], target=number[matches.target])
+
+    return [
+        replace(pair, forward=renumbered(pair.forward), backward=renumbered(pair.backward))
+        for pair in pairs
+        if pair.forward.source in number and pair.forward.target in number
+    ]
+
+
+def _place(views: int, pairs: Sequence[_Pair]) -> Cameras:
+    """Cameras of connected views by the best supported pairs, one view after the other from view 0."""
     world_to_camera, scale, placed = np.tile(np.eye(4), (views, 1, 1)), np.ones(views), {0}
-    while True:
+    while len(placed) < views:
         leading = [pair for pair in pairs if (pair.forward.source in placed) != (pair.forward.target in placed)]
-        if not leading:
-            return Cameras(world_to_camera, np.log(scale)), sorted(set(range(views)) - placed)
         pair = max(leading, key=lambda pair: pair.inliers)
         first, second = pair.forward.source, pair.forward.target
         if first in placed:
@@ -206,6 +301,7 @@ def _place(views: int, pairs: Sequence[_Pair]) -> tuple[Cameras, list[int]]:
             first_from_second = invert_rigid(_in_units(pair.second_from_first, scale[first]))
             world_to_camera[first] = first_from_second @ world_to_camera[second]
         placed |= {first, second}
+    return Cameras(world_to_camera, np.log(scale))
 
 
 def _in_units(transform: np.ndarray, scale: float) -> np.ndarray:
@@ -220,26 +316,25 @@ def _agreeing(cameras: Cameras, directed: Sequence[DirectedMatches]) -> list[Dir
     return [matches[squared_errors(cameras, matches, noise) <= LARGEST_SQUARED_ERROR] for matches in directed]
 
 
-def _judged(cameras: Cameras, directed: Sequence[DirectedMatches]) -> FeaturePoses:
+def _judged(members: Sequence[int], cameras: Cameras, directed: Sequence[DirectedMatches]) -> _Segment | _Doubt:
     """The result, if the matches that agree with it are many enough in every view."""
-    agreeing, views = _agreeing(cameras, directed), len(cameras.log_scale)
+    agreeing, views = _agreeing(cameras, directed), len(members)
     inliers, tried = _count(views, agreeing), _count(views, directed)
-    unsure = np.flatnonzero((inliers < MIN_INLIERS) | (inliers < MIN_INLIER_SHARE * tried))
-    if len(unsure):
-        return FeaturePoses(None, None, inliers, failure=_too_few(unsure.tolist(), views))
+    support = np.minimum(inliers / MIN_INLIERS, inliers / np.maximum(MIN_INLIER_SHARE * tried, 1e-9))
+    if support.min() < 1:
+        return _Doubt(members[int(support.argmin())])
     deviation_deg = np.rad2deg(rotation_deviation(cameras, agreeing))
     worst = int(deviation_deg.argmax())
     if deviation_deg[worst] > MAX_ROTATION_DEVIATION_DEG:
-        failure = (
-            f"the matches of view {worst} leave its rotation uncertain by {deviation_deg[worst]:.1f} degrees "
+        reason = (
+            f"the matches of view {members[worst]} leave its rotation uncertain by {deviation_deg[worst]:.1f} degrees "
             f"({MAX_ROTATION_DEVIATION_DEG:.0f} are allowed); give views that overlap more"
         )
-        return FeaturePoses(None, None, inliers, failure=failure)
+        return _Doubt(members[worst], reason)
     errors_px = [np.linalg.norm(carry(cameras, matches).errors[:, :2], axis=1) for matches in agreeing]
-    unit = float(np.exp(-cameras.log_scale.mean()))
-    return FeaturePoses(
-        np.stack([_in_units(camera, unit) for camera in cameras.world_to_camera]),
-        unit * np.exp(cameras.log_scale),
+    return _Segment(
+        members,
+        cameras,
         inliers,
         rotation_deviation_deg=float(deviation_deg[worst]),
         residual_px=float(np.median(np.concatenate(errors_px))),

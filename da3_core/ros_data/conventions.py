@@ -8,12 +8,14 @@ are changed, and nowhere else. A matrix named `a_to_b` takes coordinates in a to
 pose of the camera's optical frame in the map.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from da3_core.geometry.cameras import invert_rigid
 from da3_core.geometry.quaternions import rotation_from_quaternion
+from da3_core.prediction import Prediction
 
 HALF_PIXEL = 0.5  # ROS counts from the centre of the first pixel, da3_core from its edge
 SMALLEST_RELATIVE_SIGMA = 0.01  # of a pose, against the depth of the scene: no network is better than that
@@ -38,6 +40,19 @@ def world_to_camera_in_map(camera_to_map: np.ndarray) -> np.ndarray:
     """`(..., 4, 4)` float64 world-to-camera matrices of cameras whose pose in the map is known: `camera_pose_in_map`
     turned round."""
     return invert_rigid(OPTICAL_TO_MAP.T @ np.asarray(camera_to_map, np.float64))
+
+
+def in_map_axes(prediction: Prediction, map_frame: str, odom_frame: str = "odom") -> Prediction:
+    """What a session recorded, in the axes in which poses are published, and with the name of their frame.
+
+    Args:
+        odom_frame: the frame of the poses that images came with, where these are the map.
+    """
+    if prediction.extrinsics is None:
+        return prediction
+    camera_to_map = camera_pose_in_map(prediction.extrinsics)
+    frame = odom_frame if prediction.world == "input" else map_frame
+    return replace(prediction, extrinsics=invert_rigid(camera_to_map).astype(np.float32), world=frame)
 
 
 def compose(translation: np.ndarray, quaternion: np.ndarray) -> np.ndarray:

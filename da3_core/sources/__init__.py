@@ -20,11 +20,13 @@ class SceneImages:
         images: `N` files, in the order of the prediction.
         extrinsics: `(N, 4, 4)` world-to-camera, OpenCV axes, or None.
         intrinsics: `(N, 3, 3)` in pixels of the files, pixel edges at integers, or None.
+        stamps_ns: `(N,)` int64 times of exposure, nanoseconds since any moment, or None.
     """
 
     images: tuple[Path, ...]
     extrinsics: np.ndarray | None = None
     intrinsics: np.ndarray | None = None
+    stamps_ns: np.ndarray | None = None
 
 
 class Source(Protocol):

@@ -9,6 +9,7 @@ from pathlib import Path
 from da3_core.errors import InputError
 from da3_core.formats.image_files import TooManyPixelsError, open_image_file
 from da3_core.sources import SceneImages
+from da3_core.sources.times import stamps_of_images
 
 IMAGE_EXTENSIONS = ("png", "jpg", "jpeg", "webp", "bmp", "tiff", "tif")
 
@@ -73,7 +74,7 @@ class ImageFiles:
 
     def read(self, make_folder: Callable[[], Path], advance: Callable[[int], object]) -> SceneImages:
         advance(len(self.files))
-        return SceneImages(self.files)
+        return SceneImages(self.files, stamps_ns=stamps_of_images(self.files))
 
 
 def open_image(path: Path) -> ImageFiles:

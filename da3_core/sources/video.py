@@ -83,7 +83,10 @@ class VideoFrames:
             ]
             text = json.dumps({"video": str(self.path), "frames": frames}, indent=1)
             (staging / "frames.json").write_text(text, encoding="utf-8")
-        return SceneImages(tuple(folder / name for name in names))
+        import numpy as np
+
+        stamps_ns = np.rint(np.array(self.times_s) * 1e9).astype(np.int64)
+        return SceneImages(tuple(folder / name for name in names), stamps_ns=stamps_ns)
 
     def _decode(self) -> Iterator[np.ndarray]:
         wanted = set(self.numbers)

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from da3_core.errors import InputError
-from da3_core.geometry.alignment import PosedDepth, align_window
+from da3_core.geometry.alignment import PosedDepth, WindowAlignment, align_window
 from da3_core.geometry.cameras import invert_rigid
 from da3_core.geometry.similarity import Similarity
-from da3_core.prediction import PER_VIEW, Prediction
+from da3_core.prediction import PER_VIEW, Prediction, of_all_views
 from da3_core.stream.loops import close_loops
 from da3_core.stream.window_graph import WindowGraph, WindowViews
 
@@ -45,7 +45,8 @@ def join_windows(
     """The predictions of consecutive windows as one, in the world and the unit of the first.
 
     Cameras and scales of views that several windows share are what all of these agree on, and so is their depth, where
-    it is about the same; the rest is as the earliest window said. If one window knows no cameras, the result has none.
+    it is about the same; the rest is as the earliest window said that could place the view. Views that share none with
+    those before them are a map of their own, see `Prediction.segments`.
 
     Args:
         windows: the views of each prediction, from `split_windows`.
@@ -58,80 +59,139 @@ def join_windows(
         InputError: the windows' processed images differ in size.
     """
     pairs = zip(windows, predictions, strict=True)
-    previous, first = next(pairs)
-    joined = _Joined(first, same_world)
+    window, first = next(pairs)
+    if len(windows) == 1:
+        return first
+    joined = _Joined(same_world)
+    joined.add(first, window)
     for window, prediction in pairs:
         if prediction.depth.shape[1:] != first.depth.shape[1:]:
             raise InputError(
                 "the images differ in size, so they cannot be processed in several windows: "
                 "resize them to one size, or allow all of them in one window"
             )
-        joined.add(prediction, window, previous.stop - window.start)
-        previous = window
+        joined.add(prediction, window)
     return joined.prediction(infer, len(windows[0]))
 
 
+class _Map:
+    """One world: its windows adjusted together, and map units per unit of the last of them."""
+
+    def __init__(self) -> None:
+        self.graph: WindowGraph[int] = WindowGraph(None)
+        self.scale = 1.0
+
+
+class _View:
+    """A view as the first window that placed it said; `depth` `(H, W)` is what other windows say too.
+
+    `scale` is map units per unit of that window, `said` and `world_to_camera` are in the map. Before, `segment` is -1.
+    """
+
+    def __init__(self, prediction: Prediction) -> None:
+        self.said = self.depth = prediction.depth[0]
+        self.confidence = None if prediction.conf is None else prediction.conf[0]
+        self.sky = None if prediction.sky is None else prediction.sky[0]
+        self.intrinsics = None if prediction.usable_intrinsics is None else prediction.usable_intrinsics[0]
+        self.world_to_camera = np.full((4, 4), np.nan)
+        self.segment, self.scale = -1, 1.0
+        self._windows = 1  # that the depth is made of
+
+    def place(self, depth: np.ndarray, world_to_camera: np.ndarray, segment: int, scale: float) -> None:
+        self.said = self.depth = depth
+        self.world_to_camera, self.segment, self.scale = world_to_camera, segment, scale
+
+    def posed_depth(self) -> PosedDepth:
+        depth = self.said if self.sky is None else np.where(self.sky, np.nan, self.said)
+        return PosedDepth(depth, self.confidence, invert_rigid(self.world_to_camera.astype(np.float64)))
+
+    def fuse(self, depth: np.ndarray, log_ratio: float) -> None:
+        """Another window's depth `(H, W)`: the geometric mean where both are near."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            difference = np.log(depth * np.float32(np.exp(-log_ratio) * self.scale) / self.depth)
+        near = np.abs(difference) <= MAX_FUSED_DIFFERENCE  # false where either is none
+        self._windows += 1
+        self.depth = np.where(near, self.depth * np.exp(difference / self._windows), self.depth)
+
+
 class _Joined:
-    """Windows as far as they have been joined; `placed` holds all views of the last, in the world of the first."""
+    """Windows as far as they have been joined."""
 
-    def __init__(self, first: Prediction, same_world: bool) -> None:
+    def __init__(self, same_world: bool) -> None:
         self._same_world = same_world
-        self._placed = first
-        self._parts = [first]
-        self._depth = list(first.depth)  # of every view, as placed
-        self._graph: WindowGraph[int] = WindowGraph(None)
-        self._scale = 1.0  # of the last window
-        self._depth_scales = [1.0] * len(first.depth)  # of the window that placed it
-        self._says = np.ones(len(first.depth), np.int64)  # how many windows the depth of every view is made of
-        if first.extrinsics is not None and not same_world:
-            self._graph.add(_window_views(first, range(len(first.depth))), Similarity.identity())
+        self._parts: list[Prediction] = []  # the new views of every window
+        self._maps: list[_Map] = []
+        self._views: list[_View] = []
 
-    def add(self, prediction: Prediction, window: range, shared: int) -> None:
-        """A window whose first `shared` views are the last ones of all so far."""
-        earlier = _views(self._placed, slice(len(self._placed.depth) - shared, None))
-        if not self._same_world:
-            prediction = self._moved(prediction, earlier, window)
-        self._parts.append(_views(prediction, slice(shared, None)))
-        self._depth += list(self._parts[-1].depth)
-        self._placed = _concatenated([earlier, self._parts[-1]])
-        new = len(window) - shared
-        self._depth_scales += [self._scale] * new
-        self._says = np.append(self._says, np.ones(new, np.int64))
+    def add(self, prediction: Prediction, window: range) -> None:
+        """A window that begins with views that others have had."""
+        new = _views(prediction, slice(len(self._views) - window.start, None))
+        self._parts.append(new)
+        self._views += [_View(new.views(slice(i, i + 1))) for i in range(len(new.depth))]
+        for members in prediction.maps:
+            if self._same_world:
+                self._place(prediction, window, members, 0, None)
+            else:
+                self._join(prediction, window, members)
 
     def prediction(self, infer: Callable[[Sequence[int]], Prediction] | None, window: int) -> Prediction:
-        """Of all views, adjusted, with loops closed."""
-        if len(self._parts) == 1:
-            return self._parts[0]
-        result = _concatenated(self._parts)
-        if result.extrinsics is None or not self._graph.frames:
-            return result
-        self._graph.adjust_fully()
-        if infer is not None and result.class_tokens is not None:
-            close_loops(self._graph, result.class_tokens, infer, window)
-        views = range(len(result.depth))
-        factors = [self._graph.depth_scale(view) / self._depth_scales[view] for view in views]
-        camera_to_world = np.stack([self._graph.camera_to_map(view) for view in views])
+        """Of all views, adjusted, with the loops of a map that holds all of them closed."""
+        result = _concatenated(_with_assumed(self._parts))
+        segments = np.array([view.segment for view in self._views])
+        if (segments < 0).all():
+            return replace(result, extrinsics=None, segments=None if result.segments is None else segments)
+        for number, one in enumerate(self._maps):
+            one.graph.adjust_fully()
+            if infer is not None and result.class_tokens is not None and (segments == number).all():
+                close_loops(one.graph, result.class_tokens, infer, window)
+            for i in np.flatnonzero(segments == number).tolist():
+                view = self._views[i]
+                view.depth = view.depth * np.float32(one.graph.depth_scale(i) / view.scale)
+                view.world_to_camera = invert_rigid(one.graph.camera_to_map(i))
         return replace(
             result,
-            depth=np.stack([depth * np.float32(factor) for depth, factor in zip(self._depth, factors, strict=True)]),
-            extrinsics=invert_rigid(camera_to_world).astype(np.float32),
+            depth=np.stack([view.depth for view in self._views]),
+            extrinsics=np.stack([view.world_to_camera for view in self._views]).astype(np.float32),
+            segments=segments if result.segments is not None or len(set(segments)) > 1 else None,
         )
 
-    def _moved(self, prediction: Prediction, earlier: Prediction, window: range) -> Prediction:
-        """A prediction brought into the world and unit of the earlier one of its first views."""
-        if prediction.extrinsics is None or earlier.extrinsics is None:
-            logger.warning(
-                "views %d to %d cannot be joined to those before them without cameras", window.start, window.stop - 1
-            )
-            return replace(prediction, extrinsics=None)
-        assert earlier.usable_intrinsics is not None
-        shared = len(earlier.depth)
+    def _join(self, prediction: Prediction, window: range, members: np.ndarray) -> None:
+        """Views of a window that share a world: moved to the map that knows most of them, or a map of their own."""
+        known = np.array([self._views[window[i]].segment for i in members])
+        if not (known >= 0).any():
+            if self._maps:
+                logger.warning(
+                    "of views %d to %d, %d share no camera with those before them and are a map of their own",
+                    *(window.start, window.stop - 1, len(members)),
+                )
+            self._maps.append(_Map())
+            self._hear(prediction, window, members, len(self._maps) - 1, Similarity.identity())
+            return
+        segment = int(np.bincount(known[known >= 0]).argmax())
+        shared, strangers = members[known == segment], members[known < 0]
+        alignment = self._aligned(prediction, window, shared, self._maps[segment])
+        agreeing = shared[-1:] if alignment.method == "last_view" else shared
+        heard = np.concatenate([agreeing, strangers])
+        log_ratio = self._hear(prediction, window, heard, segment, alignment.window_to_map)
+        if alignment.method == "points":
+            for i, ratio in zip(shared, log_ratio, strict=False):
+                self._views[window[i]].fuse(prediction.depth[i], float(ratio))
+
+    def _aligned(self, prediction: Prediction, window: range, shared: np.ndarray, one: _Map) -> WindowAlignment:
+        """Where a window lies by the views that it shares with a map."""
+        before = [self._views[window[i]] for i in shared]
+        in_window = prediction.views(shared)
+        assert in_window.usable_intrinsics is not None
+        intrinsics = [
+            own if view.intrinsics is None else view.intrinsics
+            for view, own in zip(before, in_window.usable_intrinsics, strict=True)
+        ]
         alignment = align_window(
-            _posed_depths(earlier),
-            _posed_depths(_views(prediction, slice(shared))),
-            list(earlier.usable_intrinsics),
-            self._scale,
-            self._graph.spread,
+            [view.posed_depth() for view in before],
+            _posed_depths(in_window),
+            intrinsics,
+            one.scale,
+            one.graph.spread,
         )
         if alignment.method == "last_view":
             logger.warning(
@@ -142,35 +202,59 @@ class _Joined:
             )
         elif alignment.method == "poses":
             logger.info("the depth of views %d to %d does not match those before them", window.start, window.stop - 1)
-        to_first = alignment.window_to_map
-        self._scale = to_first.scale
-        heard = slice(shared - 1 if alignment.method == "last_view" else 0, None)
-        views = _window_views(_views(prediction, heard), window[heard])
-        log_ratio = self._graph.add(views, to_first)
-        if alignment.method == "points":
-            self._fuse(prediction.depth[:shared], log_ratio[:shared], window[:shared])
-        camera_to_world = to_first.transform_camera(invert_rigid(prediction.extrinsics.astype(np.float64)))
-        return replace(
-            prediction,
-            depth=prediction.depth * np.float32(to_first.scale),
-            extrinsics=invert_rigid(camera_to_world).astype(np.float32),
+        return alignment
+
+    def _hear(
+        self, prediction: Prediction, window: range, heard: np.ndarray, segment: int, window_to_map: Similarity
+    ) -> np.ndarray:
+        """What a window says of its views `heard`; their depth over that which the map has, as logarithm."""
+        one = self._maps[segment]
+        one.scale = window_to_map.scale
+        chosen = prediction.views(heard)
+        assert chosen.extrinsics is not None
+        camera_to_window = invert_rigid(chosen.extrinsics.astype(np.float64))
+        views = WindowViews([window[i] for i in heard], camera_to_window, chosen.depth, chosen.conf, chosen.sky)
+        log_ratio = one.graph.add(views, window_to_map)
+        self._place(prediction, window, heard, segment, window_to_map)
+        return log_ratio
+
+    def _place(
+        self,
+        prediction: Prediction,
+        window: range,
+        members: np.ndarray,
+        segment: int,
+        window_to_map: Similarity | None,
+    ) -> None:
+        """Views that no window has placed before; None leaves them where they are."""
+        assert prediction.extrinsics is not None
+        for i in members:
+            view, depth, world_to_camera = self._views[window[i]], prediction.depth[i], prediction.extrinsics[i]
+            if view.segment >= 0:
+                continue
+            if window_to_map is None:
+                view.place(depth, world_to_camera, segment, 1.0)
+            else:
+                camera_to_map = window_to_map.transform_camera(invert_rigid(world_to_camera.astype(np.float64)))
+                scale = window_to_map.scale
+                view.place(depth * np.float32(scale), invert_rigid(camera_to_map), segment, scale)
+
+
+def _with_assumed(parts: Sequence[Prediction]) -> list[Prediction]:
+    """A window that could place no view assumed no cameras; they are like those of the others."""
+    known = next((part.assumed_intrinsics for part in parts if part.assumed_intrinsics is not None), None)
+    if known is None:
+        return list(parts)
+    return [
+        part
+        if part.usable_intrinsics is not None
+        else replace(
+            part,
+            assumed_intrinsics=np.tile(known[:1], (len(part.depth), 1, 1)),
+            intrinsics_source=of_all_views("assumed", len(part.depth)),
         )
-
-    def _fuse(self, depth: np.ndarray, log_ratio: np.ndarray, views: range) -> None:
-        """Another window's depth `(S, H, W)` of views that have one already: the geometric mean where both are near."""
-        for new, ratio, view in zip(depth, log_ratio, views, strict=True):
-            known = self._depth[view]
-            with np.errstate(invalid="ignore", divide="ignore"):
-                difference = np.log(new * np.float32(np.exp(-ratio) * self._depth_scales[view]) / known)
-            near = np.abs(difference) <= MAX_FUSED_DIFFERENCE  # false where either is none
-            self._says[view] += 1
-            self._depth[view] = np.where(near, known * np.exp(difference / self._says[view]), known)
-
-
-def _window_views(prediction: Prediction, frames: range) -> WindowViews[int]:
-    assert prediction.extrinsics is not None
-    camera_to_window = invert_rigid(prediction.extrinsics.astype(np.float64))
-    return WindowViews(frames, camera_to_window, prediction.depth, prediction.conf, prediction.sky)
+        for part in parts
+    ]
 
 
 def _posed_depths(prediction: Prediction) -> list[PosedDepth]:
@@ -199,7 +283,8 @@ def _concatenated(parts: Sequence[Prediction]) -> Prediction:
         name: None if any(v is None for v in column) else join(column) for name, column in columns.items()
     }
     aux = [_per_view_aux(part) for part in parts]
-    return replace(parts[0], **values, aux={name: join([each[name] for each in aux]) for name in aux[0]})
+    common = [name for name in aux[0] if all(name in each for each in aux)]
+    return replace(parts[0], **values, aux={name: join([each[name] for each in aux]) for name in common})
 
 
 def _per_view_aux(prediction: Prediction) -> dict[str, np.ndarray]:

@@ -82,7 +82,7 @@ def _placed(
 ) -> KnownCameras:
     """By poses of all cameras."""
     metres = scale.follow(names, invert_rigid(world_to_camera), prediction)
-    prediction = replace(prediction, extrinsics=world_to_camera)
+    prediction = replace(prediction, extrinsics=world_to_camera, segments=None)
     if metres is None:
         return KnownCameras(prediction, None, in_map=True)
     prediction = replace(prediction, depth=prediction.depth * np.float32(metres.per_unit))
@@ -90,24 +90,34 @@ def _placed(
 
 
 def _rigid(frames: Sequence[Frame], prediction: Prediction) -> KnownCameras:
-    """By their places in a rig: the set is moved to where the prediction has it on average, at every instant."""
+    """By their places in a rig: the set is moved to where the prediction has it on average, at every instant. Of an
+    instant that the prediction could place in part, all cameras have a place then."""
     assert prediction.extrinsics is not None
+    placed = prediction.placed
     camera_to_window = invert_rigid(prediction.extrinsics.astype(np.float64))
     camera_to_rig = np.stack([frame.rig.camera_to_rig for frame in frames if frame.rig is not None])
     instants = np.array([frame.rig.instant_ns for frame in frames if frame.rig is not None])
     sets = [np.flatnonzero(instants == instant) for instant in np.unique(instants)]
 
-    predicted = np.concatenate([_distances(camera_to_window[members]) for members in sets])
-    known = np.concatenate([_distances(camera_to_rig[members]) for members in sets])
+    predicted = np.concatenate([_distances(camera_to_window[members[placed[members]]]) for members in sets])
+    known = np.concatenate([_distances(camera_to_rig[members[placed[members]]]) for members in sets])
     apart = (predicted > 0) & (known > SMALLEST_BASELINE * known.max(initial=0.0))
     scale = float(np.median(known[apart] / predicted[apart])) if apart.any() else 0.0
-    if scale == 0 or known.max() < SMALLEST_BASELINE * scale * _median(prediction.depth):
+    if scale == 0 or known.max(initial=0.0) < SMALLEST_BASELINE * scale * _median(prediction.depth):
         return KnownCameras(prediction, None, in_map=False)
 
     camera_to_window[:, :3, 3] *= scale
+    segments = np.full(len(frames), -1)
     for members in sets:
-        camera_to_window[members] = _fitted(camera_to_rig[members], camera_to_window[members])
-    moved = replace(prediction, extrinsics=invert_rigid(camera_to_window), depth=prediction.depth * np.float32(scale))
+        if placed[members].any():
+            camera_to_window[members] = _fitted(camera_to_rig[members], camera_to_window[members], placed[members])
+            segments[members] = 0
+    moved = replace(
+        prediction,
+        extrinsics=invert_rigid(camera_to_window),
+        depth=prediction.depth * np.float32(scale),
+        segments=segments,
+    )
     return KnownCameras(moved, scale, in_map=False)
 
 
@@ -118,12 +128,14 @@ def _distances(camera_to_world: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.norm(centres[first] - centres[second], axis=1))
 
 
-def _fitted(camera_to_rig: np.ndarray, camera_to_window: np.ndarray) -> np.ndarray:
-    """The cameras of a rig that was moved as one to where `camera_to_window`, in the same unit, has them on average."""
-    rotation = mean_rotation(camera_to_window[:, :3, :3] @ camera_to_rig[:, :3, :3].transpose(0, 2, 1))
+def _fitted(camera_to_rig: np.ndarray, camera_to_window: np.ndarray, placed: np.ndarray) -> np.ndarray:
+    """The cameras of a rig that was moved as one to where `camera_to_window`, in the same unit, has those that it
+    `placed` on average."""
+    rig, seen = camera_to_rig[placed], camera_to_window[placed]
+    rotation = mean_rotation(seen[:, :3, :3] @ rig[:, :3, :3].transpose(0, 2, 1))
     rig_to_window = np.eye(4)
     rig_to_window[:3, :3] = rotation
-    rig_to_window[:3, 3] = np.mean(camera_to_window[:, :3, 3] - camera_to_rig[:, :3, 3] @ rotation.T, axis=0)
+    rig_to_window[:3, 3] = np.mean(seen[:, :3, 3] - rig[:, :3, 3] @ rotation.T, axis=0)
     return np.asarray(rig_to_window @ camera_to_rig)
 
 

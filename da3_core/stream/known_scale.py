@@ -55,12 +55,18 @@ class KnownScale:
         # A prediction that was conditioned on the cameras has been given their unit, window by window.
         alignment = prediction.aux.get("pose_alignment")
         applied = 1.0 if alignment is None else float(alignment.scale)
+        some = np.flatnonzero(np.isfinite(estimated[:, :3]).all(axis=(1, 2)))
+        names, camera_to_world, chosen = (
+            [names[i] for i in some.tolist()],
+            camera_to_world[some],
+            prediction.views(some),
+        )
         views = WindowViews(
             frames=names,
-            camera_to_window=invert_rigid(np.asarray(estimated, np.float64)),
-            depth=prediction.depth * np.float32(applied),
-            confidence=prediction.conf,
-            sky=prediction.sky,
+            camera_to_window=invert_rigid(np.asarray(estimated[some], np.float64)),
+            depth=chosen.depth * np.float32(applied),
+            confidence=chosen.conf,
+            sky=chosen.sky,
         )
         place = self._graph.locate(views)
         if place is None:

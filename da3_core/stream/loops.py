@@ -106,6 +106,8 @@ def _refusal(
     """Why a loop does not hold; None if it does."""
     if prediction.extrinsics is None or prediction.intrinsics is None:
         return "no cameras are known"
+    if not prediction.placed.all() or len(prediction.maps) > 1:
+        return "not all of their neighbours could be placed together"
     views = _window_views(prediction, [*ends[0], *ends[1]])
     first = len(ends[0])
     by_earlier = graph.locate(_part(views, slice(first)))

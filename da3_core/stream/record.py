@@ -5,18 +5,20 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from da3_core.errors import InputError
 from da3_core.prediction import IntrinsicsOrigin, Prediction
+from da3_core.stream.frame import Frame
 from da3_core.stream.session import View, WindowResult
 
 Keep = Literal["present_map", "longest_map"]
 Scope = Literal["window", "session"]
 
+MOST_NAMED = 6  # images without a pose
 LARGEST_CONFIDENCE = np.finfo(np.float16).max
 
 
@@ -27,7 +29,7 @@ class SessionRecord:
     every second one of each camera is forgotten, and from then on every second new one is left out: of a long map
     between half of `max_views` and `max_views` remain, the first of every camera among them.
 
-    Where a map or a window has views with a pose, those without one are left out.
+    Where a map or a window has views with a pose, those without one are left out, and counted.
 
     The memory is that of `max_views` views and one window; to keep the longest map, of twice as many views, since the
     present one may become the longest. A view takes 10 bytes per pixel of the processed image (9 without sky); the
@@ -49,6 +51,16 @@ class SessionRecord:
             self._present = self._kept = _MapViews(None, self._max_views, is_placed=False)
             self._window: list[_RecordedView] = []
             self._window_is_metric = False
+            self._waiting: dict[Frame, str] = {}  # views of the last window without a pose, which the next may place
+            self._unplaced, self._unplaced_names = 0, list[str]()
+            self._sought = False  # poses, which takes two views
+
+    @property
+    def unplaced(self) -> tuple[int, tuple[str, ...]]:
+        """How many images have no pose, and the names of some of them."""
+        with self._lock:
+            names = [*self._unplaced_names, *self._waiting.values()][:MOST_NAMED]
+            return self._unplaced + len(self._waiting), tuple(names)
 
     @property
     def map(self) -> tuple[int, int] | None:
@@ -56,6 +68,7 @@ class SessionRecord:
 
     def add(self, result: WindowResult, session: int) -> None:
         """Take in a result of the session of this number."""
+        late = self._wait(result)
         pairs = [(view, _RecordedView.of(view)) for view in result.views]
         pairs = [pair for pair in pairs if pair[0].world_to_camera is not None] or pairs
         is_placed, is_metric = pairs[0][0].world_to_camera is not None, result.scale_source != "none"
@@ -64,19 +77,36 @@ class SessionRecord:
             self._window, self._window_is_metric = [recorded for _, recorded in pairs], is_metric
             starts_map = self._present.number != number or (is_placed and not self._present.is_placed)
             if starts_map:
-                self._present = _MapViews(number, self._max_views, is_placed)
+                self._present = _MapViews(number, self._max_views, is_placed, result.placement == "known")
             if self._present.is_placed == is_placed:
                 self._present.is_metric = is_metric
                 for view, recorded in pairs:
-                    if view.is_new or starts_map:
+                    if view.is_new or starts_map or view.frame in late:
                         self._present.add(recorded)
             if self._keep == "present_map" or self._present.length > self._kept.length:
                 self._kept = self._present
 
+    def _wait(self, result: WindowResult) -> set[Frame]:
+        """The frames that have a place now and had none before."""
+        with self._lock:
+            posed = {view.frame for view in result.views if view.world_to_camera is not None}
+            present = {view.frame for view in result.views}
+            late = self._waiting.keys() & posed
+            self._sought |= len(result.views) > 1
+            gone = [name for frame, name in self._waiting.items() if frame not in present]
+            self._unplaced += len(gone)
+            self._unplaced_names = [*self._unplaced_names, *gone][:MOST_NAMED]
+            still = {frame: name for frame, name in self._waiting.items() if frame in present - posed}
+            sought = result.views if len(result.views) > 1 else ()
+            new = (view for view in sought if view.is_new and view.world_to_camera is None)
+            self._waiting = still | {view.frame: f"{view.frame.stamp_ns}.png" for view in new}
+            return late
+
     def prediction(self, scope: Scope = "session") -> Prediction:
         """The views of the last window or of the session's map, oldest first; later results do not change it.
 
-        The world is the map, in the optical axes of its first camera. Images are named by their stamps in nanoseconds,
+        The world is the map, in the optical axes of its first camera, or of the poses that images came with; see
+        `ros_data.conventions.in_map_axes`. Images are named by their stamps in nanoseconds,
         after their camera where there are several; no name comes twice.
 
         Raises:
@@ -84,12 +114,13 @@ class SessionRecord:
         """
         with self._lock:
             if scope == "window":
-                views, is_metric = self._window, self._window_is_metric
+                views, is_metric, is_known = self._window, self._window_is_metric, self._present.is_known
             else:
-                views, is_metric = self._kept.views, self._kept.is_metric
+                views, is_metric, is_known = self._kept.views, self._kept.is_metric, self._kept.is_known
         if not views:
             raise InputError("Nothing has been inferred yet; publish images, then ask again.")
-        return _prediction(views, is_metric)
+        world = "input" if is_known else "first_camera"
+        return replace(_prediction(views, is_metric, self._sought), world=world)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,12 +162,13 @@ class _MapViews:
 
     Attributes:
         number: of the session and the segment.
+        is_known: whether poses that images came with are the map.
         is_placed: whether its views have poses: all of them, or none.
         is_metric: whether its unit is the metre.
     """
 
-    def __init__(self, number: tuple[int, int] | None, max_views: int, is_placed: bool) -> None:
-        self.number, self.is_placed, self.is_metric = number, is_placed, False
+    def __init__(self, number: tuple[int, int] | None, max_views: int, is_placed: bool, is_known: bool = False) -> None:
+        self.number, self.is_placed, self.is_known, self.is_metric = number, is_placed, is_known, False
         self._max_views = max_views
         self._numbered: list[tuple[int, _RecordedView]] = []  # a view's number counts those of its camera
         self._seen: Counter[str] = Counter()
@@ -161,19 +193,20 @@ class _MapViews:
             self._numbered = [each for each in self._numbered if each[0] % self._spacing == 0]
 
 
-def _prediction(views: Sequence[_RecordedView], is_metric: bool) -> Prediction:
+def _prediction(views: Sequence[_RecordedView], is_metric: bool, sought: bool) -> Prediction:
     def stack(name: str, dtype: type) -> np.ndarray | None:
         values = [getattr(view, name) for view in views]
         return None if any(value is None for value in values) else np.stack(values).astype(dtype, copy=False)
 
     intrinsics, sources = stack("intrinsics", np.float32), [view.intrinsics_source for view in views]
     is_assumed = "assumed" in sources
+    extrinsics = stack("world_to_camera", np.float32)
     return Prediction(
         depth=np.stack([view.depth for view in views]),
         is_metric=int(is_metric),
         conf=stack("confidence", np.float32),
         sky=_stacked_sky(views),
-        extrinsics=stack("world_to_camera", np.float32),
+        extrinsics=extrinsics,
         intrinsics=None if is_assumed else intrinsics,
         intrinsics_source=tuple(source for source in sources if source) if intrinsics is not None else None,
         assumed_intrinsics=intrinsics if is_assumed else None,
@@ -181,6 +214,8 @@ def _prediction(views: Sequence[_RecordedView], is_metric: bool) -> Prediction:
         original_sizes=np.array([view.original_size for view in views]),
         processed_from_original=stack("processed_from_original", np.float64),
         image_names=_names(views),
+        segments=np.full(len(views), -1) if extrinsics is None and sought else None,
+        stamps_ns=np.array([view.stamp_ns for view in views], np.int64),
     )
 
 

@@ -9,7 +9,7 @@ they are the map.
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -100,7 +100,8 @@ class WindowResult:
         placement: what the place of this window rests on. `origin`: it defines the map, whose frame is the first
             camera's optical frame. `points`, `poses`, `last_view`: see `WindowAlignment.method`. `known`: the poses
             that all its frames came with. `unposed`: a single view, or no poses are known; its views have no pose and
-            their depths share no scale with others.
+            their depths share no scale with others. The same holds for single views of other windows that the
+            prediction could not place.
         scale_m_per_unit: metres per unit of this inference, already applied; with `scale_source` none, map units.
         scale_source: where metres come from; none: the map's unit is arbitrary.
         alignment_residual: median distance to the map on the shared views, relative to depth; NaN without such views.
@@ -196,7 +197,7 @@ class Session:
         """
         _check(frames)
         started = time.perf_counter()
-        prediction = _orthonormal(self._infer(frames))
+        prediction = _orthonormal(_in_one_map(self._infer(frames), self._published.keys() & set(frames), frames))
         inference_s = time.perf_counter() - started
 
         intrinsics = self._intrinsics(frames, prediction)
@@ -216,10 +217,11 @@ class Session:
         published = {}
         for i, (frame, name) in enumerate(zip(frames, names, strict=True)):
             before = self._published.get(frame)
-            if before and not placed.starts_map:
+            view = _view(frame, before is None, prediction, i, intrinsics[i], placed)
+            has_place_now = before and before.view.world_to_camera is None and view.world_to_camera is not None
+            if before and not placed.starts_map and not has_place_now:
                 published[frame] = replace(before, view=replace(before.view, is_new=False))
             else:
-                view = _view(frame, before is None, prediction, i, intrinsics[i], placed)
                 published[frame] = _Published(view, name, placed.depth_scale)
         self._published = published
         if placed.placement == "known":
@@ -252,8 +254,11 @@ class Session:
         if prediction.extrinsics is None or len(frames) == 1:
             return _Placed(Similarity.identity(), scale, "unposed", source)
 
-        camera_to_window = invert_rigid(prediction.extrinsics)
-        views = WindowViews(names, camera_to_window, prediction.depth, prediction.conf, prediction.sky)
+        some = np.flatnonzero(prediction.placed)
+        chosen = prediction.views(some)
+        assert chosen.extrinsics is not None
+        camera_to_window = invert_rigid(chosen.extrinsics)
+        views = WindowViews([names[i] for i in some.tolist()], camera_to_window, chosen.depth, chosen.conf, chosen.sky)
         in_map, in_window, matrices = self._shared(frames, prediction)
         if not in_map:
             window_to_first = invert_rigid(camera_to_window[0])
@@ -293,7 +298,11 @@ class Session:
         in_map, in_window, matrices = [], [], []
         for i, frame in enumerate(frames):
             published = self._published.get(frame)
-            if published is None or published.view.depth.shape != prediction.depth.shape[1:]:
+            if (
+                published is None
+                or not prediction.placed[i]
+                or published.view.depth.shape != prediction.depth.shape[1:]
+            ):
                 continue
             view = published.view
             if view.world_to_camera is None or view.intrinsics is None:
@@ -382,18 +391,32 @@ def _check(frames: Sequence[Frame]) -> None:
         raise InputError(f"The window mixes images of {' and '.join(sizes)} pixels; give frames of one size.")
 
 
+def _in_one_map(prediction: Prediction, known: Collection[Frame], frames: Sequence[Frame]) -> Prediction:
+    """Of several maps that an inference made, the one with most frames that the session knows, else the largest."""
+    maps = prediction.maps
+    if len(maps) < 2:
+        return prediction
+    chosen = max(maps, key=lambda views: (sum(frames[i] in known for i in views), len(views)))
+    segments = np.full(len(frames), -1)
+    segments[chosen] = 0
+    assert prediction.extrinsics is not None
+    extrinsics = np.where((segments < 0)[:, None, None], np.float32(np.nan), prediction.extrinsics)
+    return replace(prediction, segments=segments, extrinsics=extrinsics)
+
+
 def _orthonormal(prediction: Prediction) -> Prediction:
     """Cameras in float64, their rotations exact: far from the origin of a map, the rounding of float32 is metres."""
     if prediction.extrinsics is None:
         return prediction
     extrinsics = prediction.extrinsics.astype(np.float64)
-    extrinsics[:, :3, :3] = rotation_from_quaternion(quaternion_from_rotation(extrinsics[:, :3, :3]))
+    rotations = extrinsics[prediction.placed, :3, :3]
+    extrinsics[prediction.placed, :3, :3] = rotation_from_quaternion(quaternion_from_rotation(rotations))
     return replace(prediction, extrinsics=extrinsics)
 
 
 def _view(frame: Frame, is_new: bool, prediction: Prediction, i: int, intrinsics: _Intrinsics, placed: _Placed) -> View:
     world_to_camera = None
-    if placed.placement != "unposed" and prediction.extrinsics is not None:
+    if placed.placement != "unposed" and prediction.extrinsics is not None and prediction.placed[i]:
         camera_to_window = invert_rigid(prediction.extrinsics[i])
         world_to_camera = invert_rigid(placed.window_to_map.transform_camera(camera_to_window))
     return View(

@@ -43,7 +43,17 @@ def test_same_bag_and_options_give_the_same_depth_and_exports(
     assert first.exit_code == 0, first.stderr
     assert first.stdout.splitlines()[0] == "walk_da3"
     assert all((tmp_path / line).exists() for line in first.stdout.splitlines())
-    assert len((tmp_path / "out/trajectory.txt").read_text().splitlines()) >= 4
+    header, _, *rows = (tmp_path / "out/trajectory.txt").read_text().splitlines()
+    assert header == "# camera (x right, y down, z forward) in da3_map"
+    assert len(rows) == 4
+    with AnyReader([tmp_path / "walk_da3"]) as reader:
+        [poses] = [each for each in reader.connections if each.topic == "/da3/pose"]
+        messages = [reader.deserialize(raw, poses.msgtype) for _, _, raw in reader.messages([poses])]
+    for row, message in zip(rows, messages, strict=True):
+        time, *place = row.split()[:4]
+        assert time == f"{message.header.stamp.sec}.{message.header.stamp.nanosec:09d}"
+        position = message.pose.position
+        assert [float(each) for each in place] == pytest.approx([position.x, position.y, position.z], abs=1e-5)
     second = da3(*chosen, "--output-bag", "again", "--storage", "sqlite3", "--copy-topics", "all")
     assert second.exit_code == 0, second.stderr
     assert len(depths(tmp_path / "walk_da3")) == 4
@@ -78,7 +88,8 @@ def test_poses_of_the_bag_are_shown_to_the_network_and_are_those_of_the_result(
     recording: Path, tmp_path: Path, da3: Callable[..., Any]
 ) -> None:
     chosen = ("--pose-source", "tf", "--odom-frame", "world", "--ref-view-strategy", "middle", "--every", "6")
-    result = da3("bag", recording, *SMALL, *chosen, "--copy-topics", "ground_truth", "--no-window-messages")
+    exported = ("--export-dir", "out", "--export-format", "tum")
+    result = da3("bag", recording, *SMALL, *chosen, *exported, "--copy-topics", "ground_truth", "--no-window-messages")
     assert result.exit_code == 0, result.stderr
     poses: dict[str, dict[str, list[float]]] = {"/da3/pose": {}, "/ground_truth/pose": {}}
     with AnyReader([tmp_path / "walk_da3"]) as reader:
@@ -93,6 +104,12 @@ def test_poses_of_the_bag_are_shown_to_the_network_and_are_those_of_the_result(
         sign = 1 if numbers[6] * truth[stamp][6] > 0 else -1  # a quaternion and its negative are one rotation
         assert numbers[:3] == pytest.approx(truth[stamp][:3], abs=1e-6)
         assert numbers[3:] == pytest.approx([sign * each for each in truth[stamp][3:]], abs=1e-6)
+    header, _, *rows = (tmp_path / "out/trajectory.txt").read_text().splitlines()
+    assert header == "# camera (x right, y down, z forward) in world"
+    for row, numbers in zip(rows, given.values(), strict=True):
+        values = [float(each) for each in row.split()[1:]]
+        sign = 1 if numbers[6] * values[6] > 0 else -1
+        assert values == pytest.approx([*numbers[:3], *(sign * each for each in numbers[3:])], abs=1e-5)
 
 
 def test_place_that_cannot_be_written_fails_in_one_line(

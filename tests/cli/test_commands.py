@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import Result
 
 from da3_core.formats.colmap_model import read_model
+from da3_core.synthetic import room_walk
 
 Command = Callable[..., Result]
 MakeVideo = Callable[..., Path]
@@ -279,3 +280,18 @@ def test_grey_transparent_and_deep_images_are_accepted(da3: Command, tmp_path: P
     with np.load(tmp_path / "out/exports/npz/results.npz") as arrays:
         images = arrays["image"].astype(int)
     assert np.abs(images[0] - images[1]).max() <= 2
+
+
+def test_a_view_that_cannot_be_placed_is_named_and_takes_nothing_from_the_others(tmp_path: Path, da3: Command) -> None:
+    walk = room_walk(48, (120, 160))
+    (tmp_path / "views").mkdir()
+    for name, image in (("0", walk.images[0]), ("1", walk.images[1]), ("2", np.full_like(walk.images[0], 128))):
+        Image.fromarray(image).save(tmp_path / f"views/{name}.png")
+    chosen = ("--model-dir", "embedded", "--export-dir", "out")
+    result = da3("images", "views", *chosen, "--export-format", "depth_vis-tum-glb-mini_npz")
+    assert result.exit_code == 1
+    [line] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert line == "error: view 2 (2.png) of 3 could not be placed and has no pose in tum, glb, mini_npz"
+    assert all(Path(path).exists() for path in result.stdout.splitlines())
+    assert np.loadtxt(tmp_path / "out/trajectory.txt")[:, 0].tolist() == [0, 1]
+    assert len(list((tmp_path / "out/depth_vis").iterdir())) == 3

@@ -73,3 +73,27 @@ def test_image_of_too_many_pixels_is_called_that(tmp_path: Path) -> None:
         open_image(path)
     with pytest.raises(InputError, match=r"it has too many pixels .*; make it smaller"):
         decode(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "listed", "expected"),
+    [
+        (["1403636579763555584.png", "1403636579813555456.png"], None, [1403636579763555584, 1403636579813555456]),
+        (["1305031102.175304.png", "1305031102.211214.png"], None, [1305031102175304000, 1305031102211214000]),
+        (["000000.png", "000001.png"], "0.000000e+00\n1.038622e-01\n", [0, 103862200]),
+        (["000000.png", "000001.png"], "0\n", None),
+        (["000000.png", "000001.png"], "0\nsoon\n", None),
+        (["000000.png", "1403636579763555584.png"], None, None),
+    ],
+)
+def test_times_of_a_folder_are_in_names_or_beside(
+    tmp_path: Path, names: list[str], listed: str | None, expected: list[int] | None
+) -> None:
+    folder = tmp_path / "image_0"
+    folder.mkdir()
+    for name in names:
+        Image.new("RGB", (8, 8)).save(folder / name)
+    if listed is not None:
+        (tmp_path / "times.txt").write_text(listed)
+    stamps_ns = open_folder(folder).read(lambda: tmp_path, lambda n: None).stamps_ns
+    assert (None if stamps_ns is None else stamps_ns.tolist()) == expected

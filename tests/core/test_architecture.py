@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "geometry": set(),
     "storage": {"formats"},  # images are opened the same way everywhere
     "formats": {"geometry"},
-    "ros_data": {"geometry", "options", "stream", "visualise"},
+    "ros_data": {"geometry", "options", "prediction", "stream", "visualise"},
     "options": {"network"},
     "render": {"prediction"},
     "model": {"network", "options", "storage"},
@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "cli": {
         *("api", "bag", "export", "geometry", "model", "options", "pipeline"),
-        *("prediction", "sources", "storage", "stream", "web"),
+        *("prediction", "ros_data", "sources", "storage", "stream", "web"),
     },
 }
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from da3_core.prediction import PER_VIEW, Prediction
 
-OF_ALL_VIEWS = {"is_metric", "scale_factor", "gaussians", "aux"}
+OF_ALL_VIEWS = {"is_metric", "scale_factor", "gaussians", "aux", "world"}
 COUNT = 4
 
 
@@ -26,6 +26,8 @@ def values_of(first: int, count: int) -> dict[str, Any]:
         "original_sizes": (2,),
         "processed_from_original": (3, 3),
         "class_tokens": (4,),
+        "segments": (),
+        "stamps_ns": (),
     }
     arrays = {name: np.multiply.outer(numbers, np.ones(shape)) for name, shape in shapes.items()}
     texts = {name: tuple(f"{number}" for number in numbers) for name in ("image_names", "intrinsics_source")}
@@ -43,6 +45,7 @@ def test_views_are_cut_out_of_everything() -> None:
     some = whole.views(slice(1, 3))
     for name, value in values_of(1, 2).items():
         np.testing.assert_array_equal(getattr(some, name), value, err_msg=name)
+        np.testing.assert_array_equal(getattr(whole.views(np.array([1, 2])), name), value, err_msg=name)
     assert (some.is_metric, some.scale_factor, some.gaussians, some.aux) == (1, 2.0, None, {})
 
 
@@ -50,3 +53,14 @@ def test_what_is_unknown_stays_so() -> None:
     one = Prediction(depth=np.zeros((COUNT, 2, 3), np.float32)).views(slice(-1, None))
     assert one.depth.shape == (1, 2, 3)
     assert all(getattr(one, name) is None for name in PER_VIEW if name != "depth")
+
+
+def test_maps_are_views_that_share_a_world_the_largest_first() -> None:
+    depth, extrinsics = np.zeros((4, 2, 3), np.float32), np.tile(np.eye(4, dtype=np.float32), (4, 1, 1))
+    one = Prediction(depth, extrinsics=extrinsics)
+    assert [views.tolist() for views in one.maps] == [[0, 1, 2, 3]]
+    several = Prediction(depth, extrinsics=extrinsics, segments=np.array([3, -1, 0, 0]))
+    assert [views.tolist() for views in several.maps] == [[2, 3], [0]]
+    assert several.placed.tolist() == [True, False, True, True]
+    lost = Prediction(depth, segments=np.array([-1, -1, -1, -1]))
+    assert (lost.maps, lost.placed.any()) == ([], False)

@@ -15,7 +15,7 @@ from da3_core.prediction import Prediction
 
 ALWAYS = {"mini_npz", "npz", "depth_vis", "depth_png"}
 WITH_CAMERAS = ALWAYS | {"glb", "ply"}
-WITH_POSES = WITH_CAMERAS | {"tum", "colmap"}
+WITH_POSES = WITH_CAMERAS | {"tum", "kitti", "nerfstudio", "colmap"}
 WITH_GAUSSIANS = WITH_POSES | {"gs_ply", "gs_video"}
 
 

@@ -141,9 +141,30 @@ def test_views_of_different_things_get_no_pose(walk: Walk, case: str) -> None:
     assert found.depth_scales is None
 
 
-def test_views_that_cannot_be_placed_are_named_and_leave_none_placed(walk: Walk) -> None:
-    assert share_too_few(solve(walk, [0, 12, 1]), "view 1 of 3 shares")
-    assert share_too_few(solve(walk, [0, 1, 12, 13]), "views 2, 3 of 4 share")
+@pytest.mark.parametrize(
+    ("frames", "segments", "named"),
+    [
+        ([0, 12, 1], [0, -1, 0], "view 1 of 3 shares"),
+        ([12, 0, 1], [-1, 0, 0], "view 0 of 3 shares"),
+        ([0, 1, 12, 13, 14], [1, 1, 0, 0, 0], "views 0, 1 of 5 share"),
+    ],
+)
+def test_views_that_cannot_be_placed_are_named_and_take_nothing_from_the_others(
+    walk: Walk, frames: list[int], segments: list[int], named: str
+) -> None:
+    found = solve(walk, frames)
+    assert found.segments.tolist() == segments
+    assert share_too_few(replace(found, world_to_camera=None), named)
+    for segment in set(segments):
+        views = np.flatnonzero(found.segments == segment)
+        if segment < 0:
+            assert np.isnan(found.world_to_camera[views]).all()
+            assert (found.depth_scales[views] == 1).all()
+            continue
+        alone = solve(walk, [frames[view] for view in views])
+        np.testing.assert_allclose(found.world_to_camera[views], alone.world_to_camera, atol=1e-6)
+        np.testing.assert_allclose(found.depth_scales[views], alone.depth_scales, rtol=1e-6)
+        assert found.inliers[views].min() >= 20
 
 
 # Its parts
@@ -219,13 +240,21 @@ def test_a_failure_leaves_depth_as_it_was_and_no_poses(walk: Walk, caplog: pytes
     assert with_feature_poses(all_sky).extrinsics is None, "sky has no depth to place cameras by"
 
 
-def test_windows_of_which_one_has_no_poses_join_to_depth_alone(walk: Walk) -> None:
+def test_a_window_without_poses_takes_only_those_of_its_own_views(walk: Walk) -> None:
     windows = [range(3), range(2, 5), range(4, 7)]
     posed = [with_feature_poses(without_cameras(walk, list(window))) for window in windows]
     assert all(one.extrinsics is not None for one in posed)
     assert len(join_windows(windows, posed, same_world=False).extrinsics) == 7
     for lost in range(3):
-        some = [replace(one, extrinsics=None, intrinsics=None) if i == lost else one for i, one in enumerate(posed)]
+        some = [
+            replace(one, extrinsics=None, assumed_intrinsics=None, intrinsics_source=None) if i == lost else one
+            for i, one in enumerate(posed)
+        ]
         result = join_windows(windows, some, same_world=False)
-        assert result.extrinsics is result.intrinsics is None
-        assert len(result.depth) == len(result.processed_images) == 7
+        kept = set(range(7)) - set(windows[lost])
+        kept |= {view for i, window in enumerate(windows) for view in window if i != lost}
+        assert np.flatnonzero(result.placed).tolist() == sorted(kept)
+        assert np.isfinite(result.extrinsics[sorted(kept)]).all()
+        assert np.isnan(np.delete(result.extrinsics, sorted(kept), axis=0)).all()
+        assert len(result.maps) == (2 if lost == 1 else 1)
+        assert len(result.depth) == len(result.processed_images) == len(result.usable_intrinsics) == 7

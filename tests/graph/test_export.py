@@ -24,6 +24,7 @@ from std_srvs.srv import Trigger
 
 from da3_core.formats.colmap_model import read_model
 from da3_core.geometry.backprojection import backproject
+from da3_core.ros_data.conventions import OPTICAL_TO_MAP
 from da3_core.synthetic import Walk
 
 WINDOW, MAX_VIEWS = 3, 32
@@ -82,8 +83,8 @@ def played(node: Node) -> Node:
 
 
 def assert_on_surfaces(walk: Walk, unit: float, points: np.ndarray) -> None:
-    """Points in the axes of the first camera, which saw the first frame, in map units."""
-    to_room = walk.camera_to_world[0]
+    """Points in the map's axes, which are those of the first camera, which saw the first frame, in map units."""
+    to_room = walk.camera_to_world[0] @ OPTICAL_TO_MAP.T
     distance = walk.room.surface_distance(points / unit @ to_room[:3, :3].T + to_room[:3, 3])
     assert len(distance) > 1000
     assert distance.max() < 2 * MILLIMETRE

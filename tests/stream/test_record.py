@@ -176,6 +176,27 @@ def test_views_without_a_place_are_left_out_where_others_have_one():
     assert stamps(record) == [2, 3, 5]
 
 
+def test_views_without_a_place_are_counted_once_and_named() -> None:
+    record = SessionRecord(100)
+    for stamp in range(1, 20, 2):
+        lost = view(stamp, posed=stamp > 6)
+        record.add(result(view(stamp - 1, is_new=False), lost, placement="points"), 0)
+    assert record.unplaced == (3, ("1.png", "3.png", "5.png"))
+    record.clear()
+    assert record.unplaced == (0, ())
+
+
+def test_the_world_is_that_of_poses_that_images_came_with_or_of_the_first_camera() -> None:
+    record = SessionRecord(100)
+    record.add(result(view(1), view(2), placement="origin"), 0)
+    assert record.prediction().world == "first_camera"
+    record.add(result(view(3), view(4), placement="known", segment=1), 0)
+    assert record.prediction().world == record.prediction("window").world == "input"
+    stamps_ns = record.prediction().stamps_ns
+    assert stamps_ns is not None
+    assert stamps_ns.tolist() == [3, 4]
+
+
 def test_views_without_a_place_take_no_turn_of_others():
     record = SessionRecord(4)
     for stamp in range(0, 16, 2):

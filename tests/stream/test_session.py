@@ -15,6 +15,7 @@ from da3_core.errors import InputError
 from da3_core.geometry.cameras import invert_rigid
 from da3_core.prediction import Prediction
 from da3_core.stream.frame import Frame, RigPlace
+from da3_core.stream.record import SessionRecord
 from da3_core.stream.session import Session, SessionOptions, WindowResult
 
 HEIGHT, WIDTH = 36, 48
@@ -186,6 +187,67 @@ def test_shared_views_keep_what_was_said_about_them() -> None:
             assert repeated.depth is old.depth
             assert repeated.world_to_camera is old.world_to_camera
         assert after.views[-1].is_new
+
+
+def without_poses(prediction: Prediction, lost: Sequence[int], segments: Sequence[int] | None = None) -> Prediction:
+    """As of an inference that could not place some of its views."""
+    numbers = np.zeros(len(prediction.depth), int) if segments is None else np.array(segments)
+    numbers[list(lost)] = -1
+    assert prediction.extrinsics is not None
+    extrinsics = np.where((numbers < 0)[:, None, None], np.float32(np.nan), prediction.extrinsics)
+    return replace(prediction, segments=numbers, extrinsics=extrinsics)
+
+
+def test_a_frame_that_cannot_be_placed_takes_no_pose_from_the_others() -> None:
+    path, grey = walk(16), 7
+    model = ExactModel(path)
+
+    def infer(frames: Sequence[Frame]) -> Prediction:
+        return without_poses(model(frames), [i for i, frame in enumerate(frames) if frame.stamp_ns == grey])
+
+    results = stream(Session(infer, OPTIONS), len(path), size=4, stride=2)
+    views = {view.frame.stamp_ns: view for result in results for view in result.views if view.is_new}
+    assert {stamp for stamp, view in views.items() if view.world_to_camera is None} == {grey}
+    assert {result.segment for result in results} == {0}
+    placed = [stamp for stamp in range(len(path)) if stamp != grey]
+    cameras = invert_rigid(np.stack([views[stamp].world_to_camera for stamp in placed]))
+    truth = invert_rigid(path[0]) @ path[placed]
+    unit = np.linalg.norm(cameras[-1, :3, 3]) / np.linalg.norm(truth[-1, :3, 3])
+    np.testing.assert_allclose(cameras[:, :3, 3] / unit, truth[:, :3, 3], atol=1e-3)
+    np.testing.assert_allclose(views[5].depth / unit, true_depth(path[5]), rtol=1e-3)
+
+
+def test_a_frame_that_only_the_next_window_can_place_has_its_place_then() -> None:
+    path = walk(8)
+    model = ExactModel(path)
+
+    def infer(frames: Sequence[Frame]) -> Prediction:
+        prediction = model(frames)
+        return without_poses(prediction, [3]) if model.calls == 1 else prediction
+
+    first, second = stream(Session(infer, OPTIONS), 6, size=4, stride=2)
+    assert first.views[3].world_to_camera is None
+    assert (second.views[1].frame, second.views[1].is_new) == (first.views[3].frame, False)
+    assert second.views[1].world_to_camera is not None
+    record = SessionRecord(100)
+    record.add(first, 0)
+    assert record.unplaced == (1, ("3.png",))
+    record.add(second, 0)
+    assert record.unplaced == (0, ())
+    assert sorted(record.prediction().stamps_ns.tolist()) == list(range(6))
+
+
+def test_of_an_inference_of_two_maps_the_one_that_is_known_goes_on() -> None:
+    path = walk(8)
+    model = ExactModel(path)
+
+    def infer(frames: Sequence[Frame]) -> Prediction:
+        prediction = model(frames)
+        return without_poses(prediction, [], [1, 1, 0, 0]) if model.calls == 2 else prediction
+
+    first, second = stream(Session(infer, OPTIONS), 6, size=4, stride=2)
+    assert second.segment == first.segment
+    assert [view.world_to_camera is None for view in second.views] == [False, False, True, True]
 
 
 def test_a_window_that_agrees_with_nothing_starts_a_segment_at_the_last_known_camera() -> None:

@@ -30,11 +30,17 @@ def write_downloads(prediction: Prediction, view: int, folder: Path, options: Cl
     return {
         "GLB": folder / "scene.glb" if cloud else None,
         "NPZ": _npz(prediction, folder),
-        "PLY": export(cloud, folder, "ply", **options.export_options())["ply"][0] if cloud else None,
+        "PLY": _ply(cloud, folder, options) if cloud else None,
         "COLMAP": _colmap(cloud, folder, options) if cloud and cloud.extrinsics is not None else None,
         "K.txt": _intrinsics(prediction, folder),
         "Gaussians": next(folder.glob("gs_ply/*.ply"), None),
     }
+
+
+def _ply(prediction: Prediction, folder: Path, options: CloudOptions) -> Path:
+    """Of the largest map, which the page shows too."""
+    export(prediction, folder, "ply", **options.export_options())
+    return folder / "points.ply"
 
 
 def _npz(prediction: Prediction, folder: Path) -> Path:

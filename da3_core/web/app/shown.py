@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from da3_core.errors import InputError
+from da3_core.export import left_out
 from da3_core.prediction import Prediction
 from da3_core.visualise import colorize_depth
 from da3_core.web.app.clouds import CloudOptions, write_cloud
@@ -76,6 +77,8 @@ def _summary(prediction: Prediction, *details: str) -> str:
     text = " · ".join([count(views, "view"), f"{width} × {height} pixels", f"depth in {unit}", *details])
     if prediction.extrinsics is None and prediction.usable_intrinsics is not None and views > 1:
         text += "\n\nThe cameras could not be placed in one world: the cloud is that of the selected view."
+    elif lacking := left_out(prediction, "glb"):
+        text += f"\n\n{html.escape(lacking[0].upper() + lacking[1:], quote=False)}."
     if prediction.intrinsics is None and prediction.usable_intrinsics is not None:
         text += "\n\nThe proportions are a guess, by an assumed field of view of 60°: give the focal length."
     return text

@@ -27,6 +27,6 @@ def load_prediction(path: Path) -> Prediction:
     """
     with np.load(path, allow_pickle=False) as arrays:
         values = {name: arrays[name] for name in arrays.files}
-    scalars = {name: values[name].item() for name in ("is_metric", "scale_factor") if name in values}
+    scalars = {name: values[name].item() for name in ("is_metric", "scale_factor", "world") if name in values}
     names = {"image_names": tuple(values["image_names"].tolist())} if "image_names" in values else {}
     return Prediction(**{**values, **scalars, **names})

@@ -133,6 +133,7 @@ class TaskResult(BaseModel):
         scale_factor: metres per network unit that was applied; null where none was.
         is_metric: whether depth is in metres.
         caution: what users of the result must be told, or null.
+        left_out: what the files lack because views could not be placed in one map, or null.
         timings: seconds, by stage.
     """
 
@@ -146,6 +147,7 @@ class TaskResult(BaseModel):
     weights_licence: str
     device: str
     caution: str | None
+    left_out: str | None = None
     timings: dict[str, float]
 
 

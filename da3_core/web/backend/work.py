@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from da3_core.errors import OptionError
+from da3_core.export import left_out
 from da3_core.geometry.cameras import check_extrinsics, check_intrinsics
 from da3_core.options import SceneOptions
 from da3_core.pipeline import export_scene
 from da3_core.sources import SceneImages
+from da3_core.sources.times import stamps_in_names
 from da3_core.storage.allowed_folders import AllowedFolders
 from da3_core.storage.export_folder import ExportFolder, choose_export_folder
 from da3_core.web.backend.schema import InferenceRequest, TaskResult, WrittenFile, as_array
@@ -140,6 +142,7 @@ def infer(job: Job, folders: AllowedFolders, runner: ModelRunner, progress: Prog
         weights_licence=preset.licence,
         device=str(runner.device),
         caution=caution,
+        left_out=None if folder is None else left_out(prediction, job.options.export_format),
         timings={**progress.timings, "total": round(time.perf_counter() - start, 3)},
     )
 
@@ -147,7 +150,7 @@ def infer(job: Job, folders: AllowedFolders, runner: ModelRunner, progress: Prog
 def _find(job: Job, folders: AllowedFolders) -> tuple[SceneImages, ExportFolder | None]:
     """The scene of a job and the folder of its results, with links followed."""
     paths = tuple(map(folders.input_image, job.image_paths))
-    scene = SceneImages(paths, job.extrinsics, job.intrinsics)
+    scene = SceneImages(paths, job.extrinsics, job.intrinsics, stamps_in_names(paths))
     if job.export_dir is None:
         return scene, None
     folder = choose_export_folder(
