@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Where the intrinsics of a view are from: the caller, the network, or a guess that nothing supports.
 IntrinsicsOrigin: TypeAlias = Literal["known", "estimated", "assumed"]
 
+NOTEWORTHY_CROP = 0.1  # share of an image
+
 # The fields of a `Prediction` that hold one entry per view; `aux` may hold more of these, under any name.
 PER_VIEW = (
     "depth",
@@ -120,12 +122,6 @@ class Prediction:
     processed_from_original: np.ndarray | None = None
     image_names: tuple[str, ...] | None = None
     class_tokens: np.ndarray | None = None
-
-    @property
-    def usable_intrinsics(self) -> np.ndarray | None:
-        """`(N, 3, 3)` float32 for what cannot do without a camera: `intrinsics`, else assumed ones, else None."""
-        return self.assumed_intrinsics if self.intrinsics is None else self.intrinsics
-
     segments: np.ndarray | None = None
     stamps_ns: np.ndarray | None = None
     world: str = "first_camera"
@@ -144,6 +140,24 @@ class Prediction:
             return [] if self.extrinsics is None else [np.arange(len(self.depth))]
         maps = [np.flatnonzero(self.segments == segment) for segment in np.unique(self.segments[self.placed])]
         return sorted(maps, key=len, reverse=True)
+
+    @property
+    def usable_intrinsics(self) -> np.ndarray | None:
+        """`(N, 3, 3)` float32 for what cannot do without a camera: `intrinsics`, else assumed ones, else None."""
+        return self.assumed_intrinsics if self.intrinsics is None else self.intrinsics
+
+    def cropped(self) -> str | None:
+        """A sentence about views that lost much of themselves to have one size with the others; None without any."""
+        if self.original_sizes is None or self.processed_from_original is None:
+            return None
+        resize = self.processed_from_original[:, [1, 0], [1, 0]]  # of heights and widths
+        kept = np.prod(self.depth.shape[1:]) / (resize * self.original_sizes).prod(axis=1)
+        if kept.min() >= 1 - NOTEWORTHY_CROP:
+            return None
+        return (
+            f"The images differ in shape, so each was cropped to the middle that all have: of some, {kept.min():.0%} "
+            "is left. Process portraits and landscapes apart to keep them whole."
+        )
 
     def original_intrinsics(self) -> np.ndarray | None:
         """`(N, 3, 3)` float64 intrinsics in pixels of the images as given, or None where the model knows none."""

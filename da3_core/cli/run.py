@@ -91,6 +91,7 @@ def _summary(
         "weights_licence": model.preset.licence,
         "device": str(model.device),
         "intrinsics": prediction.intrinsics_source,
+        "cropped": prediction.cropped(),
         "is_metric": bool(prediction.is_metric),
         "scale_factor": prediction.scale_factor,
         "seconds": round(seconds, 3),

@@ -22,7 +22,7 @@ from da3_core.cli.arguments import BagOutputArguments
 from da3_core.cli.failures import FAILED, INTERRUPTED, report
 from da3_core.cli.model import load_model
 from da3_core.cli.progress import stage
-from da3_core.errors import InputError
+from da3_core.errors import InputError, OptionError
 from da3_core.export import check_request, export, left_out
 from da3_core.options import CameraOptions, InferenceOptions, ModelOptions
 from da3_core.ros_data.conventions import in_map_axes
@@ -48,6 +48,8 @@ def run_bag(
     if output.exists():
         raise InputError(f"{output} exists: name another --output-bag, or remove it")
     given = given_camera(camera_options)
+    if given is not None and options.intrinsics != "auto":
+        raise OptionError("{intrinsics} {source} contradicts a given camera: leave one out", source=options.intrinsics)
     with BagReader(input_bag) as bag:
         camera = RecordedCamera(bag, options, None if given is None else given.of_size)
         logger.info("%s", camera.described)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Views are cut out of a prediction with all that belongs to them."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,16 @@ def test_views_are_cut_out_of_everything() -> None:
         np.testing.assert_array_equal(getattr(some, name), value, err_msg=name)
         np.testing.assert_array_equal(getattr(whole.views(np.array([1, 2])), name), value, err_msg=name)
     assert (some.is_metric, some.scale_factor, some.gaussians, some.aux) == (1, 2.0, None, {})
+
+
+def test_portraits_among_landscapes_are_not_cropped_in_silence() -> None:
+    depth = np.zeros((2, 42, 42), np.float32)
+    sizes, resize = np.array([[60, 80], [80, 60]]), np.tile(np.diag([0.7, 0.7, 1]), (2, 1, 1))
+    mixed = Prediction(depth=depth, original_sizes=sizes, processed_from_original=resize)
+    assert "75% is left" in mixed.cropped()
+    whole = replace(mixed, depth=np.zeros((2, 42, 56), np.float32), original_sizes=sizes[[0, 0]])
+    assert whole.cropped() is None
+    assert replace(mixed, original_sizes=None).cropped() is None
 
 
 def test_what_is_unknown_stays_so() -> None:

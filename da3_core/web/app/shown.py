@@ -81,6 +81,8 @@ def _summary(prediction: Prediction, *details: str) -> str:
         text += f"\n\n{html.escape(lacking[0].upper() + lacking[1:], quote=False)}."
     if prediction.intrinsics is None and prediction.usable_intrinsics is not None:
         text += "\n\nThe proportions are a guess, by an assumed field of view of 60°: give the focal length."
+    if cropped := prediction.cropped():
+        text += f"\n\n{cropped}"
     return text
 
 

@@ -141,7 +141,7 @@ def infer(job: Job, folders: AllowedFolders, runner: ModelRunner, progress: Prog
         model=preset.name,
         weights_licence=preset.licence,
         device=str(runner.device),
-        caution=caution,
+        caution=" ".join(filter(None, (caution, prediction.cropped()))) or None,
         left_out=None if folder is None else left_out(prediction, job.options.export_format),
         timings={**progress.timings, "total": round(time.perf_counter() - start, 3)},
     )
