@@ -60,8 +60,6 @@ def join_windows(
     """
     pairs = zip(windows, predictions, strict=True)
     window, first = next(pairs)
-    if len(windows) == 1:
-        return first
     joined = _Joined(same_world)
     joined.add(first, window)
     for window, prediction in pairs:
@@ -71,7 +69,7 @@ def join_windows(
                 "resize them to one size, or allow all of them in one window"
             )
         joined.add(prediction, window)
-    return joined.prediction(infer, len(windows[0]))
+    return first if len(windows) == 1 else joined.prediction(infer, len(windows[0]))
 
 
 class _Map:
