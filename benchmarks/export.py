@@ -66,7 +66,7 @@ def _splats(points: np.ndarray, sigma: np.ndarray, colors: np.ndarray) -> Gaussi
 
 
 def _render_one(prediction: Prediction) -> Callable[[], object]:
-    """Renders Gaussians of the first view, as large as their spacing in the smaller picture demands."""
+    """Renders Gaussians of the first view, as large as their spacing in the smaller image demands."""
     assert prediction.gaussians is not None
     assert prediction.extrinsics is not None
     assert prediction.intrinsics is not None

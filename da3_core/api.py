@@ -66,7 +66,7 @@ class DepthAnything3(nn.Module):
         preset: which model this is and what it can do.
         model: the network.
         source: what it was loaded from; instead of `auto`, the model that this became.
-        caution: what users of its results must be told, in one sentence, or None.
+        warning: what users of its results must be told, in one sentence, or None.
         precision: number format of the backbone, see `from_pretrained`.
         engine: what executes the network.
     """
@@ -92,7 +92,7 @@ class DepthAnything3(nn.Module):
         self.preset: Preset = find_preset(model_name)
         self.source = model_name
         self.engine = "torch"
-        self.caution: str | None = None
+        self.warning: str | None = None
         self.precision: Precision = precision
         self.model = build_network(self.preset.network)
         use_attention(self.model, attention)
@@ -132,7 +132,7 @@ class DepthAnything3(nn.Module):
                 - the name of a preset, such as `da3-base`,
                 - `embedded`, which needs no hub: soft depth without a unit,
                 - `auto`: `DA3-BASE` where it is cached or the hub answers within seconds, else `embedded`, with a
-                  warning that `caution` repeats,
+                  warning that `warning` repeats,
                 - `untrained:<preset>`, the same random weights every time, to try the plumbing without a download.
             weights_licence: `permissive` refuses weights that may not be used commercially.
             precision: of the backbone; heads and camera maths always run in float32. `auto` is bfloat16 where the
@@ -159,7 +159,7 @@ class DepthAnything3(nn.Module):
             local_files_only=local_files_only,
         )
         model = weights.load(lambda: cls(loaded.preset.name, precision=precision, attention=attention), loaded)
-        model.source, model.caution = loaded.source, loaded.caution
+        model.source, model.warning = loaded.source, loaded.warning
         model = model.to(target)
         if engine_name != "torch":
             dtype = autocast_dtype(precision, target)
@@ -272,7 +272,7 @@ class DepthAnything3(nn.Module):
             pose_method: where cameras come from, see `resolve_pose_method`. With `features`, a view that cannot be
                 placed leaves all of them without poses, with a warning; `aux["feature_poses"]` tells more. A single
                 view keeps what the network says of it.
-            apply_exif: turn pictures upright by their EXIF tag; intrinsics then refer to the upright picture.
+            apply_exif: turn images upright by their EXIF tag; intrinsics then refer to the upright image.
 
         Raises:
             InputError: in one sentence, before any image is opened where that is possible.

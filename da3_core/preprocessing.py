@@ -68,7 +68,7 @@ def preprocess(
         images: paths, PIL images, arrays or tensors. Arrays are RGB (OpenCV's BGR must be converted), `(H, W, 3)`,
             `(H, W, 4)` with the alpha channel dropped, or grey `(H, W)`, of type uint8, uint16 (scaled to 8 bits) or
             float in [0, 1]. Tensors may also be `(3, H, W)`.
-        apply_exif: turn pictures upright by their EXIF tag. Off, because intrinsics refer to pixels as stored.
+        apply_exif: turn images upright by their EXIF tag. Off, because intrinsics refer to pixels as stored.
 
     Raises:
         ImageError: names the image by index and path.
@@ -123,7 +123,7 @@ def list_images(images: Any) -> list[ImageInput]:
 def decode(image: ImageInput, *, apply_exif: bool = False) -> np.ndarray:
     """One image of any accepted kind as `(H, W, 3)` uint8 RGB, in the caller's memory where it is that already."""
     if isinstance(image, str | os.PathLike | Image.Image):
-        return _decode_picture(image, apply_exif)
+        return _decode_source(image, apply_exif)
     if hasattr(image, "detach"):  # a torch tensor, without importing torch
         array = image.detach().cpu().numpy()
         channels_first = array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4)
@@ -133,11 +133,11 @@ def decode(image: ImageInput, *, apply_exif: bool = False) -> np.ndarray:
     raise InputError(f"an image of type {type(image).__name__} is not understood; give a path, a PIL image or an array")
 
 
-def _decode_picture(picture: str | os.PathLike[str] | Image.Image, apply_exif: bool) -> np.ndarray:
+def _decode_source(source: str | os.PathLike[str] | Image.Image, apply_exif: bool) -> np.ndarray:
     try:
-        if isinstance(picture, Image.Image):
-            return _decode_pil(picture, apply_exif)
-        with open_image_file(picture) as opened:
+        if isinstance(source, Image.Image):
+            return _decode_pil(source, apply_exif)
+        with open_image_file(source) as opened:
             return _decode_pil(opened, apply_exif)
     except InputError:
         raise

@@ -21,9 +21,9 @@ class BagJob:
     """A request that may be carried out.
 
     Attributes:
-        input, output: the recording, and the folder of the new bag, which is not there.
+        input, output: the bag, and the folder of the new bag, which is not there.
         export_folder: where `export_format`, if there is one, is written.
-        copied: names of topics that must be in the recording.
+        copied: names of topics that must be in the bag.
     """
 
     input: Path
@@ -42,7 +42,7 @@ def checked(request: Any, settings: Settings, recordings: AllowedFolders, result
         InputError: a value that is not allowed, a name that leads out of its folder, or an output that exists.
     """
     if not request.input_bag:
-        raise InputError(f"The input_bag is empty; name a recording in {recordings.root}.")
+        raise InputError(f"The input_bag is empty; name a bag in {recordings.root}.")
     recording = recordings.bag(request.input_bag)
     output = results.folder(request.output_bag or f"{recording.stem}_da3")
     if output == results.root or output.exists():
@@ -50,7 +50,7 @@ def checked(request: Any, settings: Settings, recordings: AllowedFolders, result
     export_folder = results.export_folder(request.export_directory)
     for folder in (output, export_folder.path):
         if folder.is_relative_to(recording):
-            raise InputError(f"{folder} is in the recording, which is not changed; name another folder.")
+            raise InputError(f"{folder} is in the bag, which is not changed; name another folder.")
     if request.export_format:
         check_possible(request.export_format, {})
     return BagJob(
@@ -94,7 +94,7 @@ def _options(request: Any, settings: Settings) -> BagOptions:
 
 
 def _window(request: Any, settings: Settings) -> tuple[int, int]:
-    """Instants inferred together and how many are new; no inference is larger than one of the stream."""
+    """Frame sets inferred together and how many are new; no inference is larger than one of the stream."""
     cameras, most = max(1, len(request.image_topics)), settings.window.size
     window = request.window or max(1, most // cameras)
     if window * cameras > most:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`~/process_bag` and `~/process_bag_action`: a recording through the model of the running node, beside the stream."""
+"""`~/process_bag` and `~/process_bag_action`: a bag through the model of the running node, beside the stream."""
 
 import math
 import threading
@@ -135,7 +135,7 @@ class BagService:
         record = SessionRecord(self._settings().export.max_views, "longest_map")
         with BagReader(job.input) as bag:
             if unknown := set(job.copied) - set(bag.types):
-                raise InputError(f"The recording has no topic {min(unknown)!r} to copy; it has {', '.join(bag.types)}.")
+                raise InputError(f"The bag has no topic {min(unknown)!r} to copy; it has {', '.join(bag.types)}.")
             camera = RecordedCamera(bag, job.options)
             progress = _Progress(camera.expected_frames(), tell)
             summary = process_bag(
@@ -168,7 +168,7 @@ def _exported(job: BagJob, record: SessionRecord) -> tuple[list[str], str | None
 
 def infer_in_turn(engine: Engine, frames: Sequence[Frame], is_cancelled: Callable[[], bool]) -> Prediction:
     """What the model says in its turn. Raises `Stopped` when the bag is to end before that."""
-    aside = engine.infer_aside(frames)
+    aside = engine.infer_in_background(frames)
     while not aside.done():
         if is_cancelled():
             aside.cancel()

@@ -133,8 +133,8 @@ class Diagnostics:
             return ERROR, f"Inference fails: {self._failing}{pause}"
         if self._engine.paused:
             return OK, "Paused."
-        if self._engine.caution:
-            return WARN, f"{self._inferences} inferences; {self._engine.caution}"
+        if self._engine.warning:
+            return WARN, f"{self._inferences} inferences; {self._engine.warning}"
         return OK, f"{self._inferences} inferences."
 
     def _describe_inference(self) -> dict[str, Any]:

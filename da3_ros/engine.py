@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model and the one thread that runs it: windows out of the buffer, through a session, to a callback.
 
-No other module of the node touches the model. Who needs an inference of other frames, such as those of a recording, has
+No other module of the node touches the model. Who needs an inference of other frames, such as those of a bag, has
 it done between two windows of the stream, which keeps nearly all of the model's time.
 """
 
@@ -25,7 +25,7 @@ from da3_ros.window_buffer import LiveWindow, WindowBuffer
 
 POLL_S = 0.1  # how soon the worker notices the end of a pause
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0  # after too many failures in a row; every further one doubles it
-ASIDE_SHARE = 0.1  # of the model's time, for inferences aside while windows of the stream have to wait for them
+BACKGROUND_SHARE = 0.1  # of the model's time, while windows of the stream have to wait for background inference
 
 
 def load_model(settings: Settings) -> Any:
@@ -82,8 +82,8 @@ class Engine:
         self._on_failure = on_failure
         self._failures = 0
         self._requests: list[Future[str]] = []
-        self._asides: deque[tuple[Sequence[Frame], Future[Prediction]]] = deque()
-        self._next_aside_s = 0.0
+        self._background: deque[tuple[Sequence[Frame], Future[Prediction]]] = deque()
+        self._next_background_s = 0.0
         self._publishing = threading.Lock()
         self._oldest_valid_session = 0
         self._next_start_s = 0.0
@@ -104,17 +104,17 @@ class Engine:
         self._buffer.wake()
         if self._thread.is_alive():
             self._thread.join()
-        while self._asides:
-            self._asides.popleft()[1].cancel()
+        while self._background:
+            self._background.popleft()[1].cancel()
         while self._requests:
             self._requests.pop().set_exception(
                 InputError("The node was deactivated before its turn; activate it, then ask.")
             )
 
     @property
-    def caution(self) -> str | None:
+    def warning(self) -> str | None:
         """What users of the model's results must be told."""
-        return getattr(self._model, "caution", None)
+        return getattr(self._model, "warning", None)
 
     @property
     def next_try_s(self) -> float:
@@ -163,14 +163,14 @@ class Engine:
         self._buffer.wake()
         return request
 
-    def infer_aside(self, frames: Sequence[Frame]) -> "Future[Prediction]":
+    def infer_in_background(self, frames: Sequence[Frame]) -> "Future[Prediction]":
         """Ask for an inference that has nothing to do with the stream and waits for its turn.
 
         The future holds what the model says or raises. It may be cancelled before its turn, and is when the engine
         stops before that.
         """
         aside: Future[Prediction] = Future()
-        self._asides.append((frames, aside))
+        self._background.append((frames, aside))
         if self._stopping.is_set():
             aside.cancel()
         self._buffer.wake()
@@ -179,7 +179,7 @@ class Engine:
     def _run(self) -> None:
         while not self._stopping.is_set():
             if self._is_aside_due():
-                self._infer_next_aside()
+                self._infer_in_background_next()
             request = self._requests.pop(0) if self._requests else None
             window = self._buffer.take_now() if request else self._next_window()
             try:
@@ -214,11 +214,11 @@ class Engine:
         return self._stopping.is_set() or bool(self._requests) or self._is_aside_due()
 
     def _is_aside_due(self) -> bool:
-        return bool(self._asides) and time.monotonic() >= self._next_aside_s
+        return bool(self._background) and time.monotonic() >= self._next_background_s
 
-    def _infer_next_aside(self) -> None:
-        """One inference aside. If a window waits at its end, the next one is put off, which keeps to `ASIDE_SHARE`."""
-        frames, aside = self._asides.popleft()
+    def _infer_in_background_next(self) -> None:
+        """One background inference. If a window waits at its end, the next is put off, by `BACKGROUND_SHARE`."""
+        frames, aside = self._background.popleft()
         if not aside.set_running_or_notify_cancel():
             return
         start_s = time.monotonic()
@@ -228,7 +228,7 @@ class Engine:
             aside.set_exception(error)
         end_s = time.monotonic()
         if self._wants_windows() and self._buffer.has_window():
-            self._next_aside_s = start_s + (end_s - start_s) / ASIDE_SHARE
+            self._next_background_s = start_s + (end_s - start_s) / BACKGROUND_SHARE
 
     def _process(self, window: LiveWindow) -> WindowResult | None:
         """One inference, published; None when a frame cannot be used, or nobody wants the result any more."""

@@ -107,10 +107,10 @@ class ExportSettings:
 
 @dataclass(frozen=True)
 class BagSettings:
-    """Where the recordings are that requests may have processed."""
+    """Where the bags are that requests may have processed."""
 
     root: str = option(
-        "~/da3_bags", "Folder below which ~/process_bag reads recordings, and nowhere else; ~ is as in export.root."
+        "~/da3_bags", "Folder below which ~/process_bag reads bags, and nowhere else; ~ is as in export.root."
     )
 
 

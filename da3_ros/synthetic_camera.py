@@ -56,7 +56,7 @@ class CameraSettings:
     width: int = option(640, "Image width, pixels.", low=16, high=4096)
     height: int = option(480, "Image height, pixels.", low=16, high=4096)
     frames: int = option(60, "Images of one walk around the room.", low=1, high=10_000)
-    seed: int = option(0, "Of the pictures on walls and furniture.", low=0, high=2**31 - 1)
+    seed: int = option(0, "Of the images on walls and furniture.", low=0, high=2**31 - 1)
     loop: bool = option(True, "Walk again after the last frame; false: end there.")
     max_frames: int = option(0, "End after so many images; 0: never.", low=0, high=2**31 - 1)
     wait_for_subscribers: int = option(0, "Begin when the image has so many subscribers.", low=0, high=1000)

@@ -90,7 +90,7 @@ class WindowBuffer:
             Why this frame starts a new session, or None when it goes on with the present one.
 
         Raises:
-            RefusedMessage: a stamp that does not advance, a full queue, or, with a keyframe gate, a picture that
+            RefusedMessage: a stamp that does not advance, a full queue, or, with a keyframe gate, a image that
                 cannot be decoded.
         """
         thumbnail = _thumbnail(arrival.frame.image) if self._settings.window.keyframe_min_motion > 0 else None

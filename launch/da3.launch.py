@@ -21,7 +21,7 @@ DDS_PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROF
 BEFORE_KILTED = ("humble", "iron", "jazzy")
 
 ARGUMENTS = {
-    "image": ("image", "Topic of the images; with image_transport compressed, of its pictures in <image>/compressed."),
+    "image": ("image", "Topic of the images; with image_transport compressed, of its images in <image>/compressed."),
     "camera_info": (NOT_GIVEN, "Topic of the calibration; when not given, camera_info beside the image topic."),
     "namespace": (NOT_GIVEN, "Namespace of the node da3 and of its topics."),
     "params_file": (str(CONFIG / "da3.yaml"), "YAML file of parameters."),

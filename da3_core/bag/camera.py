@@ -21,7 +21,7 @@ from da3_core.bag.read import BagMessage, BagReader
 from da3_core.bag.rig import StampMatcher
 from da3_core.bag.topics import COMPRESSED, camera_names, clause, image_topics, info_topics
 from da3_core.bag.transforms import RecordedTransforms, are_apart
-from da3_core.bag.windows import Instant, RecordedFrame
+from da3_core.bag.windows import FrameSet, RecordedFrame
 from da3_core.errors import ImageError, InputError, OptionError
 from da3_core.geometry.cameras import invert_rigid
 from da3_core.ros_data.camera_info import ImageCalibration, ImageCamera, stereo_place
@@ -123,17 +123,17 @@ class RecordedCamera:
         """About how many images will be taken, for progress."""
         whole_ns = self.bag.end_ns - self.bag.start_ns
         part_ns = min(self.stop_ns, self.bag.end_ns) - self.start_ns
-        instants = min(self.bag.counts[topic] for topic in self.topics) * part_ns / max(1, whole_ns)
+        frame_sets = min(self.bag.counts[topic] for topic in self.topics) * part_ns / max(1, whole_ns)
         if self._options.fps is not None:
-            instants = min(instants, self._options.fps * part_ns / 1e9)
-        return max(1, round(instants / self._options.every)) * len(self.topics)
+            frame_sets = min(frame_sets, self._options.fps * part_ns / 1e9)
+        return max(1, round(frame_sets / self._options.every)) * len(self.topics)
 
-    def instants(self, copied: set[str], copy: Callable[[BagMessage], None]) -> Iterator[Instant]:
-        """The images in the order of their recording, those of a rig by instants; on the way, messages of the topics
+    def frame_sets(self, copied: set[str], copy: Callable[[BagMessage], None]) -> Iterator[FrameSet]:
+        """The images in the order of their recording, those of a rig by frame sets; on the way, messages of the topics
         `copied` go to `copy`.
 
         An image waits until the transforms that were recorded up to `tf_timeout_s` after it are known. Images that
-        cannot be used are left out with those of their instant, counted and, once per reason, logged.
+        cannot be used are left out with those of their frame set, counted and, once per reason, logged.
         """
         for message in self.bag.messages(["/tf_static"]):  # whoever is late gets them all the same
             self._transforms.add(message)
@@ -173,10 +173,10 @@ class RecordedCamera:
     def _matched(
         self, arrival: _Arrival, matcher: StampMatcher[_Arrival], taken: _Taken
     ) -> Iterator[tuple[_Arrival, ...]]:
-        """The instants that an image completes, those of them that are taken."""
-        for instant in matcher.put(self.topics.index(arrival.message.topic), arrival):
-            if taken.takes(instant[0].stamp_ns):
-                yield instant
+        """The frame sets that an image completes, those of them that are taken."""
+        for frame_set in matcher.put(self.topics.index(arrival.message.topic), arrival):
+            if taken.takes(frame_set[0].stamp_ns):
+                yield frame_set
 
     def _begin_videos(self) -> None:
         """Decode what an image at the start of the part refers to."""
@@ -223,8 +223,8 @@ class RecordedCamera:
         info_topic = self.info_topics[self.topics.index(message.topic)]
         return _Arrival(message, image, self._infos.get(info_topic or ""), *header)
 
-    def _decoded(self, arrivals: tuple[_Arrival, ...]) -> Iterator[Instant]:
-        """The images of an instant, unless one of them cannot be used."""
+    def _decoded(self, arrivals: tuple[_Arrival, ...]) -> Iterator[FrameSet]:
+        """The images of a frame set, unless one of them cannot be used."""
         try:
             camera_frames = [arrival.camera_frame for arrival in arrivals]
             stereo = [self._stereo_place(arrival) for arrival in arrivals]
@@ -310,7 +310,7 @@ class RecordedCamera:
 
 
 class _Taken:
-    """Which instants are taken: every n-th, or the first of every 1/fps seconds of stamps."""
+    """Which frame sets are taken: every n-th, or the first of every 1/fps seconds of stamps."""
 
     def __init__(self, options: BagOptions) -> None:
         self._every, self._fps = options.every, options.fps
@@ -329,7 +329,7 @@ class _Taken:
         return (self._seen - 1) % self._every == 0
 
 
-def _told_apart(recorded: Sequence[RecordedFrame], stereo: Sequence[np.ndarray | None]) -> Instant:
+def _told_apart(recorded: Sequence[RecordedFrame], stereo: Sequence[np.ndarray | None]) -> FrameSet:
     """Cameras of one frame id, by their topics. Its pose is that of the first; the others stand as CameraInfo says."""
     first_of = {each.frame.camera: i for i, each in reversed(list(enumerate(recorded)))}
     if len(first_of) == len(recorded):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages of the recording that go into the new bag: those of ROS 2 as they lie, those of ROS 1 converted."""
+"""Messages of the old bag that go into the new one: those of ROS 2 as they lie, those of ROS 1 converted."""
 
 from __future__ import annotations
 

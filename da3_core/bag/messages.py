@@ -91,18 +91,18 @@ class MessageMaker:
             if pose := outputs.pose():
                 path = self._paths.setdefault(recorded.camera, deque(maxlen=self._path_poses))
                 path.append(packed(pose, self._types))
-        for recorded in window.instants[-1]:
+        for recorded in window.frame_sets[-1]:
             camera = CameraOutputs(views[recorded], self._paths.get(recorded.camera, ()))
             yield from self._messages(CAMERA_OUTPUTS, camera, recorded, recorded.camera)
         whole = WindowOutputs(tuple(views.values()), self._model)
         yield from self._messages(WINDOW_OUTPUTS, whole, window.recorded[-1], "")
 
     def _view_outputs(self, result: WindowResult, window: RecordedWindow) -> dict[RecordedFrame, ViewOutputs]:
-        """In the order of the window. Of cameras in one tree, the first of an instant says where that is."""
+        """In the order of the window. Of cameras in one tree, the first of a frame set says where that is."""
         outputs, views = {}, {view.frame: view for view in result.views}
-        for instant in window.instants:
+        for frame_set in window.frame_sets:
             roots: set[str] = set()
-            for recorded in instant:
+            for recorded in frame_set:
                 view = views[recorded.frame]
                 edge = None if recorded.root in roots else _edge(view, recorded)
                 roots |= {edge.child} if edge else set()

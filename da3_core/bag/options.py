@@ -31,9 +31,9 @@ class BagOptions(Checked):
 
     image_topics: tuple[str, ...] = option(
         (),
-        "Topics of Image or CompressedImage; several are the cameras of a rig, whose images of one instant are "
+        "Topics of Image or CompressedImage; several are the cameras of a rig, whose images of one frame set are "
         "inferred together.",
-        unset="the one with pictures",
+        unset="the one with images",
         faces=_ASKED,
     )
     camera_info_topics: tuple[str, ...] = option(
@@ -43,7 +43,7 @@ class BagOptions(Checked):
         faces=_ASKED,
     )
     sync_slop_s: float = option(
-        0.02, "How far stamps of a rig's images of one instant may be apart; seconds.", low=0, faces=_COMMAND
+        0.02, "How far stamps of a rig's images of one frame set may be apart; seconds.", low=0, faces=_COMMAND
     )
     start_s: float = option(0.0, "Seconds into the bag.", low=0, high=_LONGEST_S, faces=_ASKED)
     duration_s: float | None = option(
@@ -55,7 +55,7 @@ class BagOptions(Checked):
     )
     window: int = option(
         4,
-        "Views inferred together, 1 is monocular depth, the fastest; of a rig, instants.",
+        "Views inferred together, 1 is monocular depth, the fastest; of a rig, frame sets.",
         low=1,
         high=64,
         faces=_COMMAND,

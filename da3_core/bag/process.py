@@ -105,7 +105,7 @@ def process_bag(
                 writer.add(topic, type_name, store)
 
         for window in cut_windows(
-            camera.instants(copies.topics, copies.copy), options.window, options.stride, options.max_gap_s
+            camera.frame_sets(copies.topics, copies.copy), options.window, options.stride, options.max_gap_s
         ):
             if stop():
                 stopped = True

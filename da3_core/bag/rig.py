@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of several cameras that were taken at one instant find each other by their stamps."""
+"""Images of several cameras that were taken together find each other by their stamps."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ class StampMatcher(Generic[Item]):
         self.unmatched += sum(map(len, self._waiting))
 
     def _begin_again(self, camera: int, stamp_ns: int) -> None:
-        """Time went backwards, as when a recording is played in a loop: drop what is of before."""
+        """Time went backwards, as when a bag is played in a loop: drop what is of before."""
         for each, waiting in enumerate(self._waiting):
             while waiting and (each == camera or waiting[0].stamp_ns > stamp_ns + self._slop_ns):
                 self._drop(each)

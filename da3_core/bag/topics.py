@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which topics of a bag are used: pictures, their calibration, and those that are copied."""
+"""Which topics of a bag are used: images, their calibration, and those that are copied."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ COMPRESSED = "sensor_msgs/msg/CompressedImage"
 NODE = "/da3"  # whose topics the results have
 KINDS = (IMAGE, COMPRESSED, VIDEO)  # of the same images, the first is taken
 TRANSPORTS = ("/compressed", "/ffmpeg", "/foxglove")  # what image_transport appends to the topic of the images
-LOOKED_AT = 3  # messages, before a topic is said to hold no pictures
+LOOKED_AT = 3  # messages, before a topic is said to hold no images
 MOST_LISTED = 20
 
 
 def image_topics(bag: BagReader, named: Sequence[str]) -> tuple[str, ...]:
-    """Those named, or the one that holds pictures.
+    """Those named, or the one that holds images.
 
     Raises:
         InputError: no such topic, or none is named and none or several may be meant.
@@ -37,24 +37,24 @@ def image_topics(bag: BagReader, named: Sequence[str]) -> tuple[str, ...]:
     if named:
         return tuple(named)
     reasons = {topic: _reason_against(bag, topic) for topic in sorted(images) if not topic.startswith(f"{NODE}/")}
-    pictures = {topic for topic, reason in reasons.items() if reason is None}
-    ranks = {topic: KINDS.index(bag.types[topic]) for topic in pictures}
-    pictures = {
+    with_images = {topic for topic, reason in reasons.items() if reason is None}
+    ranks = {topic: KINDS.index(bag.types[topic]) for topic in with_images}
+    with_images = {
         topic
-        for topic in pictures
-        if not any(base_topic(other) == base_topic(topic) and ranks[other] < ranks[topic] for other in pictures)
+        for topic in with_images
+        if not any(base_topic(other) == base_topic(topic) and ranks[other] < ranks[topic] for other in with_images)
     }
-    if not pictures:
+    if not with_images:
         damage = f"{bag.damage}, and what can be read of it" if bag.damage else "the bag"
         why = "".join(f"; {topic}: {reason}" for topic, reason in reasons.items())
-        raise InputError(f"{damage} has no topic with pictures{why}; it holds {_contents(bag)}")
-    if len(pictures) > 1:
+        raise InputError(f"{damage} has no topic with images{why}; it holds {_contents(bag)}")
+    if len(with_images) > 1:
         raise OptionError(
-            "the bag has several topics with pictures, {topics}: name one with {image_topics}, or all of a rig, whose "
+            "the bag has several topics with images, {topics}: name one with {image_topics}, or all of a rig, whose "
             "cameras see one scene",
-            topics=_listed(pictures),
+            topics=_listed(with_images),
         )
-    return (pictures.pop(),)
+    return (with_images.pop(),)
 
 
 def info_topics(
@@ -128,7 +128,7 @@ def base_topic(image: str) -> str:
 
 
 def _reason_against(bag: BagReader, topic: str) -> str | None:
-    """Why the first images are no pictures of a camera, such as depth or a mask; None where one of them is."""
+    """Why the first images are no images of a camera, such as depth or a mask; None where one of them is."""
     kind, reason = bag.types[topic], None
     for message in islice(bag.messages([topic]), LOOKED_AT):
         try:

@@ -75,7 +75,7 @@ class RecordedTransforms:
         return world_to_camera_in_map(camera_to_odom)
 
     def rig_places(
-        self, camera_frames: Sequence[str], instant_ns: int, stereo: Sequence[np.ndarray | None]
+        self, camera_frames: Sequence[str], frame_set_ns: int, stereo: Sequence[np.ndarray | None]
     ) -> list[RigPlace | None]:
         """By /tf_static, where it ties all cameras to one body in frames of their own, else as a stereo pair.
 
@@ -90,10 +90,10 @@ class RecordedTransforms:
             return nowhere
         bodies = [self._tree.body(frame) for frame in camera_frames]
         if len({body for body, _ in bodies}) == 1 and len(set(camera_frames)) == len(camera_frames):
-            return [RigPlace(camera_to_body, instant_ns) for _, camera_to_body in bodies]
+            return [RigPlace(camera_to_body, frame_set_ns) for _, camera_to_body in bodies]
         places = [place for place in stereo if place is not None]
         if len(places) == len(camera_frames) and are_apart(places):
-            return [RigPlace(camera_to_first, instant_ns) for camera_to_first in places]
+            return [RigPlace(camera_to_first, frame_set_ns) for camera_to_first in places]
         names = ", ".join(camera_frames)
         if self._options.pose_source == "rig":
             raise OptionError(

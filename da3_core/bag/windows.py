@@ -11,7 +11,7 @@ from da3_core.stream.frame import Frame
 
 @dataclass(frozen=True, eq=False)
 class RecordedFrame:
-    """A frame of a recording.
+    """A frame of a bag.
 
     Attributes:
         frame: its image and what is known about its camera.
@@ -28,41 +28,41 @@ class RecordedFrame:
     camera_to_root: np.ndarray | None = None
 
 
-Instant = tuple[RecordedFrame, ...]  # the images of all cameras that were taken together, in the order of the cameras
+FrameSet = tuple[RecordedFrame, ...]  # the images of all cameras that were taken together, in the order of the cameras
 
 
 @dataclass(frozen=True, eq=False)
 class RecordedWindow:
     """What one inference takes, oldest first. Windows of another session have nothing to do with each other."""
 
-    instants: tuple[Instant, ...]
+    frame_sets: tuple[FrameSet, ...]
     session: int
 
     @property
     def recorded(self) -> tuple[RecordedFrame, ...]:
-        return tuple(each for instant in self.instants for each in instant)
+        return tuple(each for frame_set in self.frame_sets for each in frame_set)
 
     @property
     def frames(self) -> tuple[Frame, ...]:
         return tuple(each.frame for each in self.recorded)
 
 
-def cut_windows(instants: Iterable[Instant], size: int, stride: int, max_gap_s: float) -> Iterator[RecordedWindow]:
-    """Windows of `size` instants, each but the first with `stride` new ones.
+def cut_windows(frame_sets: Iterable[FrameSet], size: int, stride: int, max_gap_s: float) -> Iterator[RecordedWindow]:
+    """Windows of `size` frame sets, each but the first with `stride` new ones.
 
-    A gap in time, time going backwards, another size or another camera starts a new session. The last instants of a
+    A gap in time, time going backwards, another size or another camera starts a new session. The last frame sets of a
     session are given up in a window with fewer new ones.
     """
-    used: list[Instant] = []
-    waiting: list[Instant] = []
+    used: list[FrameSet] = []
+    waiting: list[FrameSet] = []
     session, newest = 0, None
-    for instant in instants:
-        if newest is not None and _starts_session(newest, instant, max_gap_s):
+    for frame_set in frame_sets:
+        if newest is not None and _starts_session(newest, frame_set, max_gap_s):
             if waiting:
                 yield RecordedWindow((*used, *waiting)[-size:], session)
             used, waiting, session = [], [], session + 1
-        newest = instant
-        waiting.append(instant)
+        newest = frame_set
+        waiting.append(frame_set)
         if len(waiting) == (stride if used else size):
             used, waiting = [*used, *waiting][-size:], []
             yield RecordedWindow(tuple(used), session)

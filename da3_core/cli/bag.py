@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`da3 bag`: a recording of ROS 1 or ROS 2 in, a recording of the results out, without ROS."""
+"""`da3 bag`: a bag of ROS 1 or ROS 2 in, a bag of the results out, without ROS."""
 
 from dataclasses import replace
 from pathlib import Path

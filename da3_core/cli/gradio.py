@@ -58,7 +58,7 @@ class AppArguments:
 
 @flatten_arguments("command")
 def gradio(model: ServedModelOptions, arguments: AppArguments) -> None:
-    """Serve a page that turns pictures or a video into a point cloud, depth and measurements."""
+    """Serve a page that turns images or a video into a point cloud, depth and measurements."""
     with failures_reported(arguments.debug):
         if find_spec("gradio") is None:
             raise InputError(

@@ -71,8 +71,8 @@ def submit(
     except TaskFailedError as error:
         report(error)
         raise typer.Exit(FAILED) from None
-    if result["caution"]:
-        logger.warning(result["caution"])
+    if result["warning"]:
+        logger.warning(result["warning"])
     if output.json:
         typer.echo(json.dumps(_summary(source, result, time.perf_counter() - start), indent=2))
     else:

@@ -60,7 +60,7 @@ EXPORTERS: dict[str, Exporter] = {
     "nerfstudio": Exporter("cameras, images and points as transforms.json", ("images", "poses")),
     "feat_vis": Exporter("features as colours, images and videos", ("images", "features"), ("av",), poses=False),
     "gs_ply": Exporter("3-D Gaussians for splat viewers", ("gaussians",)),
-    "gs_video": Exporter("flight through the 3-D Gaussians", ("gaussians", "poses"), ("av",)),
+    "gs_video": Exporter("camera path through the 3-D Gaussians", ("gaussians", "poses"), ("av",)),
     "colmap": Exporter("cameras, poses and points as a COLMAP model", ("images", "poses", "names")),
 }
 

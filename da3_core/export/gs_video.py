@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`gs_video`: a flight through the Gaussians, colours and depth, `gs_video/0000_extend.mp4`."""
+"""`gs_video`: a camera path through the Gaussians, colours and depth, `gs_video/0000_extend.mp4`."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -113,16 +113,18 @@ def write(prediction: Prediction, folder: Path, options: Options) -> None:
             "rendering %d frames of %d x %d pixels without gsplat on CUDA takes a while", len(path), width, height
         )
 
-    def pictures(frames: Trajectory) -> Iterator[Rendering]:
+    def renderings(frames: Trajectory) -> Iterator[Rendering]:
         cameras = invert_rigid(frames.camera_to_world)
         return render(gaussians, cameras, frames.intrinsics, (height, width), views_at_once=options.chunk_size)
 
     near, far = 0.0, 0.0
     if options.vis_depth is not None:
         few = np.unique(np.linspace(0, len(path) - 1, _DEPTH_SAMPLES).astype(int))
-        near, far = _depth_range(_depth(picture, options) for picture in pictures(path[few]))
+        near, far = _depth_range(_depth(rendering, options) for rendering in renderings(path[few]))
     name = options.output_name or f"0000_{options.mode}"
-    frames = (_frame(picture, options, near, far) for picture in _with_progress(pictures(path), len(path), options))
+    frames = (
+        _frame(rendering, options, near, far) for rendering in _with_progress(renderings(path), len(path), options)
+    )
     write_video(folder / f"gs_video/{name}.mp4", frames, _FPS, options.video_quality)
 
 
@@ -159,8 +161,8 @@ def _enlargement(prediction: Prediction, height: int, width: int) -> np.ndarray:
     return np.array([[scale, 0, shift[0]], [0, scale, shift[1]], [0, 0, 1]])
 
 
-def _depth(picture: Rendering, options: Options) -> np.ndarray:
-    return picture.expected_depth() if options.color_mode == "RGB+ED" else picture.accumulated_depth
+def _depth(rendering: Rendering, options: Options) -> np.ndarray:
+    return rendering.expected_depth() if options.color_mode == "RGB+ED" else rendering.accumulated_depth
 
 
 def _depth_range(depths: Iterable[np.ndarray]) -> tuple[float, float]:
@@ -172,12 +174,12 @@ def _depth_range(depths: Iterable[np.ndarray]) -> tuple[float, float]:
     return float(near), max(float(far), float(near) + 1e-6)
 
 
-def _frame(picture: Rendering, options: Options, near: float, far: float) -> np.ndarray:
+def _frame(rendering: Rendering, options: Options, near: float, far: float) -> np.ndarray:
     """`(H, W, 3)` uint8: colours and, where wanted, depth, linear in its logarithm."""
-    color = (np.clip(picture.color, 0, 1) * 255).astype(np.uint8)
+    color = (np.clip(rendering.color, 0, 1) * 255).astype(np.uint8)
     if options.vis_depth is None:
         return np.asarray(color)
-    depth = _depth(picture, options)
+    depth = _depth(rendering, options)
     shade = np.log(depth, out=np.full_like(depth, far), where=depth > 0)
     painted = spectral((shade - near) / (far - near))
     axis = 1 if options.vis_depth == "hcat" else 0
@@ -185,8 +187,8 @@ def _frame(picture: Rendering, options: Options, near: float, far: float) -> np.
     return np.concatenate([color, gap, painted], axis=axis)
 
 
-def _with_progress(pictures: Iterator[Rendering], frames: int, options: Options) -> Iterator[Rendering]:
+def _with_progress(renderings: Iterator[Rendering], frames: int, options: Options) -> Iterator[Rendering]:
     from tqdm import tqdm
 
     # None asks tqdm to be silent where nobody watches.
-    yield from tqdm(pictures, desc="gs_video", total=frames, disable=None if options.enable_tqdm else True)
+    yield from tqdm(renderings, desc="gs_video", total=frames, disable=None if options.enable_tqdm else True)

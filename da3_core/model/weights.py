@@ -41,14 +41,14 @@ class LoadedWeights:
         path: its safetensors file, or None for a model that is meant to stay untrained.
         licence: SPDX identifier.
         source: what the caller asked for; instead of `auto`, the model that it became.
-        caution: what a user must be told about it, in one sentence, or None.
+        warning: what a user must be told about it, in one sentence, or None.
     """
 
     preset: Preset
     path: Path | None
     licence: str
     source: str
-    caution: str | None = None
+    warning: str | None = None
 
 
 def resolve(
@@ -79,8 +79,8 @@ def resolve(
     weights = _default(hub) if name == DEFAULT_MODEL else _named(name, hub, weights_licence)
     preset = weights.preset
     _log.info("%s: weights from %s, licence %s", preset.name, weights.path or "a random generator", preset.licence)
-    if weights.caution:
-        _log.warning(weights.caution)
+    if weights.warning:
+        _log.warning(weights.warning)
     elif preset.name == EMBEDDED and weights.path:
         _log.info("%s gives soft depth without a unit; its camera poses come from matching features", preset.name)
     return weights
@@ -136,8 +136,8 @@ def _default(hub: _Hub) -> LoadedWeights:
         path = _embedded_file(replace(hub, revision=None, local_files_only=True))
     except InputError as error:
         raise InputError(f"no default model is to be had: {refusal}; and {error}") from error
-    caution = f"the accuracy of {embedded.name} is that of a demonstration; auto took it because {refusal}"
-    return LoadedWeights(embedded, path, embedded.licence, embedded.name, caution)
+    warning = f"the accuracy of {embedded.name} is that of a demonstration; auto took it because {refusal}"
+    return LoadedWeights(embedded, path, embedded.licence, embedded.name, warning)
 
 
 def load(build: Callable[[], Module], weights: LoadedWeights) -> Module:

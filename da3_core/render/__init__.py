@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of 3-D Gaussians from any camera."""
+"""Images of 3-D Gaussians from any camera."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Rendering:
-    """One picture before a black background.
+    """One image before a black background.
 
     Attributes:
         color: `(H, W, 3)` float32, from 0, 1 is full intensity.
@@ -47,13 +47,13 @@ def render(
     *,
     views_at_once: int = 4,
 ) -> Iterator[Rendering]:
-    """Pictures of the Gaussians from `V` cameras, one after the other, computed where the Gaussians are.
+    """Images of the Gaussians from `V` cameras, one after the other, computed where the Gaussians are.
 
     Args:
         gaussians: of one scene.
         world_to_camera: `(V, 4, 4)`, in the frame and the unit of the Gaussians.
-        intrinsics: `(V, 3, 3)` in pixels of the pictures.
-        size: height and width of the pictures.
+        intrinsics: `(V, 3, 3)` in pixels of the images.
+        size: height and width of the images.
         views_at_once: more take more memory and, on CUDA, less time.
     """
     import torch

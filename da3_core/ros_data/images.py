@@ -22,7 +22,7 @@ from da3_core.errors import InputError
 SAMPLE_BITS = (10, 12, 14, 16)
 DEPTH_ENCODINGS = ("16UC1", "32FC1")
 JPEG_SCAN, JPEG_END, PNG_END = 0xDA, b"\xff\xd9", b"IEND\xaeB`\x82"
-HEAD_BYTES = 1 << 18  # holds the size of a picture, after all that cameras write before it
+HEAD_BYTES = 1 << 18  # holds the size of a image, after all that cameras write before it
 
 Refusal = Literal[
     "encoding",
@@ -250,7 +250,7 @@ def compressed_size(message: Any) -> tuple[int, int]:
     if is_whole is None:
         raise RefusedMessage(
             "encoding",
-            f"The compressed image has the format '{message.format}'; accepted are jpeg, png and webp pictures.",
+            f"The compressed image has the format '{message.format}'; accepted are jpeg, png and webp images.",
         )
     if not is_whole(data):
         raise RefusedMessage(
@@ -280,7 +280,7 @@ def _is_whole_jpeg(data: memoryview) -> bool:
 
 
 def _has_jpeg_end(content: bytes) -> bool:
-    """Whether the end is marked. The segments before the pixels may hold a small picture with an end of its own."""
+    """Whether the end is marked. The segments before the pixels may hold a small image with an end of its own."""
     at = 2
     while at + 4 <= len(content) and content[at] == 0xFF and content[at + 1] != JPEG_SCAN:
         at += 1 if content[at + 1] == 0xFF else 2 + int.from_bytes(content[at + 2 : at + 4], "big")

@@ -12,11 +12,11 @@ class RigPlace:
 
     Attributes:
         camera_to_rig: `(4, 4)` float64 rigid, OpenCV axes of the camera, metres; the rig's frame may be any.
-        instant_ns: the same for all frames of one exposure of the set.
+        frame_set_ns: the same for all frames of one exposure of the set.
     """
 
     camera_to_rig: np.ndarray
-    instant_ns: int
+    frame_set_ns: int
 
 
 @dataclass(frozen=True, eq=False)

@@ -72,7 +72,7 @@ def _in_map(frames: Sequence[Frame]) -> np.ndarray | None:
 
 def _in_one_rig(frames: Sequence[Frame]) -> np.ndarray | None:
     places = [frame.rig for frame in frames if frame.rig is not None]
-    if len(places) < len(frames) or len({place.instant_ns for place in places}) > 1:
+    if len(places) < len(frames) or len({place.frame_set_ns for place in places}) > 1:
         return None
     return invert_rigid(np.stack([place.camera_to_rig for place in places]))
 
@@ -90,14 +90,14 @@ def _placed(
 
 
 def _rigid(frames: Sequence[Frame], prediction: Prediction) -> KnownCameras:
-    """By their places in a rig: the set is moved to where the prediction has it on average, at every instant. Of an
-    instant that the prediction could place in part, all cameras have a place then."""
+    """By their places in a rig: the set is moved to where the prediction has it on average, at every frame set. Of an
+    frame set that the prediction could place in part, all cameras have a place then."""
     assert prediction.extrinsics is not None
     placed = prediction.placed
     camera_to_window = invert_rigid(prediction.extrinsics.astype(np.float64))
     camera_to_rig = np.stack([frame.rig.camera_to_rig for frame in frames if frame.rig is not None])
-    instants = np.array([frame.rig.instant_ns for frame in frames if frame.rig is not None])
-    sets = [np.flatnonzero(instants == instant) for instant in np.unique(instants)]
+    frame_sets = np.array([frame.rig.frame_set_ns for frame in frames if frame.rig is not None])
+    sets = [np.flatnonzero(frame_sets == frame_set) for frame_set in np.unique(frame_sets)]
 
     predicted = np.concatenate([_distances(camera_to_window[members[placed[members]]]) for members in sets])
     known = np.concatenate([_distances(camera_to_rig[members[placed[members]]]) for members in sets])

@@ -158,7 +158,7 @@ class _RecordedView:
 
 
 class _MapViews:
-    """Views of one map, thinned by camera, so that every camera keeps the same instants.
+    """Views of one map, thinned by camera, so that every camera keeps the same frame sets.
 
     Attributes:
         number: of the session and the segment.

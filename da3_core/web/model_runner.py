@@ -51,14 +51,14 @@ class ModelState:
 
     Attributes:
         preset: which model it is; None until it was loaded once.
-        caution: what users of its results must be told, or None.
+        warning: what users of its results must be told, or None.
         load_seconds: how long loading took; None while no model is loaded.
         loaded_at: time of loading, seconds since the epoch; None while no model is loaded.
         last_used: time at which a caller was last done with it, seconds since the epoch, or None.
     """
 
     preset: Preset | None = None
-    caution: str | None = None
+    warning: str | None = None
     load_seconds: float | None = None
     loaded_at: float | None = None
     last_used: float | None = None
@@ -182,7 +182,7 @@ class ModelRunner:
                     f"{self.source} cannot be loaded on {self.device} ({str(error).partition(chr(10))[0]}): "
                     "free memory there, or choose a smaller model"
                 ) from error
-            self._state = ModelState(self._model.preset, self._model.caution, time.perf_counter() - start, time.time())
+            self._state = ModelState(self._model.preset, self._model.warning, time.perf_counter() - start, time.time())
             logger.info("%s on %s", self._model.preset.name, self.device)
         return self._model
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m da3_ros.demo`: see the node work on a camera, or on your pictures; leaves a bag, a sheet and a GLB."""
+"""`python -m da3_ros.demo`: see the node work on a camera, or on your images; leaves a bag, a sheet and a GLB."""
 
 import argparse
 import signal
@@ -18,7 +18,7 @@ SMALLEST_RUN = 8  # frames: two windows that share no view
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m da3_ros.demo", description=__doc__.partition(": ")[2])
     parser.add_argument("--model", default=MODEL, help="as the node's parameter (default: %(default)s)")
-    parser.add_argument("--images", type=Path, help="a folder of pictures, instead of the synthetic room")
+    parser.add_argument("--images", type=Path, help="a folder of images, instead of the synthetic room")
     parser.add_argument(
         "--frames", type=int, default=24, help="to process at least; of --images, at most (default: %(default)s)"
     )

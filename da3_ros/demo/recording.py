@@ -40,7 +40,7 @@ class Recording:
 
     Attributes:
         windows: the DepthWindow messages, in order.
-        colour, true_depth, true_pose: messages by stamp in nanoseconds; nothing is true about pictures.
+        colour, true_depth, true_pose: messages by stamp in nanoseconds; nothing is true about images.
     """
 
     windows: list[Any]

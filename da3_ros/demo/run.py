@@ -23,13 +23,13 @@ from da3_core.synthetic import room_walk
 from da3_ros.demo.children import Children
 from da3_ros.demo.comparison import Comparison, Findings
 from da3_ros.demo.domain import free_domain, graph_environment
-from da3_ros.demo.pictures import load_pictures
+from da3_ros.demo.image_folder import load_pictures
 from da3_ros.demo.recorder import Recorder, Topic
 from da3_ros.demo.recording import BagTopics, Recording
 from da3_ros.demo.sheet import Caption, draw_sheet
 
 WALK_FRAMES, CAMERA_SIZE, CAMERA_HZ = 48, (240, 320), 4.0
-LONGER_SIDE = 640  # of pictures as the camera publishes them
+LONGER_SIDE = 640  # of images as the camera publishes them
 SPARE_FRAMES = 4  # some topics may connect a little later than the image
 WINDOW_VIEWS = 4
 MAX_GAP_S = 60.0  # a machine that stalls is no reason for a new map
@@ -37,12 +37,12 @@ START_S = 90.0  # loading a network from a cold disk
 SECONDS_PER_FRAME = 12.0
 PRODUCTS = ("bag", "sheet.png", "scene.glb")
 NOT_RECORDED = ("depth/image_raw", "sky/image")  # depth once more, and what few models have
-PICTURE_TOPICS = (
+IMAGE_TOPICS = (
     Topic("/camera/image_raw", IMAGE),
     *(Topic(each.topic("/da3"), each.type) for each in OUTPUTS if each.name not in NOT_RECORDED),
 )
 TOPICS = (
-    *PICTURE_TOPICS,
+    *IMAGE_TOPICS,
     Topic("/camera/camera_info", CAMERA_INFO),
     Topic("/camera/depth", IMAGE),
     Topic("/ground_truth/pose", POSE_STAMPED),
@@ -64,8 +64,8 @@ class Options:
     Attributes:
         out: the folder of the products.
         model, process_res: parameters of the node.
-        frames: how many frames the node is to process at least; of pictures, at most.
-        pictures: a folder whose images the camera shows, instead of the synthetic room.
+        frames: how many frames the node is to process at least; of images, at most.
+        images: a folder whose images the camera shows, instead of the synthetic room.
         node: the arguments of Python that start the node.
     """
 
@@ -81,17 +81,17 @@ def run(options: Options) -> list[str]:
     """Make the products in a temporary folder, then put them in their place.
 
     Returns:
-        The names of the products. Of pictures of which none could be placed there is no GLB.
+        The names of the products. Of images of which none could be placed there is no GLB.
 
     Raises:
         DemoError: a process failed or took too long; nothing has been changed then.
-        InputError: the pictures cannot be read; likewise.
+        InputError: the images cannot be read; likewise.
         OSError: the folder cannot be written.
     """
     with workshop(options.out) as folder, free_domain() as domain_id:
         os.environ.update(graph_environment(domain_id))
         if options.pictures:
-            with step("reading the pictures"):
+            with step("reading the images"):
                 options = replace(options, frames=len(load_pictures(options.pictures, LONGER_SIDE, options.frames)))
         else:
             with step("rendering the room (kept for the next time)"):
@@ -121,7 +121,7 @@ def record(options: Options, folder: Path) -> None:
         "points.stride": 2,
     }
     remaps = ("-r", "image:=/camera/image_raw", "-r", "camera_info:=/camera/camera_info")
-    topics = PICTURE_TOPICS if options.pictures else TOPICS
+    topics = IMAGE_TOPICS if options.pictures else TOPICS
     with Children(folder) as children, ros_context() as context, Recorder(folder / "bag", topics, context) as recorder:
         with step(f"starting the node with {options.model}"):
             children.start("the node", [*options.node, "--ros-args", *parameters(node), *remaps])
@@ -142,7 +142,7 @@ def camera(options: Options) -> list[str]:
     common = {"rate_hz": CAMERA_HZ, "wait_for_subscribers": 2}  # the node and the recorder
     if options.pictures:
         own = {"folder": options.pictures.resolve(), "longer_side": LONGER_SIDE, "max_frames": options.frames}
-        return ["-m", "da3_ros.demo.pictures", "--ros-args", *parameters(common | own)]
+        return ["-m", "da3_ros.demo.image_folder", "--ros-args", *parameters(common | own)]
     height, width = CAMERA_SIZE
     room = {"frames": WALK_FRAMES, "max_frames": options.frames + SPARE_FRAMES, "height": height, "width": width}
     return ["-m", "da3_ros.synthetic_camera", "--ros-args", *parameters(common | room | {"compressed": "false"})]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contact sheet: what the camera saw, what the node said, and the truth beside it, on one picture."""
+"""The contact sheet: what the camera saw, what the node said, and the truth beside it, on one image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -134,7 +134,7 @@ def draw_maps(sheet: Image.Image, draw: ImageDraw.ImageDraw, findings: Findings,
     left, top = corner
     truth, estimate = findings.truth, findings.estimate
     if truth is None and not estimate.placed.any():
-        draw.text((left, top + 34), "No two pictures share enough features\nto be placed in one map.", SOFT, font(20))
+        draw.text((left, top + 34), "No two images share enough features\nto be placed in one map.", SOFT, font(20))
         return
     view = TopView.around(truth or estimate, findings.unit)
     paths = {"estimate, from above": (estimate, [(estimate, ESTIMATE)])}

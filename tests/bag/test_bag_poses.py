@@ -165,7 +165,7 @@ def test_rig_is_one_map_in_the_metres_of_its_mounting(walk: Walk, recording: Pat
     windows = [message for _, message in content["/da3/window"]]
     assert [len(window.views) for window in windows] == [6] * (INSTANTS - 2)
     assert {window.scale_source for window in windows} == {windows[0].SCALE_POSES}
-    # The body is the root of both cameras and is placed once per instant.
+    # The body is the root of both cameras and is placed once per frame set.
     edges = [(t.header.frame_id, t.child_frame_id) for _, m in content["/tf"] for t in m.transforms]
     assert edges == [("da3_map", "world")] * INSTANTS
 
@@ -173,13 +173,13 @@ def test_rig_is_one_map_in_the_metres_of_its_mounting(walk: Walk, recording: Pat
 def test_rig_is_exported_with_both_cameras_at_the_same_instants(walk: Walk, recording: Path, tmp_path: Path) -> None:
     kept = SessionRecord(INSTANTS, "longest_map")  # half of the views
     bags.process(recording, tmp_path / "out", ExactModel(walk), image_topics=TOPICS, record=kept)
-    prediction, instants = kept.prediction(), range(0, INSTANTS, 2)
+    prediction, frame_sets = kept.prediction(), range(0, INSTANTS, 2)
     assert prediction.image_names == tuple(
         f"{camera}_optical_{START_NS + k * PERIOD_NS + side * DELAY_NS}.png"
-        for k in instants
+        for k in frame_sets
         for side, camera in enumerate(CAMERAS)
     )
-    frames = [2 * k + side for k in instants for side in range(2)]
+    frames = [2 * k + side for k in frame_sets for side in range(2)]
     np.testing.assert_allclose(prediction.depth, walk.depth_m[frames], atol=2 * MILLIMETRE)
 
 
@@ -252,7 +252,7 @@ def test_a_part_has_the_transforms_before_and_after_it(walk: Walk, tmp_path: Pat
 
 def test_choices_that_cannot_be_met_are_refused_at_once(walk: Walk, recording: Path, tmp_path: Path) -> None:
     for choices, reason in (
-        ({}, "several topics with pictures, /rig/left/image_raw, /rig/right/image_raw: name one with image_topics"),
+        ({}, "several topics with images, /rig/left/image_raw, /rig/right/image_raw: name one with image_topics"),
         ({"pose_source": "tf", "image_topics": TOPICS}, "it has body, left_optical, right_optical, world"),
         ({"pose_source": "tf", "scale": "model"}, "which scale model contradicts"),
         ({"pose_source": "tf", "metres_per_unit": 2.0}, "which metres_per_unit 2 contradicts"),

@@ -57,7 +57,7 @@ def test_bad_files_are_named_before_anything_else_happens(photos: Path, tmp_path
         open_image(photos / "notes.txt")
     with pytest.raises(InputError, match=r"missing.png \(no such file"):
         open_image(tmp_path / "missing.png")
-    (photos / "3.png").write_bytes(b"not a picture")
+    (photos / "3.png").write_bytes(b"not a image")
     with pytest.raises(InputError, match=r"3.png \(not an image"):
         open_folder(photos)
     with pytest.raises(InputError, match="no images in"):

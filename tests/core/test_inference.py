@@ -47,7 +47,7 @@ def with_precision(model: DepthAnything3, precision: Precision) -> DepthAnything
 
 
 def images(count: int) -> list[np.ndarray]:
-    """Smooth random pictures that need no resizing."""
+    """Smooth random images that need no resizing."""
     random = np.random.default_rng(0)
     cells = random.integers(0, 256, (count, HEIGHT // 14, WIDTH // 14, 3), np.uint8)
     return list(

@@ -37,7 +37,7 @@ def test_sizes_and_intrinsics(width: int, height: int, sizes: list[tuple[int, in
         assert batch.tensor.shape == (1, 1, 3, new_height, new_width)
         assert batch.images.shape == (1, new_height, new_width, 3)
         assert batch.original_sizes.tolist() == [[height, width]]
-        # Before the crop the whole picture spans the uncropped size; the crop is centred.
+        # Before the crop the whole image spans the uncropped size; the crop is centred.
         scale = 504 / (max(width, height) if method.startswith("upper") else min(width, height))
         uncropped = np.array([round(width * scale), round(height * scale)])
         if method.endswith("resize"):
@@ -169,7 +169,7 @@ def test_order_is_kept_over_many_files(tmp_path: Path) -> None:
 def test_a_bad_file_is_named_with_its_index(tmp_path: Path) -> None:
     good = tmp_path / "good.png"
     Image.fromarray(noise(300, 300)).save(good)
-    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "text.png").write_text("not a image")
     (tmp_path / "cut.png").write_bytes(good.read_bytes()[:5000])
     for name, reason in [
         ("absent.png", "no such file"),

@@ -44,7 +44,7 @@ def cameras(device: str = "cpu") -> dict[str, Any]:
 
 
 def one_by_one(gaussians: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Blends `CAMERA`'s picture Gaussian after Gaussian; the projection's linear part comes from finite differences."""
+    """Blends `CAMERA`'s image Gaussian after Gaussian; the projection's linear part comes from finite differences."""
     arrays = {name: tensor.double().numpy() for name, tensor in gaussians.items()}
     points = arrays["means"] @ CAMERA[:3, :3].T + CAMERA[:3, 3]
     centre = -CAMERA[:3, :3].T @ CAMERA[:3, 3]

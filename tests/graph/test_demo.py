@@ -87,7 +87,7 @@ def test_a_node_that_fails_is_reported_at_once_and_leaves_nothing(
 
 
 def test_pictures_go_the_same_way_without_a_truth(domain_id: int, tmp_path: Path) -> None:
-    folder, out = tmp_path / "my pictures", tmp_path / "demo"
+    folder, out = tmp_path / "my images", tmp_path / "demo"
     folder.mkdir()
     walk, frames = room_walk(WALK_FRAMES, CAMERA_SIZE), [0, 3, 6, 9, 12]
     for i, frame in enumerate(frames):

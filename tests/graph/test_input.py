@@ -174,7 +174,7 @@ def test_damaged_compressed_images_are_refused_counted_and_survived(jpeg: Rig) -
     scrambled = d.data[:]
     scrambled[2:-2] = type(scrambled)("B", bytes(len(scrambled) - 4))
     bad = [
-        changed(a, format="h264", data=type(a.data)("B", b"\0\0\0\1 no picture")),
+        changed(a, format="h264", data=type(a.data)("B", b"\0\0\0\1 no image")),
         changed(b, data=b.data[: len(b.data) // 2]),
         changed(c, data=c.data[:0]),
         changed(d, data=scrambled),
@@ -187,7 +187,7 @@ def test_damaged_compressed_images_are_refused_counted_and_survived(jpeg: Rig) -
 
 
 def test_calibration_is_used_and_nonsense_in_it_is_not(raw: Rig) -> None:
-    """K of another size of the same picture is scaled; NaN and zeros leave the model's own estimate."""
+    """K of another size of the same image is scaled; NaN and zeros leave the model's own estimate."""
     true_k = raw.footage.walk.intrinsics - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
 
     def comes_out(info: CameraInfo, expected: np.ndarray) -> None:

@@ -206,7 +206,7 @@ def test_reset_starts_a_new_map(node: Node) -> None:
 
 
 def test_a_failing_model_is_reported_and_tried_again_after_a_pause(node: Node) -> None:
-    """Pictures that are none of the walk's make the exact model raise, as running out of memory makes a network."""
+    """Images that are none of the walk's make the exact model raise, as running out of memory makes a network."""
     assert node.set("max_consecutive_failures", 3) == ""
     images = node.footage.images([0, 1])
     node.camera.publish("/image", images[0], noise(images[1]))
@@ -239,6 +239,6 @@ def test_images_that_no_model_takes_are_refused_one_by_one_and_never_switch_it_o
 
 
 def noise(image: Image) -> Image:
-    """Another picture in the same message."""
+    """Another image in the same message."""
     image.data[:] = type(image.data)("B", np.random.default_rng(0).bytes(len(image.data)))
     return image

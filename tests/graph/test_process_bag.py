@@ -316,7 +316,7 @@ def test_bad_bags_are_said_and_survived(node: Node, send: Callable[..., Goal]):
         ("nothing", "There is no 'nothing' in"),
         ("noise.mcap", "is damaged"),
         ("empty", "holds no file ending in"),
-        ("no camera", "no topic with pictures"),
+        ("no camera", "no topic with images"),
         ("elsewhere", "is none of the"),  # the model fails
     ):
         status, result = send(name, output_bag="bad").result()

@@ -276,7 +276,7 @@ def resolve_auto(cache: Path, endpoint: str, before: str = "", **environment: st
     code = before + (
         "from da3_core.errors import InputError\nfrom da3_core.model.weights import resolve\n"
         "try: found = resolve('auto')\nexcept InputError as error: raise SystemExit(str(error))\n"
-        "print(found.source, found.caution, found.path, sep='|')"
+        "print(found.source, found.warning, found.path, sep='|')"
     )
     return python(code, HF_HOME=str(cache), **{"HF_ENDPOINT": endpoint} | environment)
 
@@ -293,8 +293,8 @@ def test_auto_is_da3_base_where_it_can_be_fetched_and_then_from_the_cache(
 ) -> None:
     endpoint, requests = hub
     first = resolve_auto(tmp_path, endpoint)
-    model, caution, path = first.stdout.strip().split("|")
-    assert (model, caution, first.stderr) == ("da3-base", "None", "")
+    model, warning, path = first.stdout.strip().split("|")
+    assert (model, warning, first.stderr) == ("da3-base", "None", "")
     assert Path(path).read_bytes() == 1000 * b"weights "
     requests.clear()
     for environment in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
@@ -322,12 +322,12 @@ def test_auto_is_embedded_with_a_warning_where_da3_base_cannot_be_had(
     for name, answer in answers.items():
         found = answer.result()
         assert found.returncode == 0, (name, found.stderr)
-        model, caution, path = found.stdout.strip().split("|")
+        model, warning, path = found.stdout.strip().split("|")
         assert model == "da3-embedded"
         assert Path(path).is_file()
-        assert re.match("the accuracy of da3-embedded is that of a demonstration; auto took it because", caution)
-        assert re.search(cases[name][0], caution), caution
-        assert found.stderr.strip() == caution
+        assert re.match("the accuracy of da3-embedded is that of a demonstration; auto took it because", warning)
+        assert re.search(cases[name][0], warning), warning
+        assert found.stderr.strip() == warning
     assert all("/other/" in request for request in requests)
 
 
@@ -341,7 +341,7 @@ def test_auto_says_what_to_do_where_no_model_can_be_had(tmp_path: Path) -> None:
 def test_a_name_is_taken_at_its_word(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = resolve_elsewhere(tmp_path, "depth-anything/DA3-BASE", "http://127.0.0.1:9")
     assert "cannot fetch model.safetensors of depth-anything/DA3-BASE" in refusal.stderr
-    assert resolve(folder).caution is None
+    assert resolve(folder).warning is None
     assert find_preset("embedded") is find_preset("depth-anything/DA3-Embedded") is find_preset("da3-embedded")
     (tmp_path / "embedded").mkdir()
     (tmp_path / "auto").mkdir()

@@ -179,5 +179,5 @@ def test_nothing_is_written_into_a_recording(folder: Path):
     """Also where both roots are one folder."""
     same = AllowedFolders.of_parameter("root", str(folder / "bags"))
     for fields in ({"output_bag": "trip/da3"}, {"export_directory": "trip"}):
-        with pytest.raises(InputError, match="is in the recording"):
+        with pytest.raises(InputError, match="is in the bag"):
             checked(ProcessBag.Request(input_bag="trip", **fields), settings_from({}), same, same)

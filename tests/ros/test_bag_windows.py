@@ -51,8 +51,8 @@ def test_windows_are_those_of_the_live_node_with_every_frame(size: int, stride: 
     live = []
     while window := buffer.take(0):
         live.append((tuple(each.frame for each in window.arrivals), window.session))
-    instants = ((RecordedFrame(frame, frame.stamp_ns),) for frame in frames)
-    offline = [(window.frames, window.session) for window in cut_windows(instants, size, stride, max_gap_s=2.0)]
+    frame_sets = ((RecordedFrame(frame, frame.stamp_ns),) for frame in frames)
+    offline = [(window.frames, window.session) for window in cut_windows(frame_sets, size, stride, max_gap_s=2.0)]
     assert offline[: len(live)] == live
     assert len(offline) - len(live) <= 1  # the live node waits for what would complete the last window
     assert len({session for _, session in offline}) > 5

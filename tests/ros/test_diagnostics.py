@@ -166,7 +166,7 @@ def test_inferences_that_fail_until_one_succeeds():
 
 def test_a_pause_and_what_users_of_a_model_must_be_told():
     it = Watched()
-    it.model.caution = "Its weights are random."
+    it.model.warning = "Its weights are random."
     assert it.says("inference") == (WARN, "0 inferences; Its weights are random.")
     it.engine.paused = True
     assert it.says("inference") == (OK, "Paused.")

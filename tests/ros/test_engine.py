@@ -227,7 +227,7 @@ def test_an_inference_aside_is_none_of_the_stream(rig):
     it = rig()
     it.put(1, 2)
     it.wait_for(lambda: len(it.results) == 1)
-    prediction = it.engine.infer_aside(frames(7, 8, 9)).result(WAIT_S)
+    prediction = it.engine.infer_in_background(frames(7, 8, 9)).result(WAIT_S)
     assert len(prediction.depth) == 3
     it.put(3)
     it.wait_for(lambda: len(it.results) == 2)
@@ -240,7 +240,7 @@ def test_paused_it_still_infers_aside(rig):
     it.engine.paused = True
     it.put(1, 2)
     for _ in range(3):
-        assert len(it.engine.infer_aside(frames(7)).result(WAIT_S).depth) == 1
+        assert len(it.engine.infer_in_background(frames(7)).result(WAIT_S).depth) == 1
     assert it.results == []
 
 
@@ -248,7 +248,7 @@ def test_what_fails_aside_fails_only_there(rig):
     it = rig(max_consecutive_failures=1)
     it.model.failing = lambda call: call == 1
     with pytest.raises(MemoryError, match="call 1"):
-        it.engine.infer_aside(frames(7)).result(WAIT_S)
+        it.engine.infer_in_background(frames(7)).result(WAIT_S)
     it.put(1, 2)
     it.wait_for(lambda: len(it.results) == 1)
     assert it.failures == []
@@ -259,11 +259,11 @@ def test_a_stop_cancels_what_waits_aside(rig):
     it.model.gate.clear()
     it.put(1, 2)
     assert it.model.entered.acquire(timeout=WAIT_S)
-    waiting = it.engine.infer_aside(frames(7))
+    waiting = it.engine.infer_in_background(frames(7))
     threading.Timer(0.05, it.model.gate.set).start()
     it.engine.stop()
     assert waiting.cancelled()
-    assert it.engine.infer_aside(frames(8)).cancelled()
+    assert it.engine.infer_in_background(frames(8)).cancelled()
     assert it.model.calls == 1
 
 
@@ -272,9 +272,9 @@ def test_what_is_cancelled_aside_is_not_inferred(rig):
     it.model.gate.clear()
     it.put(1, 2)
     assert it.model.entered.acquire(timeout=WAIT_S)
-    assert it.engine.infer_aside(frames(7)).cancel()
+    assert it.engine.infer_in_background(frames(7)).cancel()
     it.model.gate.set()
-    it.engine.infer_aside(frames(8)).result(WAIT_S)
+    it.engine.infer_in_background(frames(8)).result(WAIT_S)
     assert it.model.calls == 2
 
 
@@ -288,7 +288,7 @@ def test_a_stream_whose_windows_wait_leaves_a_tenth_of_the_time_aside(rig, monke
 
     def ask_again(before: Any = None) -> None:
         if before is None or not before.cancelled():
-            it.engine.infer_aside(frames(7)).add_done_callback(ask_again)
+            it.engine.infer_in_background(frames(7)).add_done_callback(ask_again)
 
     it.put(1, 2)
     ask_again()

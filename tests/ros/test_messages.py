@@ -159,7 +159,7 @@ def test_jpeg_is_whole_when_its_pixels_are_whatever_comes_behind_them(colours, o
     decoded = compressed_to_rgb(CompressedImage(format="jpeg", data=jpeg))
     for data in (jpeg + bytes(5000), jpeg + b"\xff" * 700, jpeg[:-2], with_thumbnail(jpeg), with_thumbnail(jpeg)[:-2]):
         assert np.array_equal(compressed_to_rgb(CompressedImage(format="jpeg", data=data)), decoded)
-    if not options:  # of a progressive one, less is a coarser picture
+    if not options:  # of a progressive one, less is a coarser image
         for cut in (jpeg[: len(jpeg) * 9 // 10], with_thumbnail(jpeg)[: -len(jpeg) // 3]):
             with pytest.raises(RefusedMessage, match="breaks off"):
                 compressed_to_rgb(CompressedImage(format="jpeg", data=cut))

@@ -430,7 +430,8 @@ def test_rig_gives_metres_and_stays_rigid() -> None:
     path = np.stack([left, left @ right_in_left], axis=1).reshape(-1, 4, 4)
     places = [RigPlace(np.eye(4), 0), RigPlace(right_in_left, 0)]
     frames = [
-        replace(frame, rig=replace(places[i % 2], instant_ns=i // 2)) for i, frame in enumerate(make_frames(len(path)))
+        replace(frame, rig=replace(places[i % 2], frame_set_ns=i // 2))
+        for i, frame in enumerate(make_frames(len(path)))
     ]
     session = Session(ExactModel(path), OPTIONS)
     results = [session.process(frames[end - 6 : end]) for end in range(6, len(path) + 1, 2)]

@@ -46,7 +46,7 @@ class CloudOptions:
 
 
 def write_cloud(prediction: Prediction, view: int, folder: Path, options: CloudOptions) -> Path:
-    """`scene.glb` and its picture `scene.jpg`.
+    """`scene.glb` and its image `scene.jpg`.
 
     Args:
         view: whose cloud is drawn where the views have no poses.

@@ -68,7 +68,7 @@ def _colmap(prediction: Prediction, folder: Path, options: CloudOptions) -> Path
 
 
 def _intrinsics(prediction: Prediction, folder: Path) -> Path | None:
-    """`K.txt`: three lines of three numbers a view, in pixels of the pictures as given; `np.loadtxt` reads it."""
+    """`K.txt`: three lines of three numbers a view, in pixels of the images as given; `np.loadtxt` reads it."""
     matrices = prediction.original_intrinsics()
     if matrices is None:
         return None

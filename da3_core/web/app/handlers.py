@@ -25,8 +25,8 @@ from da3_core.prediction import Prediction
 from da3_core.web.app import shown
 from da3_core.web.app.clouds import CloudOptions, write_cloud
 from da3_core.web.app.examples import Example, ExampleCache
+from da3_core.web.app.images import MAX_FRAMES, label_of, take_frames, take_images, thumbnails
 from da3_core.web.app.measure import Pixel
-from da3_core.web.app.pictures import MAX_FRAMES, label_of, take_frames, take_images, thumbnails
 from da3_core.web.app.reconstruct import Choices, reconstruct, write_result
 from da3_core.web.app.saving import save_scene
 from da3_core.web.app.uploads import VisitorUploads
@@ -39,7 +39,7 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 class _GoneError(Exception):
-    """The visitor has gone on to other pictures."""
+    """The visitor has gone on to other images."""
 
 
 def reported(handler: Handler) -> Handler:
@@ -103,7 +103,7 @@ class Handlers:
             self.visits.close(new_key)
             raise
         self.visits.close(key)
-        return new_key, preview, shown.count(len(images), "picture"), *shown.no_result()
+        return new_key, preview, shown.count(len(images), "image"), *shown.no_result()
 
     @reported
     def sample_anew(
@@ -138,15 +138,15 @@ class Handlers:
         key: str | None,
         method: Any,
         infer_gs: bool,
-        flight: Any,
+        camera_path: Any,
         quality: Any,
         ref_view_strategy: Any,
         focal_length_px: float | None,
         *cloud: Any,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Any:
-        """The result; nothing, if the visitor has gone on to other pictures meanwhile."""
-        choices = Choices(method, infer_gs, flight, quality, ref_view_strategy, float(focal_length_px or 0))
+        """The result; nothing, if the visitor has gone on to other images meanwhile."""
+        choices = Choices(method, infer_gs, camera_path, quality, ref_view_strategy, float(focal_length_px or 0))
         options = _cloud_options(*cloud)
         with self.visits.use(key) as visit:
             start = time.perf_counter()
@@ -173,7 +173,7 @@ class Handlers:
             if visit.is_closed:
                 raise _GoneError
             if time.monotonic() > latest:
-                raise InputError(f"this takes more than {self.max_task_seconds:g} s: give fewer pictures")
+                raise InputError(f"this takes more than {self.max_task_seconds:g} s: give fewer images")
 
         return check
 
@@ -191,7 +191,7 @@ class Handlers:
         key = self.visits.open()
         with self.visits.use(key) as visit:
             visit.images = example.images
-            status = f"{shown.count(len(example.images), 'picture')} of {html.escape(example.name)}"
+            status = f"{shown.count(len(example.images), 'image')} of {html.escape(example.name)}"
             inputs = (key, None, None, thumbnails(example.images), status)
             visit.prediction = self.cache.load(example)
             if visit.prediction is None:
@@ -252,7 +252,7 @@ class Handlers:
             height, width = prediction.depth.shape[1:]
             column, row = (int(value) for value in event.index)
             if not (0 <= column < width and 0 <= row < height):
-                raise InputError(f"the point {column}, {row} is outside the picture of {width} x {height} pixels")
+                raise InputError(f"the point {column}, {row} is outside the image of {width} x {height} pixels")
             before = [(int(u), int(v)) for u, v in points] if len(points) == 1 else []
             return shown.one_view(prediction, _checked_view(prediction, view), [*before, (column, row)])
 

@@ -44,7 +44,7 @@ _EXPIRY_INTERVAL_S = 60.0
 class AppSettings:
     """
     Attributes:
-        workspace: pictures in use, results and examples; made if absent.
+        workspace: images in use, results and examples; made if absent.
         gallery: where scenes are saved; made if absent.
         process_res: of every inference; None is the model's.
         idle_s: after so many seconds without use a visitor's files are deleted.

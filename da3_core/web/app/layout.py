@@ -16,9 +16,9 @@ from da3_core.sources.images import IMAGE_EXTENSIONS
 from da3_core.web.app.clouds import CloudOptions
 from da3_core.web.app.gradio_private import checked_blocks
 from da3_core.web.app.handlers import Handlers
-from da3_core.web.app.pictures import HEIC_EXTENSIONS, label_of, thumbnails
-from da3_core.web.app.reconstruct import Choices, Flight, Method
-from da3_core.web.app.shown import DOWNLOADS, HINT, NO_FLIGHT
+from da3_core.web.app.images import HEIC_EXTENSIONS, label_of, thumbnails
+from da3_core.web.app.reconstruct import CameraPath, Choices, Method
+from da3_core.web.app.shown import DOWNLOADS, HINT, NO_CAMERA_PATH
 
 QUEUE_SIZE = 20
 _AT_ONCE = 4  # events besides inference, of all visitors together
@@ -52,7 +52,7 @@ class _Result:
     view: gr.Dropdown
     previous: gr.Button
     next: gr.Button
-    picture: gr.Image
+    image: gr.Image
     depth: gr.Image
     measurement: gr.Markdown
     points: gr.State
@@ -61,7 +61,7 @@ class _Result:
 
     @property
     def shown_view(self) -> list[Any]:
-        return [self.picture, self.depth, self.measurement, self.points]
+        return [self.image, self.depth, self.measurement, self.points]
 
     @property
     def shown(self) -> list[Any]:
@@ -148,11 +148,11 @@ def build_page(handlers: Handlers, preset: Preset, idle_s: float) -> Any:
 
 
 def _inputs() -> _Inputs:
-    pictures = [f".{extension}" for extension in IMAGE_EXTENSIONS + HEIC_EXTENSIONS]
+    extensions = [f".{extension}" for extension in IMAGE_EXTENSIONS + HEIC_EXTENSIONS]
     return _Inputs(
         video=gr.Video(label=f"Upload Video ({', '.join(VIDEO_EXTENSIONS)})", sources=["upload"], include_audio=True),
         fps=gr.Slider(0.1, 60, 10, step=0.1, label=label_of("fps"), info="frames taken per second of video"),
-        files=gr.File(label="Upload Images", file_count="multiple", file_types=pictures, height=160),
+        files=gr.File(label="Upload Images", file_count="multiple", file_types=extensions, height=160),
         preview=gr.Gallery(label="Preview", columns=4, height=300, object_fit="contain", interactive=False, buttons=[]),
         status=gr.Markdown(),
     )
@@ -168,17 +168,17 @@ def _result() -> _Result:
                 view = gr.Dropdown([], label="Select View", interactive=False)
                 following = gr.Button("Next ▶", size="sm")
             with gr.Row():
-                picture = gr.Image(label="Picture", interactive=False, format="png", buttons=["download", "fullscreen"])
+                image = gr.Image(label="Image", interactive=False, format="png", buttons=["download", "fullscreen"])
                 depth = gr.Image(
                     label="Depth, near is red", interactive=False, format="png", buttons=["download", "fullscreen"]
                 )
             measurement = gr.Markdown(HINT)
         with gr.Tab("3DGS Rendered Novel Views"):
-            video = gr.Video(label="Flight", interactive=False, autoplay=True, loop=True)
-            video_hint = gr.Markdown(NO_FLIGHT)
+            video = gr.Video(label="Camera path", interactive=False, autoplay=True, loop=True)
+            video_hint = gr.Markdown(NO_CAMERA_PATH)
     summary = gr.Markdown()
     points = gr.State([])
-    return _Result(cloud, summary, view, previous, following, picture, depth, measurement, points, video, video_hint)
+    return _Result(cloud, summary, view, previous, following, image, depth, measurement, points, video, video_hint)
 
 
 def _choices(preset: Preset) -> list[Any]:
@@ -197,21 +197,21 @@ def _choices(preset: Preset) -> list[Any]:
         focal_length = gr.Number(
             default.focal_length_px,
             label="Focal Length",
-            info="pixels of the pictures; 0: unknown",
+            info="pixels of the images; 0: unknown",
             minimum=0,
             visible=not preset.has_poses,
         )
     with gr.Row():
         infer_gs = gr.Checkbox(default.infer_gs, label="Infer 3D Gaussian Splatting", visible=preset.has_gaussians)
-        flight = gr.Radio(list(get_args(Flight)), value=default.flight, label="Trajectory", visible=False)
+        camera_path = gr.Radio(list(get_args(CameraPath)), value=default.camera_path, label="Trajectory", visible=False)
         quality = gr.Radio(list(get_args(Quality)), value=default.quality, label="Quality", visible=False)
     infer_gs.change(
         lambda wanted: (gr.Radio(visible=wanted), gr.Radio(visible=wanted)),
         infer_gs,
-        [flight, quality],
+        [camera_path, quality],
         api_visibility="private",
     )
-    return [method, infer_gs, flight, quality, strategy, focal_length]
+    return [method, infer_gs, camera_path, quality, strategy, focal_length]
 
 
 def _cloud_controls() -> list[Any]:
@@ -230,9 +230,9 @@ def _cloud_controls() -> list[Any]:
 def _examples(handlers: Handlers) -> gr.Gallery | None:
     if not handlers.examples:
         return None
-    pictures = [(thumbnails(one.images[:1])[0][0], one.name) for one in handlers.examples]
+    thumbs = [(thumbnails(one.images[:1])[0][0], one.name) for one in handlers.examples]
     return gr.Gallery(
-        pictures,
+        thumbs,
         label="Examples",
         columns=8,
         fit_columns=False,
@@ -272,11 +272,11 @@ def _wire_views(handlers: Handlers, key: gr.State, result: _Result, cloud: list[
     after = result.next.click(handlers.next_view, [key, result.view], [result.view, *result.shown_view])
     for event in (chosen, before, after):
         event.success(handlers.redraw_of_view, [key, result.view, *cloud], result.cloud, api_visibility="private")
-    for picture in (result.picture, result.depth):
-        picture.select(
+    for image in (result.image, result.depth):
+        image.select(
             handlers.pick_point,
             [key, result.view, result.points],
             result.shown_view,
-            api_name="pick_point" if picture is result.picture else None,
-            api_visibility="public" if picture is result.picture else "private",
+            api_name="pick_point" if image is result.image else None,
+            api_visibility="public" if image is result.image else "private",
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From pictures and the choices of a visitor to a prediction and the files that need its Gaussians."""
+"""From images and the choices of a visitor to a prediction and the files that need its Gaussians."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from da3_core.sources import SceneImages
 from da3_core.web.model_runner import ModelRunner
 
 Method = Literal["low_res", "high_res"]
-Flight = Literal["smooth", "extend"]
+CameraPath = Literal["smooth", "extend"]
 
 PROCESS_RES_METHODS: dict[Method, ProcessResMethod] = {
     "low_res": "upper_bound_resize",
     "high_res": "lower_bound_resize",
 }
-FLIGHTS: dict[Flight, Mode] = {"smooth": "interpolate_smooth", "extend": "extend"}
+CAMERA_PATHS: dict[CameraPath, Mode] = {"smooth": "interpolate_smooth", "extend": "extend"}
 
 
 @dataclass(frozen=True)
@@ -37,22 +37,22 @@ class Choices:
     Attributes:
         method: `low_res` resizes the longer side to the model's resolution, `high_res` the shorter one.
         infer_gs: predict Gaussians and fly through them.
-        flight: the path of that flight.
+        camera path: the path of that camera path.
         quality: of its video.
         ref_view_strategy: see `DepthAnything3.inference`.
-        focal_length_px: of the pictures, for models that estimate none; 0 is unknown.
+        focal_length_px: of the images, for models that estimate none; 0 is unknown.
     """
 
     method: Method = "low_res"
     infer_gs: bool = False
-    flight: Flight = "smooth"
+    camera_path: CameraPath = "smooth"
     quality: Quality = "low"
     ref_view_strategy: RefViewStrategy = SceneOptions.ref_view_strategy
     focal_length_px: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuses what a page never sends."""
-        for name, allowed in (("method", Method), ("flight", Flight), ("quality", Quality)):
+        for name, allowed in (("method", Method), ("camera_path", CameraPath), ("quality", Quality)):
             if getattr(self, name) not in get_args(allowed):
                 raise InputError(f"{name} is {getattr(self, name)!r}: use one of {', '.join(get_args(allowed))}")
         if not 0 <= self.focal_length_px < 1e6:
@@ -92,7 +92,7 @@ def write_result(prediction: Prediction, folder: Path, choices: Choices) -> Pred
     export(prediction, folder, "depth_vis")
     if prediction.gaussians is None:
         return prediction
-    video = {"trj_mode": FLIGHTS[choices.flight], "video_quality": choices.quality, "enable_tqdm": False}
+    video = {"trj_mode": CAMERA_PATHS[choices.camera_path], "video_quality": choices.quality, "enable_tqdm": False}
     export(prediction, folder, "gs_video-gs_ply", export_kwargs={"gs_video": video})
     return replace(prediction, gaussians=None)
 

@@ -19,19 +19,19 @@ from da3_core.web.app.downloads import write_downloads
 from da3_core.web.app.measure import Pixel, draw_pixels, measure
 from da3_core.web.app.visits import Visit
 
-HINT = "Click two points of the picture or of the depth."
-NO_FLIGHT = "There is no flight: it takes Gaussians, which giant models predict when they are asked to."
+HINT = "Click two points of the image or of the depth."
+NO_CAMERA_PATH = "There is no camera path: it takes Gaussians, which giant models predict when they are asked to."
 DOWNLOADS = ("GLB", "NPZ", "PLY", "COLMAP", "K.txt", "Gaussians")
 
 
 def no_result() -> tuple[Any, ...]:
     """As `result`, and then as `no_downloads`."""
     view = gr.Dropdown(choices=[], value=None, interactive=False)
-    return None, "", view, None, None, HINT, [], None, NO_FLIGHT, *no_downloads()
+    return None, "", view, None, None, HINT, [], None, NO_CAMERA_PATH, *no_downloads()
 
 
 def result(visit: Visit, prediction: Prediction, options: CloudOptions, *details: str) -> tuple[Any, ...]:
-    """Cloud, summary, choice of views, then as `one_view`, then the flight and a hint about it.
+    """Cloud, summary, choice of views, then as `one_view`, then the camera path and a hint about it.
 
     Args:
         details: what else the summary says.
@@ -45,11 +45,11 @@ def result(visit: Visit, prediction: Prediction, options: CloudOptions, *details
         summary += f"\n\n{html.escape(str(error), quote=False)}"
     video = next(visit.result_folder.glob("gs_video/*.mp4"), None)
     view = gr.Dropdown(choices=choices, value=0, interactive=True)
-    return cloud, summary, view, *one_view(prediction, 0), video and str(video), "" if video else NO_FLIGHT
+    return cloud, summary, view, *one_view(prediction, 0), video and str(video), "" if video else NO_CAMERA_PATH
 
 
 def one_view(prediction: Prediction, view: int, points: Sequence[Pixel] = ()) -> tuple[Any, ...]:
-    """Picture, depth, measurement and its points."""
+    """Image, depth, measurement and its points."""
     assert prediction.processed_images is not None
     pictures = (prediction.processed_images[view], colorize_depth(prediction.depth[view]))
     text = str(measure(prediction, view, points)) if points else HINT

@@ -84,7 +84,7 @@ class Visits:
             InputError: there is none, or no longer.
         """
         if key is None:
-            raise InputError("there are no pictures yet: upload some, or a video")
+            raise InputError("there are no images yet: upload some, or a video")
         with self._lock:
             visit = self._visits.get(key)
             if visit is None or visit.is_closed:

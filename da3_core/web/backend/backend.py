@@ -125,7 +125,7 @@ class Backend:
             model_loaded=runner.is_loaded,
             model_dir=runner.source,
             model=state.preset.name if state.preset else None,
-            caution=state.caution,
+            warning=state.warning,
             device=str(runner.device),
             load_time=state.load_seconds,
             last_used=state.last_used,

@@ -44,7 +44,7 @@ def dashboard(status: BackendStatus, tasks: list[TaskStatus], refresh: bool) -> 
     model = {
         "state": "loaded" if status.model_loaded else "not loaded",
         "model": f"{status.model_dir} ({status.model})" if status.model else status.model_dir,
-        "caution": status.caution or "",
+        "warning": status.warning or "",
         "device": status.device,
         "loading took": "" if status.load_time is None else f"{status.load_time:.1f} s",
         "loaded for": f"{status.uptime:.0f} s" if status.model_loaded else "",

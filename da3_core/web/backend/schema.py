@@ -132,7 +132,7 @@ class TaskResult(BaseModel):
         depth_shape: views, height, width.
         scale_factor: metres per network unit that was applied; null where none was.
         is_metric: whether depth is in metres.
-        caution: what users of the result must be told, or null.
+        warning: what users of the result must be told, or null.
         left_out: what the files lack because views could not be placed in one map, or null.
         timings: seconds, by stage.
     """
@@ -146,7 +146,7 @@ class TaskResult(BaseModel):
     model: str
     weights_licence: str
     device: str
-    caution: str | None
+    warning: str | None
     left_out: str | None = None
     timings: dict[str, float]
 
@@ -219,13 +219,13 @@ class BackendStatus(BaseModel):
     Attributes:
         model_dir: what the backend was started with.
         model: which one that is, once it was loaded.
-        caution: what users of its results must be told, or null.
+        warning: what users of its results must be told, or null.
     """
 
     model_loaded: bool
     model_dir: str
     model: str | None
-    caution: str | None
+    warning: str | None
     device: str
     load_time: float | None
     last_used: float | None

@@ -128,7 +128,7 @@ def infer(job: Job, folders: AllowedFolders, runner: ModelRunner, progress: Prog
         files = {} if folder is None else export_scene(prediction, folder, job.options, stage)
         formats = {name: [_written(folders, path) for path in paths] for name, paths in files.items()}
 
-    preset, caution = runner.state.preset, runner.state.caution
+    preset, warning = runner.state.preset, runner.state.warning
     assert preset is not None
     views, height, width = prediction.depth.shape
     return TaskResult(
@@ -141,7 +141,7 @@ def infer(job: Job, folders: AllowedFolders, runner: ModelRunner, progress: Prog
         model=preset.name,
         weights_licence=preset.licence,
         device=str(runner.device),
-        caution=" ".join(filter(None, (caution, prediction.cropped()))) or None,
+        warning=" ".join(filter(None, (warning, prediction.cropped()))) or None,
         left_out=None if folder is None else left_out(prediction, job.options.export_format),
         timings={**progress.timings, "total": round(time.perf_counter() - start, 3)},
     )

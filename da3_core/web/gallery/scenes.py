@@ -39,7 +39,7 @@ class Group:
 
 @dataclass(frozen=True)
 class GalleryScene:
-    """A folder with a model and its picture.
+    """A folder with a model and its image.
 
     Attributes:
         path: of the folder, relative to the gallery.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A prediction small enough to check by hand, pictures of the synthetic room, and the app that serves them."""
+"""A prediction small enough to check by hand, images of the synthetic room, and the app that serves them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,7 +56,7 @@ def pictures(walk: Walk, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
 
 @pytest.fixture(scope="session")
 def served(pictures: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApp]:
-    """The app with one example, `a room`, of two pictures."""
+    """The app with one example, `a room`, of two images."""
     pytest.importorskip("gradio", reason="the web app needs `pip install gradio`")
     folder = tmp_path_factory.mktemp("app")
     example = folder / "workspace/examples/a room"

@@ -96,7 +96,7 @@ def test_deep_requests_are_answered_in_a_sentence(strangers: list[Stranger]) -> 
     for files in (deep, {"a": deep}, [1], 7):
         ended = one.event("take_uploads", None, None, files, 10)
         assert not ended["success"]
-        assert "comes from this page" in str(ended["output"]) or "no pictures" in str(ended["output"])
+        assert "comes from this page" in str(ended["output"]) or "no images" in str(ended["output"])
     assert one.http.post("queue/join", content=b"[" * 1_000_000).status_code in (400, 422)
 
 

@@ -48,7 +48,7 @@ def test_a_visitor_reconstructs_filters_measures_and_takes_home(
     page.get_by_text("upload some, or a video").wait_for()
 
     page.locator("input[type=file]").nth(1).set_input_files([hostile, *pictures[1:]])
-    page.get_by_text("3 pictures", exact=True).wait_for()
+    page.get_by_text("3 images", exact=True).wait_for()
     run.click()
     page.get_by_text("3 views · 112 × 84 pixels").wait_for()
     page.wait_for_function("document.querySelector('canvas')")
@@ -92,24 +92,24 @@ def test_two_visitors_see_nothing_of_each_other(browser: "Browser", served: Serv
         page.goto(served.url)
     one, two = visitors
     one.locator("input[type=file]").nth(1).set_input_files(pictures)
-    one.get_by_text("3 pictures", exact=True).wait_for()
+    one.get_by_text("3 images", exact=True).wait_for()
     two.get_by_role("button", name="Reconstruct").click()
     two.get_by_text("upload some, or a video").wait_for()
     two.locator("input[type=file]").nth(1).set_input_files(pictures[:1])
-    two.get_by_text("1 picture", exact=True).wait_for()
+    two.get_by_text("1 image", exact=True).wait_for()
     for page, text in ((one, "3 views ·"), (two, "1 view ·")):
         page.get_by_role("button", name="Reconstruct").click()
         page.get_by_text(text).wait_for()
-    assert one.get_by_text("1 picture", exact=True).count() == two.get_by_text("3 pictures", exact=True).count() == 0
+    assert one.get_by_text("1 image", exact=True).count() == two.get_by_text("3 images", exact=True).count() == 0
     for page in visitors:
         page.context.close()
 
 
 def test_an_example_shows_its_kept_result(page: "Page") -> None:
     page.get_by_role("button", name="Thumbnail").last.click()
-    page.get_by_text("2 pictures of a room").wait_for()
+    page.get_by_text("2 images of a room").wait_for()
     page.get_by_text("2 views · 112 × 84 pixels").wait_for()
     page.get_by_role("tab", name="3DGS Rendered Novel Views").click()
-    page.get_by_text("There is no flight").wait_for()
+    page.get_by_text("There is no camera path").wait_for()
     page.get_by_role("button", name="Clear", exact=True).click()
-    page.get_by_text("2 pictures of a room").wait_for(state="detached")
+    page.get_by_text("2 images of a room").wait_for(state="detached")

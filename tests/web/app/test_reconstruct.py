@@ -24,7 +24,7 @@ def unseen(name: str, total: int, unit: str) -> Iterator[Callable[[int], object]
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"method": "huge"}, {"flight": "loop"}, {"quality": "best"}, {"focal_length_px": float("nan")}]
+    "wrong", [{"method": "huge"}, {"camera_path": "loop"}, {"quality": "best"}, {"focal_length_px": float("nan")}]
 )
 def test_what_a_page_never_sends_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError):

@@ -77,7 +77,7 @@ def test_pictures_become_a_cloud_that_can_be_filtered_taken_and_saved(
     page: Page, pictures: list[Path], served: ServedApp
 ) -> None:
     preview, status, *_ = page.upload(*pictures)
-    assert status == "3 pictures"
+    assert status == "3 images"
     assert [one["caption"] for one in preview] == ["0.png", "6.png", "12.png"]
 
     glb, summary, view, picture, depth, hint, video, _ = page("reconstruct", *CHOICES, *CLOUD)
@@ -126,7 +126,7 @@ def test_two_clicks_measure(page: Page, pictures: list[Path]) -> None:
     assert text.endswith(f"distance {np.linalg.norm(second - first):.2f} units")
     _, _, text, _ = page.click("pick_point", {"index": pixels[1], "value": None}, None, 0, None)
     assert text == f"point 1: depth {second[2]:.2f} units"
-    with pytest.raises(RuntimeError, match="outside the picture of 112 x 84 pixels"):
+    with pytest.raises(RuntimeError, match="outside the image of 112 x 84 pixels"):
         page.click("pick_point", {"index": [112, 3], "value": None}, None, 0, None)
 
 
@@ -150,17 +150,17 @@ def test_a_video_is_sampled_and_sampled_anew(page: Page, tmp_path: Path) -> None
         writer.write(np.full((48, 64, 3), 10 * i, np.uint8))
     writer.release()
     preview, status, *_ = page.upload(video=clip, fps=2)
-    assert status == "4 pictures"
+    assert status == "4 images"
     assert cv2.imread(preview[0]["image"]).mean() < 4  # the first frame is black
-    assert page("sample_anew", gradio_client.handle_file(clip), None, 5)[1] == "10 pictures"
+    assert page("sample_anew", gradio_client.handle_file(clip), None, 5)[1] == "10 images"
 
 
 def test_errors_are_sentences_and_the_app_lives_on(page: Page, pictures: list[Path], tmp_path: Path) -> None:
     failure = gradio_client.exceptions.AppError
     with pytest.raises(failure, match="upload some, or a video"):
         page("reconstruct", *CHOICES, *CLOUD)
-    (tmp_path / "<img src=x>.png").write_bytes(b"no picture")
-    with pytest.raises(failure, match="is no picture that can be read"):
+    (tmp_path / "<img src=x>.png").write_bytes(b"no image")
+    with pytest.raises(failure, match="is no image that can be read"):
         page.upload(tmp_path / "<img src=x>.png")
     page.upload(pictures[0])
     with pytest.raises(failure, match="press Reconstruct first"):
@@ -176,7 +176,7 @@ def test_an_example_comes_with_its_kept_result(page: Page, served: ServedApp) ->
     kept = served.workspace / "input_images/example_a room"
     before = {path: path.stat().st_mtime_ns for path in kept.rglob("*")}
     output = page.click("load_example", {"index": 0, "value": None}, None, *CLOUD)
-    assert output[4] == "2 pictures of a room"
+    assert output[4] == "2 images of a room"
     assert output[6].startswith("2 views ·")
     assert page("save", "examples", "a room") == "Saved as a room in the group examples."
     assert {path: path.stat().st_mtime_ns for path in kept.rglob("*")} == before

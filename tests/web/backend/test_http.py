@@ -208,7 +208,7 @@ def test_the_model_is_loaded_anew_when_its_turn_comes(backend: BackendProcess, p
     assert (answer.status, task["kind"], task["status"], task["request"]) == (200, "reload", "completed", None)
     after = backend.ask("GET", "/status").json
     assert (after["model_loaded"], after["model_dir"], after["device"]) == (True, "untrained:da3-small", "cpu")
-    assert (after["model"], after["caution"]) == ("da3-small", None)
+    assert (after["model"], after["warning"]) == ("da3-small", None)
     assert after["load_time"] > 0
     assert after["last_used"] > before["last_used"]
     assert after["gpu_memory"] is None

@@ -18,7 +18,7 @@ from da3_core.synthetic.exact import ExactModel
 
 @pytest.fixture(scope="session")
 def make_scene() -> Callable[[Path], Path]:
-    """`make_scene(folder)` fills a folder with the smallest scene: three points, a line and a picture."""
+    """`make_scene(folder)` fills a folder with the smallest scene: three points, a line and a image."""
 
     def make(folder: Path) -> Path:
         folder.mkdir(parents=True)
@@ -63,8 +63,8 @@ def gallery(walk: Walk, make_scene: Callable[[Path], Path], tmp_path_factory: py
     (root / "alone/loop.jpg").symlink_to(root / "alone/loop.jpg")
     (root / "linked group").symlink_to(sibling.parent)
     (root / "alone/depth_vis").symlink_to(sibling)
-    shutil.copytree(root / "alone", root / "incomplete/no picture", symlinks=True)
-    (root / "incomplete/no picture/scene.jpg").unlink()
+    shutil.copytree(root / "alone", root / "incomplete/no image", symlinks=True)
+    (root / "incomplete/no image/scene.jpg").unlink()
     return root
 
 

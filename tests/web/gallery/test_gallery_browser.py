@@ -47,7 +47,7 @@ def open_page(window: "Page", server: GalleryServer, **state: str) -> None:
 
 
 def picture(page: "Page") -> np.ndarray:
-    """`(H, W, 3)` int: what the canvas shows, once the next picture was drawn."""
+    """`(H, W, 3)` int: what the canvas shows, once the next image was drawn."""
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     image = Image.open(io.BytesIO(page.locator("canvas").screenshot()))
     return np.asarray(image.convert("RGB")).astype(int)

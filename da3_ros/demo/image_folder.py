@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of pictures as a camera: `python -m da3_ros.demo.pictures --ros-args -p folder:=photos`.
+"""A folder of images as a camera: `python -m da3_ros.demo.image_folder --ros-args -p folder:=photos`.
 
-camera/image_raw    each picture once, in natural order and in the size of the first; no calibration is known
+camera/image_raw    each image once, in natural order and in the size of the first; no calibration is known
 """
 
 import signal
@@ -34,8 +34,8 @@ POLL_S = 0.05
 class PictureSettings:
     """The parameters, all read at the start."""
 
-    folder: str = option("", "Where the pictures are.")
-    rate_hz: float = option(4.0, "Pictures per second.", low=0.1, high=1000.0)
+    folder: str = option("", "Where the images are.")
+    rate_hz: float = option(4.0, "Images per second.", low=0.1, high=1000.0)
     longer_side: int = option(640, "Of the published images at most, pixels.", low=16, high=8192)
     max_frames: int = option(0, "Publish only so many, the first ones; 0: all.", low=0, high=2**31 - 1)
     wait_for_subscribers: int = option(0, "Begin when the image has so many subscribers.", low=0, high=1000)
@@ -47,7 +47,7 @@ def load_pictures(folder: Path, longer_side: int, max_frames: int = 0) -> list[n
     `longer_side` is the most that the first may have.
 
     Raises:
-        InputError: no folder, no pictures in it, or one that cannot be read.
+        InputError: no folder, no images in it, or one that cannot be read.
     """
     size, pictures = None, []
     for path in find_images(folder)[: max_frames or None]:
@@ -75,7 +75,7 @@ def _covering(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def publish(node: Node, settings: PictureSettings) -> None:
-    """All pictures, as soon as somebody looks.
+    """All images, as soon as somebody looks.
 
     Raises:
         InputError: as `load_pictures`.
@@ -92,7 +92,7 @@ def publish(node: Node, settings: PictureSettings) -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Publish every picture, or until interrupted."""
+    """Publish every image, or until interrupted."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     node, status = Node("pictures"), 0

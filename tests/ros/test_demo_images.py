@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures as a camera, and the choice among what several maps say about a frame."""
+"""Images as a camera, and the choice among what several maps say about a frame."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from da3_core.bag.messages import typestore
 from da3_core.errors import InputError
-from da3_ros.demo.pictures import load_pictures
+from da3_ros.demo.image_folder import load_pictures
 from da3_ros.demo.recording import Recording
 
 
@@ -25,7 +25,7 @@ def test_pictures_are_upright_in_natural_order_and_of_one_size(tmp_path: Path) -
     pictures = load_pictures(tmp_path, 400)
     assert [picture.shape for picture in pictures] == [(300, 400, 3)] * 3
     assert [int(picture.mean((0, 1)).argmax()) for picture in pictures] == [0, 1, 2]
-    assert all(picture.std((0, 1)).max() < 3 for picture in pictures), "nothing but the picture, to its edges"
+    assert all(picture.std((0, 1)).max() < 3 for picture in pictures), "nothing but the image, to its edges"
     assert [picture.shape for picture in load_pictures(tmp_path, 10_000, 1)] == [(600, 800, 3)]
     (tmp_path / "12.png").write_bytes((tmp_path / "2.png").read_bytes()[:300])
     with pytest.raises(InputError, match=r"12\.png: it cannot be decoded"):

@@ -74,22 +74,22 @@ def take_frames(
 
 
 def thumbnails(images: Sequence[Path]) -> list[tuple[Image.Image, str]]:
-    """A small picture and a caption of every image.
+    """A small image and a caption of every image.
 
     Raises:
         InputError: a file is damaged behind its header.
     """
     with ThreadPoolExecutor(decoding_threads(images)) as pool:
-        return [(picture, path.name) for picture, path in zip(pool.map(_thumbnail, images), images, strict=True)]
+        return [(thumbnail, path.name) for thumbnail, path in zip(pool.map(_thumbnail, images), images, strict=True)]
 
 
 def _thumbnail(path: Path) -> Image.Image:
     try:
-        picture = Image.fromarray(decode(path))
+        thumbnail = Image.fromarray(decode(path))
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from None
-    picture.thumbnail(_THUMBNAIL)
-    return picture
+    thumbnail.thumbnail(_THUMBNAIL)
+    return thumbnail
 
 
 def _take(upload: Path, folder: Path) -> Path:
@@ -99,7 +99,7 @@ def _take(upload: Path, folder: Path) -> Path:
         _register_heic(upload.name)
     elif extension not in IMAGE_EXTENSIONS:
         allowed = ", ".join(IMAGE_EXTENSIONS + HEIC_EXTENSIONS)
-        raise InputError(f"{upload.name} does not look like a picture: upload files ending in {allowed}")
+        raise InputError(f"{upload.name} does not look like a image: upload files ending in {allowed}")
     try:
         with open_image_file(upload, ("HEIF",) if is_heic else IMAGE_FORMATS) as image:
             if is_heic or image.getexif().get(_ORIENTATION, 1) != 1:
@@ -108,7 +108,7 @@ def _take(upload: Path, folder: Path) -> Path:
                 return path
     except Exception as error:  # decoders raise almost anything at a broken file
         why = f" ({error.strerror})" if isinstance(error, BadImageError) else ""
-        raise InputError(f"{upload.name} is no picture that can be read{why}: export it anew as JPEG or PNG") from error
+        raise InputError(f"{upload.name} is no image that can be read{why}: export it anew as JPEG or PNG") from error
     return Path(shutil.copyfile(upload, _free_name(folder, upload.name)))
 
 
@@ -122,7 +122,7 @@ def _free_name(folder: Path, name: str) -> Path:
 
 def _register_heic(name: str) -> None:
     if find_spec("pi_heif") is None:
-        raise InputError(f"{name}: HEIC pictures need `pip install pi-heif` on the server; or upload them as JPEG")
+        raise InputError(f"{name}: HEIC images need `pip install pi-heif` on the server; or upload them as JPEG")
     import pi_heif
 
     pi_heif.register_heif_opener()

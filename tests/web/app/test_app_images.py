@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from da3_core.errors import InputError
-from da3_core.web.app import pictures
-from da3_core.web.app.pictures import take_frames, take_images, thumbnails
+from da3_core.web.app import images as app_images
+from da3_core.web.app.images import take_frames, take_images, thumbnails
 
 HEIC = Path(__file__).with_name("two_halves.heic")  # 48 x 32, red on the left and blue on the right
 
@@ -55,7 +55,7 @@ def test_heic_becomes_jpeg(tmp_path: Path) -> None:
 
 
 def test_heic_without_its_reader_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "find_spec", lambda name: None)
+    monkeypatch.setattr(app_images, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install pi-heif"):
         take_images([HEIC], tmp_path / "images")
 
@@ -63,10 +63,10 @@ def test_heic_without_its_reader_is_one_sentence(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("notes.txt", b"hello", "notes.txt does not look like a picture"),
-        ("fake.png", b"hello", "fake.png is no picture that can be read"),
-        ("drawing.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "drawing.png is no picture"),
-        ("fake.heic", b"hello", "fake.heic is no picture that can be read"),
+        ("notes.txt", b"hello", "notes.txt does not look like a image"),
+        ("fake.png", b"hello", "fake.png is no image that can be read"),
+        ("drawing.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "drawing.png is no image"),
+        ("fake.heic", b"hello", "fake.heic is no image that can be read"),
     ],
 )
 def test_what_is_no_picture_is_refused_by_name(name: str, content: bytes, message: str, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_frames_begin_with_the_first_and_follow_the_time_stamps(clip: Path, tmp_
 
 
 def test_a_long_video_is_thinned_evenly(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "MAX_FRAMES", 3)
+    monkeypatch.setattr(app_images, "MAX_FRAMES", 3)
     files, thinned = take_frames(clip, 10, tmp_path, lambda done, total: None)
     levels = [float(np.asarray(Image.open(path)).mean()) for path in files]
     np.testing.assert_allclose(levels, [0, 100, 190], atol=14)
