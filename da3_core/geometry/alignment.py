@@ -169,8 +169,8 @@ def _corresponding_points(
 
     per_view = []
     for number, (map_view, window_view, camera_matrix) in enumerate(zip(in_map, in_window, intrinsics, strict=True)):
-        rays = pixels @ np.linalg.inv(camera_matrix).T
-        map_depth = map_view.depth[rows, columns].astype(np.float64)
+        rays = pixels @ np.linalg.inv(camera_matrix).T  # (h, w, 3), z is 1
+        map_depth = map_view.depth[rows, columns].astype(np.float64)  # (h, w)
         window_depth = window_view.depth[rows, columns].astype(np.float64)
         valid = np.isfinite(map_depth) & np.isfinite(window_depth) & (map_depth > 0) & (window_depth > 0)
         weight = np.ones(rows.shape)
@@ -179,8 +179,8 @@ def _corresponding_points(
         valid &= weight > 0
         per_view.append(
             (
-                np.full(int(valid.sum()), number),
-                _to_world(window_view, rays[valid], window_depth[valid]),
+                np.full(int(valid.sum()), number),  # (P,)
+                _to_world(window_view, rays[valid], window_depth[valid]),  # (P, 3)
                 _to_world(map_view, rays[valid], map_depth[valid]),
                 map_depth[valid],
                 map_depth[valid] / window_depth[valid],
@@ -272,7 +272,7 @@ def _fit_points(points: _Points, start: Similarity) -> Similarity:
             rotation = fit_similarity(points.window, points.map, weight).rotation
         except DegenerateError:
             break
-        offsets = points.map - fit.scale * points.window @ rotation.T
+        offsets = points.map - fit.scale * points.window @ rotation.T  # (P, 3)
         fit = Similarity(fit.scale, rotation, weight @ offsets / weight.sum())
         previous, residual = residual, points.residuals(fit)
         if np.abs(residual - previous).max() < 1e-6:
@@ -284,7 +284,7 @@ def _poses_agree(
     points: _Points, fit: Similarity, in_map: Sequence[PosedDepth], in_window: Sequence[PosedDepth]
 ) -> bool:
     """At least two shared cameras, most of all, keep their place relative to each other, and depths have one ratio."""
-    map_cameras = np.stack([view.camera_to_world for view in in_map])
+    map_cameras = np.stack([view.camera_to_world for view in in_map])  # (V, 4, 4)
     moved_cameras = np.stack([fit.transform_camera(view.camera_to_world) for view in in_window])
     offsets = np.linalg.norm(moved_cameras[:, :3, 3] - map_cameras[:, :3, 3], axis=-1)
     # The Frobenius norm of a difference of rotations is sqrt(2) times the angle between them, while that is small.

@@ -196,14 +196,15 @@ def _linearised(
     hessian, gradient, cost, kept = np.zeros((size, size)), np.zeros(size), 0.0, []
     for matches, noise in zip(pairs, depth_noise, strict=True):
         carried = carry(cameras, matches)
-        information = _information(carried, noise)
-        squared = _squared(carried.errors, information)
-        weighted = information / (1 + squared / ROBUST_WIDTH**2)[:, None, None]
+        information = _information(carried, noise)  # (M, 3, 3)
+        squared = _squared(carried.errors, information)  # (M,)
+        weighted = information / (1 + squared / ROBUST_WIDTH**2)[:, None, None]  # (M, 3, 3)
         slopes = _slopes(carried)  # (M, 3, 14)
         columns = np.concatenate([_PER_VIEW * view + np.arange(_PER_VIEW) for view in (matches.source, matches.target)])
+        # (3 M, 14)
         flat, weighted_flat = slopes.reshape(-1, 2 * _PER_VIEW), (weighted @ slopes).reshape(-1, 2 * _PER_VIEW)
-        hessian[np.ix_(columns, columns)] += weighted_flat.T @ flat
-        gradient[columns] += weighted_flat.T @ carried.errors.ravel()
+        hessian[np.ix_(columns, columns)] += weighted_flat.T @ flat  # (14, 14)
+        gradient[columns] += weighted_flat.T @ carried.errors.ravel()  # (14,)
         cost += _cost(squared)
         kept.append(information)
     return hessian, gradient, kept, cost
