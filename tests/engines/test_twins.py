@@ -51,6 +51,12 @@ def engine(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that tests of the same networks share, since conversions take seconds."""
+    return tmp_path_factory.mktemp("steps")
+
+
 @pytest.fixture
 def images() -> Tensor:
     return torch.randn(1, VIEWS, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
@@ -85,8 +91,8 @@ def largest_deviation(theirs: dict[str, object], ours: dict[str, object]) -> flo
 
 @pytest.mark.parametrize("kind", NETWORKS)
 @torch.inference_mode()
-def test_an_engine_gives_what_torch_gives(kind: str, engine: str, images: Tensor, tmp_path: Path) -> None:
-    plain, fast = pair(NETWORKS[kind], engine, tmp_path)
+def test_an_engine_gives_what_torch_gives(kind: str, engine: str, images: Tensor, steps: Path) -> None:
+    plain, fast = pair(NETWORKS[kind], engine, steps)
     options: dict[str, object] = {"export_feat_layers": [0, 3]}
     if kind == "Gaussians":
         options["infer_gs"] = True
@@ -94,8 +100,8 @@ def test_an_engine_gives_what_torch_gives(kind: str, engine: str, images: Tensor
 
 
 @torch.inference_mode()
-def test_rays_and_known_cameras(engine: str, images: Tensor, tmp_path: Path) -> None:
-    plain, fast = pair(NETWORKS["any-view"], engine, tmp_path)
+def test_rays_and_known_cameras(engine: str, images: Tensor, steps: Path) -> None:
+    plain, fast = pair(NETWORKS["any-view"], engine, steps)
     assert largest_deviation(plain(images, export_rays=True), fast(images, export_rays=True)) < 1e-4
     poses = torch.eye(4).repeat(1, VIEWS, 1, 1)
     poses[0, :, 0, 3] = torch.arange(VIEWS)
@@ -105,10 +111,10 @@ def test_rays_and_known_cameras(engine: str, images: Tensor, tmp_path: Path) -> 
 
 @torch.inference_mode()
 def test_one_step_serves_windows_of_any_length(
-    engine: str, images: Tensor, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    engine: str, images: Tensor, steps: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Only the blocks in which views meet depend on how many they are."""
-    plain, fast = pair(NETWORKS["any-view"], engine, tmp_path)
+    plain, fast = pair(NETWORKS["any-view"], engine, steps)
     fast(images)
     caplog.clear()
     caplog.set_level("INFO", logger="da3_core.engines")
