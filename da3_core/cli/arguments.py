@@ -7,19 +7,22 @@ A command takes a whole dataclass of options as one parameter; `flatten_argument
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
-from da3_core.bag.options import Storage
+from da3_core.bag.options import BagOptions, Storage
 from da3_core.cli.failures import failures_reported
 from da3_core.cli.spelling import SPELLINGS, without_unit
 from da3_core.errors import OptionError
 from da3_core.options import (
+    DEFAULT_MODEL,
     EXPORT_FORMATS,
+    CameraOptions,
     Face,
     InferenceOptions,
     ModelOptions,
@@ -38,6 +41,7 @@ Result = TypeVar("Result")
 BACKEND_TOKEN = "DA3_BACKEND_TOKEN"
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of text.")]
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class OutputArguments:
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Keep an existing export folder and replace files of the same name.")
     ] = False
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON summary instead of the written paths.")] = False
+    json: Json = False
     debug: Debug = False
 
 
@@ -87,6 +91,7 @@ class BagOutputArguments:
     num_max_points: int | None = same_option(SceneOptions, "num_max_points")
     show_cameras: bool | None = same_option(SceneOptions, "show_cameras")
     points: Annotated[bool, typer.Option("--points", help="Write clouds to /da3/points.")] = False
+    json: Json = False
     debug: Debug = False
 
     def export_options(self) -> dict[str, Any]:
@@ -200,6 +205,13 @@ def _made(group: Any, given: dict[str, Any]) -> Any:
     return group(**{name: value for name, value in (given | lists).items() if value is not None})
 
 
+def _heading(group: Any, field: str) -> str | None:
+    """What the option stands under on a help page."""
+    if issubclass(group, InferenceOptions):
+        return "Inference" if field in (*declared(InferenceOptions), "max_views_per_window") else "Export"
+    return next((heading for kind, heading in HEADINGS.items() if issubclass(group, kind)), None)
+
+
 def _arguments_of(group: Any, face: Face, prefix: str) -> dict[str, inspect.Parameter]:
     """The parameters that typer sees for the fields of a group."""
     options, hints = declared(group), get_type_hints(group, include_extras=True)
@@ -207,13 +219,17 @@ def _arguments_of(group: Any, face: Face, prefix: str) -> dict[str, inspect.Para
     for each in fields(group):
         if each.name not in options:
             if get_origin(hints[each.name]) is Annotated:
-                arguments[each.name] = _argument(each.name, hints[each.name], each.default)
+                kind, info = get_args(hints[each.name])
+                info = copy(info)
+                info.rich_help_panel = _heading(group, each.name)
+                arguments[each.name] = _argument(each.name, Annotated[kind, info], each.default)
         elif face in options[each.name].faces:
-            arguments[each.name] = _derived(options[each.name], hints[each.name], prefix)
+            heading = _heading(group, each.name)
+            arguments[each.name] = _derived(options[each.name], hints[each.name], prefix, heading)
     return arguments
 
 
-def _derived(each: Option, hint: Any, prefix: str) -> inspect.Parameter:
+def _derived(each: Option, hint: Any, prefix: str, heading: str | None) -> inspect.Parameter:
     """The parameter of an option; units that end a field's name are left out of its spelling."""
     parser = PARSERS.get(each.name)
     if each.kind is None:
@@ -223,6 +239,8 @@ def _derived(each: Option, hint: Any, prefix: str) -> inspect.Parameter:
         help=each.sentence,
         show_default=each.unset or True,
         parser=parser,
+        autocompletion=COMPLETIONS.get(each.name),
+        rich_help_panel=heading,
         min=each.low if isfinite(each.low) else None,
         max=each.high if isfinite(each.high) else None,
     )
@@ -269,3 +287,35 @@ def _parse_value(text: str) -> bool | int | float | str | None:
 
 
 PARSERS: dict[str, Callable[[str], Any]] = {"export_feat_layers": parse_layers, "export_kwargs": parse_export_kwargs}
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Names of models that begin so."""
+    from da3_core.model.presets import PRESETS
+
+    return [name for name in (DEFAULT_MODEL, "embedded", *PRESETS) if name.startswith(incomplete)]
+
+
+def complete_formats(incomplete: str) -> list[str]:
+    """A hyphenated list with its last name completed in every way."""
+    from da3_core.export import EXPORTERS
+
+    done, hyphen, last = incomplete.rpartition("-")
+    chosen = done.split("-")
+    return [done + hyphen + name for name in EXPORTERS if name.startswith(last) and name not in chosen]
+
+
+COMPLETIONS: dict[str, Callable[[str], list[str]]] = {"model": complete_model, "export_format": complete_formats}
+
+# Of the options of a dataclass on a help page; those of inference and export have their own.
+HEADINGS: dict[type, str] = {
+    ModelOptions: "Model",
+    CameraOptions: "Camera",
+    BagOptions: "Bag",
+    PointOptions: "Points",
+    OutputArguments: "Results",
+    BagOutputArguments: "Results",
+    BackendArguments: "Backend",
+    VideoArguments: "Video",
+    ColmapArguments: "COLMAP",
+}

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from da3_core.cli.arguments import BACKEND_TOKEN, Debug, ServedModelOptions, flatten_arguments
+from da3_core.cli.arguments import BACKEND_TOKEN, Debug, Json, ServedModelOptions, flatten_arguments
 from da3_core.cli.failures import FAILED, failures_reported, report, terminated_like_interrupted
-from da3_core.cli.serve import served_model, upload_limits
+from da3_core.cli.serve import served_model, tell_address, upload_limits
 from da3_core.errors import InputError
 from da3_core.storage.files import user_state
 
@@ -72,6 +72,7 @@ class ServingArguments:
     max_task_seconds: Annotated[
         float, typer.Option(min=1, help="Most time that a task may take, or is predicted to.")
     ] = 3600.0
+    json: Json = False
     debug: Debug = False
 
 
@@ -117,7 +118,8 @@ def _serve(model: ServedModelOptions, arguments: ServingArguments) -> None:
             typer.echo("whoever can reach this machine can use the backend", err=True)
         sharing = shared_token(made_up, port) if made_up else nullcontext()
         with sharing, suppress(KeyboardInterrupt), terminated_like_interrupted():
-            typer.echo(f"backend with {model.model} on {work.runner.device}: {url} (Ctrl-C ends it)")
+            about = {"model": model.model, **({"token": made_up} if made_up else {})}
+            tell_address(f"backend with {model.model} on {work.runner.device}", url, arguments.json, **about)
             serve(app, listener, names)
     typer.echo("backend ended", err=True)
     if not work.has_ended:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from da3_core.cli.arguments import Json
 from da3_core.cli.failures import failures_reported
-from da3_core.cli.serve import open_port
+from da3_core.cli.serve import open_port, tell_address
 
 
 def gallery(
@@ -20,6 +21,7 @@ def gallery(
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8007,
     open_browser: Annotated[bool, typer.Option(help="Open the gallery in a browser.")] = False,
+    json: Json = False,
 ) -> None:
     """Show exported scenes in a browser."""
     if not gallery_dir.is_dir():
@@ -27,17 +29,17 @@ def gallery(
             f"{gallery_dir} is no folder: give the one that holds your --export-dir folders", param_hint="--gallery-dir"
         )
     with failures_reported(debug=False):
-        _serve(gallery_dir, host, port, open_browser)
+        _serve(gallery_dir, host, port, open_browser, json)
 
 
-def _serve(gallery_dir: Path, host: str, port: int, open_browser: bool) -> None:
+def _serve(gallery_dir: Path, host: str, port: int, open_browser: bool, json: bool) -> None:
     from da3_core.web.gallery import gallery_app
     from da3_core.web.server import is_loopback, require_service_packages, serve, url_of
 
     require_service_packages("da3 gallery")
     with open_port(host, port) as listener:
         url = url_of(listener)
-        typer.echo(f"gallery of {gallery_dir}: {url} (Ctrl-C ends it)")
+        tell_address(f"gallery of {gallery_dir}", url, json)
         if not is_loopback(listener):
             typer.echo("whoever can reach this machine can see the gallery", err=True)
         if open_browser:

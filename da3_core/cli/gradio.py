@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import typer
 
-from da3_core.cli.arguments import Debug, ServedModelOptions, flatten_arguments
+from da3_core.cli.arguments import Debug, Json, ServedModelOptions, flatten_arguments
 from da3_core.cli.failures import failures_reported, terminated_like_interrupted
-from da3_core.cli.serve import open_port, served_model, upload_limits
+from da3_core.cli.serve import open_port, served_model, tell_address, upload_limits
 from da3_core.errors import InputError
 from da3_core.options import InferenceOptions, same_option
 
@@ -36,6 +36,7 @@ class AppArguments:
     share: Annotated[bool, typer.Option("--share", help="Also open a public address by way of Gradio's servers.")] = (
         False
     )
+    json: Json = False
     debug: Debug = False
     cache_examples: Annotated[
         bool, typer.Option("--cache-examples", help="Compute the results of all example scenes before the start.")
@@ -98,8 +99,10 @@ def _serve(model: ServedModelOptions, arguments: AppArguments) -> None:
         ):
             if not is_loopback(listener):
                 typer.echo("whoever can reach this machine can use the app", err=True)
-            typer.echo(f"app with {preset.name} on {runner.device}: {url_of(listener)} (Ctrl-C ends it)")
-            if public:
+            about = {"model": preset.name, **({"public_url": public} if public else {})}
+            text = f"app with {preset.name} on {runner.device}"
+            tell_address(text, url_of(listener), arguments.json, **about)
+            if public and not arguments.json:
                 typer.echo(f"public address: {public}")
             serve(app.server, listener, names, app.end_streams)
     typer.echo("app ended", err=True)

@@ -17,6 +17,7 @@ from da3_core.cli.ask import ask_to_empty
 from da3_core.cli.failures import FAILED
 from da3_core.cli.model import load_model
 from da3_core.cli.progress import stage
+from da3_core.cli.written import sizes, tell_files
 from da3_core.export import left_out, parse_formats
 from da3_core.options import ModelOptions, SceneOptions
 from da3_core.pipeline import export_scene, infer_scene
@@ -70,9 +71,7 @@ def run(
     if output.json:
         typer.echo(json.dumps(_summary(source, model, prediction, files, time.perf_counter() - start), indent=2))
     else:
-        for paths in files.values():
-            for path in paths:
-                typer.echo(path)
+        tell_files(files)
     if lacking := left_out(prediction, options.export_format):
         typer.echo(f"error: {lacking}", err=True)
         raise typer.Exit(FAILED)
@@ -95,7 +94,5 @@ def _summary(
         "is_metric": bool(prediction.is_metric),
         "scale_factor": prediction.scale_factor,
         "seconds": round(seconds, 3),
-        "files": {
-            name: [{"path": str(path), "bytes": path.stat().st_size} for path in paths] for name, paths in files.items()
-        },
+        "files": sizes(files),
     }

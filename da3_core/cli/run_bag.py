@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import typer
 
@@ -22,6 +25,7 @@ from da3_core.cli.arguments import BagOutputArguments
 from da3_core.cli.failures import FAILED, INTERRUPTED, report
 from da3_core.cli.model import load_model
 from da3_core.cli.progress import stage
+from da3_core.cli.written import sizes, tell_files
 from da3_core.errors import InputError, OptionError
 from da3_core.export import check_request, export, left_out
 from da3_core.options import CameraOptions, InferenceOptions, ModelOptions
@@ -81,16 +85,17 @@ def run_bag(
         except OutputError as error:  # the input is right, the place is not
             report(error)
             raise typer.Exit(FAILED) from None
-    typer.echo(output)
-    lacking = None
+    lacking, files = None, {}
     if arguments.export_dir and summary.frames:
         prediction = in_map_axes(record.prediction(), options.map_frame, options.odom_frame)
         formats = arguments.export_format
         lacking = left_out(prediction, formats, record.unplaced)
         files = export(prediction, arguments.export_dir, formats, **arguments.export_options())
-        for paths in files.values():
-            for path in paths:
-                typer.echo(path)
+    if arguments.json:
+        typer.echo(json.dumps(_told(input_bag, output, summary, files), indent=2))
+    else:
+        typer.echo(output)
+        tell_files(files)
     _report(summary)
     if lacking:
         typer.echo(f"error: {lacking}", err=True)
@@ -116,6 +121,11 @@ def until_interrupted() -> Iterator[Callable[[], bool]]:
         yield asked.is_set
     finally:
         put_back()
+
+
+def _told(input_bag: Path, output: Path, summary: BagSummary, files: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
+    """What `--json` prints."""
+    return {"input": str(input_bag), "output": str(output), **asdict(summary), "files": sizes(files)}
 
 
 def _report(summary: BagSummary) -> None:

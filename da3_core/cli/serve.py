@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What commands that serve have in common: the model that they lend, and the port that they listen on."""
 
+import json as json_format
 import socket
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,11 @@ def open_port(host: str, port: int) -> socket.socket:
     except PortError as error:
         report(error)
         raise typer.Exit(FAILED) from None
+
+
+def tell_address(text: str, url: str, json: bool, **more: str) -> None:
+    """Say on stdout where a service listens now; programs read it as one line of JSON."""
+    typer.echo(json_format.dumps({"url": url, **more}) if json else f"{text}: {url} (Ctrl-C ends it)")
 
 
 def upload_limits(total_mb: int, caller_mb: int | None, file_mb: int) -> "UploadLimits":

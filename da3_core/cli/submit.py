@@ -18,6 +18,7 @@ from da3_core.cli.arguments import BackendArguments, OutputArguments
 from da3_core.cli.ask import ask_to_empty
 from da3_core.cli.failures import FAILED, report
 from da3_core.cli.progress import stage
+from da3_core.cli.written import tell_files
 from da3_core.errors import InputError
 from da3_core.export import parse_formats
 from da3_core.options import ModelOptions, SceneOptions, declared
@@ -64,7 +65,7 @@ def submit(
         request = _request(scene, options)
         task_id = client.submit({**request, "export_dir": str(folder.path), "auto_cleanup": folder.empty_first})
         if not backend.wait:
-            typer.echo(task_id)
+            typer.echo(json.dumps({"task_id": task_id}) if output.json else task_id)
             return
         logger.info("task %s at %s", task_id, client.url)
         result = _wait(client, task_id)
@@ -76,8 +77,7 @@ def submit(
     if output.json:
         typer.echo(json.dumps(_summary(source, result, time.perf_counter() - start), indent=2))
     else:
-        for path in result["files"]:
-            typer.echo(path)
+        tell_files({"all": [Path(path) for path in result["files"]]})
     if result["left_out"]:
         typer.echo(f"error: {result['left_out']}", err=True)
         raise typer.Exit(FAILED)

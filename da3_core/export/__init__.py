@@ -37,31 +37,55 @@ class Exporter:
 
     Attributes:
         summary: half a sentence for a list of formats.
+        files: patterns of what is written into the export folder, and for further maps below `map_2/` and so on.
         poses: whether it holds camera poses, and so lacks views that have none.
         needs: what the prediction must hold besides depth.
         packages: packages of the extra `export` that the module imports.
     """
 
     summary: str
+    files: tuple[str, ...]
     needs: tuple[Need, ...] = ()
     packages: tuple[str, ...] = ()
     poses: bool = True
 
 
 EXPORTERS: dict[str, Exporter] = {
-    "mini_npz": Exporter("depth, confidence and cameras as NumPy arrays"),
-    "npz": Exporter("the same with the images", ("images",)),
-    "depth_vis": Exporter("image and coloured depth side by side, a JPEG per view", ("images",), poses=False),
-    "glb": Exporter("coloured point cloud and camera frusta for 3-D viewers", ("images", "cameras")),
-    "ply": Exporter("coloured point cloud", ("images", "cameras")),
-    "depth_png": Exporter("depth in millimetres, 16 bit", poses=False),
-    "tum": Exporter("camera trajectory as text", ("poses",)),
-    "kitti": Exporter("camera trajectory as rows of matrices, with times", ("poses",)),
-    "nerfstudio": Exporter("cameras, images and points as transforms.json", ("images", "poses")),
-    "feat_vis": Exporter("features as colours, images and videos", ("images", "features"), ("av",), poses=False),
-    "gs_ply": Exporter("3-D Gaussians for splat viewers", ("gaussians",)),
-    "gs_video": Exporter("camera path through the 3-D Gaussians", ("gaussians", "poses"), ("av",)),
-    "colmap": Exporter("cameras, poses and points as a COLMAP model", ("images", "poses", "names")),
+    "mini_npz": Exporter("depth, confidence and cameras as NumPy arrays", ("exports/mini_npz/results.npz",)),
+    "npz": Exporter("the same with the images", ("exports/npz/results.npz",), ("images",)),
+    "depth_vis": Exporter(
+        "image and coloured depth side by side, a JPEG per view", ("depth_vis/*.jpg",), ("images",), poses=False
+    ),
+    "glb": Exporter(
+        "coloured point cloud and camera frusta for 3-D viewers",
+        ("scene.glb", "scene.jpg", "depth_vis/*.jpg"),
+        ("images", "cameras"),
+    ),
+    "ply": Exporter("coloured point cloud", ("points.ply",), ("images", "cameras")),
+    "depth_png": Exporter("depth in millimetres, 16 bit", ("depth_png/*.png",), poses=False),
+    "tum": Exporter("camera trajectory as text", ("trajectory.txt",), ("poses",)),
+    "kitti": Exporter(
+        "camera trajectory as rows of matrices, with times", ("kitti/poses.txt", "kitti/times.txt"), ("poses",)
+    ),
+    "nerfstudio": Exporter(
+        "cameras, images and points as transforms.json",
+        ("nerfstudio/transforms.json", "nerfstudio/sparse_pc.ply", "nerfstudio/images/*.png"),
+        ("images", "poses"),
+    ),
+    "feat_vis": Exporter(
+        "features as colours, images and videos",
+        ("feat_vis/*/*.jpg", "feat_vis/*.mp4"),
+        ("images", "features"),
+        ("av",),
+        poses=False,
+    ),
+    "gs_ply": Exporter("3-D Gaussians for splat viewers", ("gs_ply/0000.ply",), ("gaussians",)),
+    "gs_video": Exporter("camera path through the 3-D Gaussians", ("gs_video/*.mp4",), ("gaussians", "poses"), ("av",)),
+    "colmap": Exporter(
+        "cameras, poses and points as a COLMAP model",
+        ("sparse/0/*.bin", "sparse/0/*.txt", "images/*"),
+        ("images", "poses", "names"),
+    ),
 }
 
 _CLOUDS = ("glb", "ply", "nerfstudio", "colmap")

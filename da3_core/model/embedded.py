@@ -55,7 +55,7 @@ def find_weights(fetch_dinov2: Callable[[], Path], *, trained: Path = TRAINED, c
     if not trained.is_file():
         raise InputError(f"da3-embedded has no {trained.name} in this installation: use da3-base, or install it again")
     folder = cache_dir or user_cache()
-    path = folder / f"da3-embedded-{hashlib.sha256(trained.read_bytes()).hexdigest()[:16]}.safetensors"
+    path = _complete_file(trained, folder)
     if not path.is_file():
         tensors = read_frozen(fetch_dinov2)  # first, because it may be missing, which is to be said at once
         from safetensors.torch import save
@@ -70,6 +70,22 @@ def find_weights(fetch_dinov2: Callable[[], Path], *, trained: Path = TRAINED, c
                 "another place with XDG_CACHE_HOME"
             ) from error
     return path
+
+
+def found_here(cached_dinov2: Callable[[], Path | None]) -> Path | None:
+    """The complete checkpoint, or what it would be made of without a hub; None where that is not to be had.
+
+    Args:
+        cached_dinov2: gives the file of `facebook/dinov2-small` if it is in the cache of the hub.
+    """
+    if not TRAINED.is_file():
+        return None
+    complete = _complete_file(TRAINED, user_cache())
+    return complete if complete.is_file() else find_wheel_model() or cached_dinov2()
+
+
+def _complete_file(trained: Path, folder: Path) -> Path:
+    return folder / f"da3-embedded-{hashlib.sha256(trained.read_bytes()).hexdigest()[:16]}.safetensors"
 
 
 def read_frozen(fetch_dinov2: Callable[[], Path]) -> dict[str, Tensor]:

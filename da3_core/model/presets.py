@@ -31,6 +31,7 @@ class Preset:
         kind: `any-view` (depth, confidence, cameras), `mono` (depth, sky), `metric` (depth in metres for a focal
             length of 300 pixels, sky) or `nested` (an any-view model in metres).
         network: the architecture.
+        parameters: how many numbers it has learned.
         architecture: the name that checkpoints of this architecture carry in their `config.json`; retrained weights
             share it.
         process_res: the length in pixels that images are resized to unless the user names one.
@@ -41,8 +42,26 @@ class Preset:
     licence: str
     kind: Kind
     network: NetworkConfig
+    parameters: int
     architecture: str
     process_res: int = PROCESS_RES
+
+    @property
+    def gives(self) -> str:
+        """What it predicts, in words."""
+        if self.kind == "mono":
+            return "relative depth, sky"
+        if self.kind == "metric":
+            return "depth in metres with known intrinsics, sky"
+        gives = "depth, confidence, poses, intrinsics" + ", 3-D Gaussians" * self.has_gaussians
+        if self.name == EMBEDDED:
+            return "soft, relative depth, confidence, intrinsics; needs no hub"
+        return f"{gives}, sky, in metres" if self.kind == "nested" else gives
+
+    @property
+    def weights_bytes(self) -> int:
+        """What its weights take on the hub and on the disk, in float32."""
+        return 4 * self.parameters
 
     @property
     def has_poses(self) -> bool:
@@ -119,25 +138,29 @@ _NESTED = NestedConfig(_GIANT, _MONOCULAR)
 _APACHE, _NON_COMMERCIAL = "Apache-2.0", "CC-BY-NC-4.0"
 
 
-def _preset(hub_name: str, licence: str, kind: Kind, network: NetworkConfig) -> Preset:
+def _preset(hub_name: str, licence: str, kind: Kind, network: NetworkConfig, parameters: int) -> Preset:
     name = hub_name.lower()
-    return Preset(name, f"depth-anything/{hub_name}", licence, kind, network, name.removesuffix("-1.1"))
+    return Preset(name, f"depth-anything/{hub_name}", licence, kind, network, parameters, name.removesuffix("-1.1"))
 
 
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
-        _preset("DA3-SMALL", _APACHE, "any-view", _SMALL),
-        _preset("DA3-BASE", _APACHE, "any-view", _BASE),
-        _preset("DA3-LARGE", _NON_COMMERCIAL, "any-view", _LARGE),
-        _preset("DA3-LARGE-1.1", _NON_COMMERCIAL, "any-view", _LARGE),
-        _preset("DA3-GIANT", _NON_COMMERCIAL, "any-view", _GIANT),
-        _preset("DA3-GIANT-1.1", _NON_COMMERCIAL, "any-view", _GIANT),
-        _preset("DA3MONO-LARGE", _APACHE, "mono", _MONOCULAR),
-        _preset("DA3METRIC-LARGE", _APACHE, "metric", _MONOCULAR),
-        _preset("DA3NESTED-GIANT-LARGE", _NON_COMMERCIAL, "nested", _NESTED),
-        _preset("DA3NESTED-GIANT-LARGE-1.1", _NON_COMMERCIAL, "nested", _NESTED),
-        Preset(EMBEDDED, "facebook/dinov2-small", _APACHE, "any-view", _EMBEDDED, EMBEDDED, process_res=224),
+        _preset("DA3-SMALL", _APACHE, "any-view", _SMALL, 34_299_463),
+        _preset("DA3-BASE", _APACHE, "any-view", _BASE, 135_366_599),
+        _preset("DA3-LARGE", _NON_COMMERCIAL, "any-view", _LARGE, 410_941_767),
+        _preset("DA3-LARGE-1.1", _NON_COMMERCIAL, "any-view", _LARGE, 410_941_767),
+        _preset("DA3-GIANT", _NON_COMMERCIAL, "any-view", _GIANT, 1_355_674_125),
+        _preset("DA3-GIANT-1.1", _NON_COMMERCIAL, "any-view", _GIANT, 1_355_674_125),
+        _preset("DA3MONO-LARGE", _APACHE, "mono", _MONOCULAR, 334_171_394),
+        _preset("DA3METRIC-LARGE", _APACHE, "metric", _MONOCULAR, 334_171_394),
+        _preset("DA3NESTED-GIANT-LARGE", _NON_COMMERCIAL, "nested", _NESTED, 1_689_845_519),
+        _preset("DA3NESTED-GIANT-LARGE-1.1", _NON_COMMERCIAL, "nested", _NESTED, 1_689_845_519),
+        Preset(
+            *(EMBEDDED, "facebook/dinov2-small", _APACHE, "any-view", _EMBEDDED),
+            *(25_300_991, EMBEDDED),
+            process_res=224,
+        ),
     )
 }
 

@@ -106,6 +106,27 @@ def identify(source: str, *, weights_licence: WeightsLicence = "any") -> Preset:
     return preset
 
 
+def cached(preset: Preset) -> Path | None:
+    """What this machine has of its weights already: the file that a hub would otherwise be asked for, or None."""
+    if preset.name == EMBEDDED:
+        from da3_core.model.embedded import found_here
+
+        return found_here(lambda: _Hub(None, None, True).cached(preset.hub_id, TENSORS))
+    return _Hub(None, None, True).cached(preset.hub_id, TENSORS)
+
+
+def foresee_auto() -> tuple[Preset, str]:
+    """What `auto` would be now, and why; the hub is asked for an answer, and nothing is downloaded."""
+    best, hub = PRESETS[_BEST_FREE], _Hub(None, None, False)
+    if hub.cached(best.hub_id, TENSORS):
+        return best, "its weights are in the cache"
+    try:
+        hub.ask(best.hub_id, TENSORS)
+    except InputError as error:
+        return PRESETS[EMBEDDED], str(error)
+    return best, f"the hub has it, {best.weights_bytes / 1e9:.1f} GB"
+
+
 def _named(name: str, hub: _Hub, weights_licence: WeightsLicence) -> LoadedWeights:
     """Exactly what was asked for."""
     path: Path | None
@@ -168,26 +189,51 @@ class _Hub:
     cache_dir: Path | None
     local_files_only: bool
 
-    def fetch(self, repository: str, file: str) -> Path:
+    def cached(self, repository: str, file: str) -> Path | None:
+        """
+        Raises:
+            InputError: no repository can have this name.
+        """
         import huggingface_hub as hub
 
         try:
-            cached = hub.try_to_load_from_cache(repository, file, cache_dir=self.cache_dir, revision=self.revision)
+            path = hub.try_to_load_from_cache(repository, file, cache_dir=self.cache_dir, revision=self.revision)
         except hub.errors.HFValidationError as error:
             raise InputError(f"{repository!r} is neither a folder nor a name that the hub allows") from error
-        if isinstance(cached, str):
-            return Path(cached)
+        return Path(path) if isinstance(path, str) else None
+
+    def ask(self, repository: str, file: str) -> None:
+        """Return if the hub would give the file.
+
+        Raises:
+            InputError: it has none, does not answer within seconds, or is not to be asked.
+        """
+        import huggingface_hub as hub
+
         if self.local_files_only or hub.constants.HF_HUB_OFFLINE:
             raise InputError(
                 f"{file} of {repository} is not in the cache and downloads are switched off: "
                 "allow them once or pass a folder with the weights"
             )
         try:
-            # The client would retry a dead connection for minutes, so it is first asked for one quick answer.
             url = hub.hf_hub_url(repository, file, revision=self.revision)
             _within(_HUB_ANSWER_S, lambda: hub.get_hf_file_metadata(url, timeout=_HUB_ANSWER_S))
-            return Path(hub.hf_hub_download(repository, file, revision=self.revision, cache_dir=self.cache_dir))
         except Exception as error:  # the HTTP library below the client, and so its errors, depends on its version
+            raise InputError(_explain(error, f"{file} of {repository}")) from error
+
+    def fetch(self, repository: str, file: str) -> Path:
+        """
+        Raises:
+            InputError: as `cached` and `ask`, or the download failed.
+        """
+        import huggingface_hub as hub
+
+        if path := self.cached(repository, file):
+            return path
+        self.ask(repository, file)  # the client would retry a dead connection for minutes
+        try:
+            return Path(hub.hf_hub_download(repository, file, revision=self.revision, cache_dir=self.cache_dir))
+        except Exception as error:
             raise InputError(_explain(error, f"{file} of {repository}")) from error
 
 

@@ -260,6 +260,8 @@ def test_intrinsics_are_those_of_the_original_image_unless_asked_otherwise(
         da3("intrinsics", "--image", photos / "1.png", *SMALL, "--at-process-res", "--output", "P.txt").exit_code == 0
     )
     processed = np.loadtxt(tmp_path / "P.txt")
+    told = json.loads(da3("intrinsics", "--image", photos / "1.png", "--focal-px", "99", "--json").stdout)
+    assert (told["intrinsics"][0], told["source"], told["width"]) == ([99, 0, 80], "known", 160)
     np.testing.assert_allclose(processed, np.diag([70 / 160, 56 / 120, 1]) @ matrix, atol=2e-6)
 
 

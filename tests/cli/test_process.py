@@ -38,12 +38,6 @@ def test_importing_the_library_imports_nothing_heavy() -> None:
     assert result.stdout == "[]\n"
 
 
-def test_no_command_is_a_usage_error() -> None:
-    result = subprocess.run(DA3, cwd=ROOT, capture_output=True, text=True)
-    assert (result.returncode, result.stdout) == (2, "")
-    assert "--help" in result.stderr
-
-
 def test_the_script_for_intrinsics_is_the_command(photos: Path, tmp_path: Path) -> None:
     script = (sys.executable, ROOT / "estimate_k_matrix.py", *SMALL)
     subprocess.run([*script, "--image", photos / "1.png", "--output", "K matrix.txt"], cwd=tmp_path, check=True)

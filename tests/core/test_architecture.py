@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("prediction", "preprocessing", "sources", "storage", "visualise"),
     },
     "cli": {
-        *("api", "bag", "export", "geometry", "model", "options", "pipeline"),
+        *("api", "bag", "engines", "export", "formats", "geometry", "model", "options", "pipeline"),
         *("prediction", "ros_data", "sources", "storage", "stream", "web"),
     },
 }

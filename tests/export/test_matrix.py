@@ -69,7 +69,10 @@ def test_kind_times_format(
         request["export_feat_layers"] = [5] if features else []
         if name in expected:
             assert check_request(name, PRESETS[preset], **request) == (name,)
-            assert all(path.stat().st_size for path in export(known, tmp_path, name, export_kwargs=kwargs)[name])
+            files = export(known, tmp_path, name, export_kwargs=kwargs)[name]
+            assert all(path.stat().st_size for path in files)
+            told = [path.relative_to(tmp_path).match(pattern) for path in files for pattern in EXPORTERS[name].files]
+            assert sum(told) == len(files)
             continue
         with pytest.raises(InputError) as refusal:
             check_request(name, PRESETS[preset], **request)
