@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from da3_core.ros_data.outputs import (
     ViewOutputs,
     WindowOutputs,
 )
+from da3_core.ros_data.trajectory import Trajectory
 from da3_core.ros_data.transform_tree import TransformTree, TransformUnknown
 from da3_core.stream.session import View, WindowResult
 from da3_ros.messages import message_class, packed
@@ -109,7 +110,7 @@ class Publications:
     ) -> None:
         self._publishers, self._warn, self._tree, self._model = publishers, warn, tree, model
         self._session = self._segment = 0
-        self._path: deque[Any] = deque()
+        self._path = Trajectory(settings.map_frame, settings.path.max_poses, packed)
         self._failures: Counter[str] = Counter()
         self._tf_state = "no pose yet"
         self._tf_is_missing = False
@@ -118,7 +119,7 @@ class Publications:
     def apply(self, settings: Settings) -> None:
         """Take over settings; those that are not dynamic must stay."""
         self._options = output_options(settings)
-        self._path = deque(self._path, maxlen=settings.path.max_poses)
+        self._path.limit(settings.path.max_poses)
 
     def state(self) -> OutputState:
         return OutputState(dict(self._failures), self._tf_state, self._tf_is_missing)
@@ -138,7 +139,10 @@ class Publications:
         for each in views:
             if each.view.is_new:
                 self._publish(VIEW_OUTPUTS, each)
-        self._path.extend(packed(pose) for each in views if each.view.is_new and (pose := each.pose()))
+        for view in result.views:
+            if view.is_new:
+                self._path.add(view)
+        self._path.correct(result)
         self._publish(CAMERA_OUTPUTS, CameraOutputs(views[-1], self._path))
         self._publish(WINDOW_OUTPUTS, WindowOutputs(views, self._model))
 

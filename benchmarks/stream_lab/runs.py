@@ -11,6 +11,7 @@ from da3_core.geometry.cameras import invert_rigid
 from da3_core.prediction import Prediction
 from da3_core.stream.frame import Frame
 from da3_core.stream.joined_windows import join_windows
+from da3_core.stream.record import SessionRecord
 from da3_core.stream.session import Session, SessionOptions, WindowResult
 from stream_lab.noise import DisturbedModel
 from stream_lab.worlds import SIZE, Walk
@@ -18,11 +19,19 @@ from stream_lab.worlds import SIZE, Walk
 
 @dataclass(frozen=True, eq=False)
 class Joined:
-    """`(N, 4, 4)` camera-to-map and `(N, H, W)` depth of all frames as published, and every result."""
+    """`(N, 4, 4)` camera-to-map and `(N, H, W)` depth of all frames as published, every result, and what an export of
+    the session holds in the end: the last map, as it is known by then."""
 
     cameras: np.ndarray
     depth: np.ndarray
     results: Sequence[WindowResult]
+    exported: Prediction
+
+    @property
+    def exported_cameras(self) -> np.ndarray:
+        """`(M, 4, 4)`."""
+        assert self.exported.extrinsics is not None
+        return invert_rigid(self.exported.extrinsics.astype(np.float64))
 
 
 def make_frames(count: int, world_to_camera: np.ndarray | None = None) -> list[Frame]:
@@ -41,13 +50,15 @@ def live(model: DisturbedModel, walk: Walk, size: int, stride: int, options: Ses
     frames = make_frames(count)
     session = Session(model, options or SessionOptions("auto", 1.0))
     cameras, depth, results = np.zeros((count, 4, 4)), np.zeros(walk.depth_m.shape), []
+    record = SessionRecord(count)
     for end in window_ends(count, size, stride):
         results.append(session.process(frames[end - size : end]))
+        record.add(results[-1], 0)
         for view in results[-1].views:
             if view.is_new:
                 cameras[view.frame.stamp_ns] = invert_rigid(view.world_to_camera)
                 depth[view.frame.stamp_ns] = view.depth
-    return Joined(cameras, depth, results)
+    return Joined(cameras, depth, results, record.prediction())
 
 
 def recorded(

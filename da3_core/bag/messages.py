@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from da3_core.ros_data.outputs import (
     ViewOutputs,
     WindowOutputs,
 )
+from da3_core.ros_data.trajectory import Trajectory
 from da3_core.ros_data.values import packed
 from da3_core.storage.files import package_file
 from da3_core.stream.session import View, WindowResult
@@ -75,7 +75,7 @@ class MessageMaker:
             transforms=True,
         )
         self._path_poses = options.path_poses
-        self._paths: dict[str, deque[Any]] = {}
+        self._paths: dict[str, Trajectory] = {}
         self._map = (0, 0)
 
     def of(self, result: WindowResult, window: RecordedWindow) -> Iterator[tuple[str, RecordedFrame, Any]]:
@@ -88,14 +88,20 @@ class MessageMaker:
             if not outputs.view.is_new:
                 continue
             yield from self._messages(VIEW_OUTPUTS, outputs, recorded, recorded.camera)
-            if pose := outputs.pose():
-                path = self._paths.setdefault(recorded.camera, deque(maxlen=self._path_poses))
-                path.append(packed(pose, self._types))
+            self._path(recorded.camera).add(outputs.view)
+        for path in self._paths.values():
+            path.correct(result)
         for recorded in window.frame_sets[-1]:
-            camera = CameraOutputs(views[recorded], self._paths.get(recorded.camera, ()))
+            camera = CameraOutputs(views[recorded], self._path(recorded.camera))
             yield from self._messages(CAMERA_OUTPUTS, camera, recorded, recorded.camera)
         whole = WindowOutputs(tuple(views.values()), self._model)
         yield from self._messages(WINDOW_OUTPUTS, whole, window.recorded[-1], "")
+
+    def _path(self, camera: str) -> Trajectory:
+        if camera not in self._paths:
+            frame, types = self._options.map_frame, self._types
+            self._paths[camera] = Trajectory(frame, self._path_poses, lambda value: packed(value, types))
+        return self._paths[camera]
 
     def _view_outputs(self, result: WindowResult, window: RecordedWindow) -> dict[RecordedFrame, ViewOutputs]:
         """In the order of the window. Of cameras in one tree, the first of a frame set says where that is."""

@@ -20,6 +20,7 @@ from da3_core.ros_data import values
 from da3_core.ros_data.camera_info import camera_info
 from da3_core.ros_data.conventions import camera_pose_in_map, depth_in_millimetres, pose_sigmas, publishable_depth
 from da3_core.ros_data.point_cloud import point_cloud
+from da3_core.ros_data.trajectory import Trajectory
 from da3_core.ros_data.values import MessageValue, message
 from da3_core.stream.session import ScaleSource, View, WindowResult
 from da3_core.visualise import colorize_depth
@@ -159,14 +160,15 @@ class CameraOutputs:
     """One camera up to its newest view, and the values of what is published about that.
 
     Attributes:
-        poses: `ViewOutputs.pose` of its views in this map, oldest first, packed or not.
+        trajectory: of its views in this map.
     """
 
     newest: ViewOutputs
-    poses: Sequence[object]
+    trajectory: Trajectory
 
     def path(self) -> MessageValue | None:
-        return values.path(self.newest.header_in_map, self.poses) if self.poses else None
+        poses = self.trajectory.messages()
+        return values.path(self.newest.header_in_map, poses) if poses else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,7 +298,7 @@ VIEW_OUTPUTS: tuple[Output[ViewOutputs], ...] = (
     ),
 )
 CAMERA_OUTPUTS: tuple[Output[CameraOutputs], ...] = (
-    Output("path", values.PATH, CameraOutputs.path, "the trajectory of this map so far", "with a pose"),
+    Output("path", values.PATH, CameraOutputs.path, "the trajectory of this map, as it is known by now", "with a pose"),
 )
 WINDOW_OUTPUTS: tuple[Output[WindowOutputs], ...] = (
     Output(

@@ -18,10 +18,9 @@ from da3_core.geometry.alignment import PosedDepth, WindowAlignment, align_windo
 from da3_core.geometry.cameras import invert_rigid
 from da3_core.geometry.similarity import Similarity
 from da3_core.prediction import PER_VIEW, Prediction, of_all_views
+from da3_core.stream.corrections import fused
 from da3_core.stream.loops import close_loops
 from da3_core.stream.window_graph import WindowGraph, WindowViews
-
-MAX_FUSED_DIFFERENCE = 0.1  # of depths of one pixel, relative: beyond it one of two is on another surface
 
 logger = logging.getLogger(__name__)
 
@@ -104,12 +103,9 @@ class _View:
         return PosedDepth(depth, self.confidence, invert_rigid(self.world_to_camera.astype(np.float64)))
 
     def fuse(self, depth: np.ndarray, log_ratio: float) -> None:
-        """Another window's depth `(H, W)`: the geometric mean where both are near."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            difference = np.log(depth * np.float32(np.exp(-log_ratio) * self.scale) / self.depth)
-        near = np.abs(difference) <= MAX_FUSED_DIFFERENCE  # false where either is none
+        """Another window's depth `(H, W)`."""
+        self.depth = fused(self.depth, depth * np.float32(np.exp(-log_ratio) * self.scale), self._windows)
         self._windows += 1
-        self.depth = np.where(near, self.depth * np.exp(difference / self._windows), self.depth)
 
 
 class _Joined:

@@ -4,7 +4,7 @@
 import re
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from da3_core.errors import InputError
 from da3_core.prediction import IntrinsicsOrigin, Prediction
+from da3_core.stream.corrections import CorrectedPose, fused
 from da3_core.stream.frame import Frame
 from da3_core.stream.session import View, WindowResult
 
@@ -30,6 +31,9 @@ class SessionRecord:
     between half of `max_views` and `max_views` remain, the first of every camera among them.
 
     Where a map or a window has views with a pose, those without one are left out, and counted.
+
+    Results tell where views are by now, and how large their depth: views are handed out there, as one map. Depth that
+    several windows saw is the mean of what they say, where that is nearly the same.
 
     The memory is that of `max_views` views and one window; to keep the longest map, of twice as many views, since the
     present one may become the longest. A view takes 10 bytes per pixel of the processed image (9 without sky); the
@@ -69,18 +73,23 @@ class SessionRecord:
     def add(self, result: WindowResult, session: int) -> None:
         """Take in a result of the session of this number."""
         late = self._wait(result)
-        pairs = [(view, _RecordedView.of(view)) for view in result.views]
-        pairs = [pair for pair in pairs if pair[0].world_to_camera is not None] or pairs
-        is_placed, is_metric = pairs[0][0].world_to_camera is not None, result.scale_source != "none"
-        number = (session, result.segment)
+        views = [view for view in result.views if view.world_to_camera is not None] or result.views
+        is_placed, is_metric = views[0].world_to_camera is not None, result.scale_source != "none"
+        number, corrected = (session, result.segment), {each.number: each for each in result.corrected}
         with self._lock:
-            self._window, self._window_is_metric = [recorded for _, recorded in pairs], is_metric
             starts_map = self._present.number != number or (is_placed and not self._present.is_placed)
             if starts_map:
                 self._present = _MapViews(number, self._max_views, is_placed, result.placement == "known")
+            before = {} if starts_map else {view.number: view for view in self._window}
+            self._window, self._window_is_metric = [], is_metric
+            for view in views:
+                stands = not view.is_new and view.frame not in late and view.number in before
+                recorded = before[view.number] if stands else _RecordedView.of(view)
+                self._window.append(recorded.corrected(corrected.get(view.number)))
             if self._present.is_placed == is_placed:
                 self._present.is_metric = is_metric
-                for view, recorded in pairs:
+                self._present.correct(corrected, self._window)
+                for view, recorded in zip(views, self._window, strict=True):
                     if view.is_new or starts_map or view.frame in late:
                         self._present.add(recorded)
             if self._keep == "present_map" or self._present.length > self._kept.length:
@@ -127,6 +136,7 @@ class SessionRecord:
 class _RecordedView:
     """A `View` without the image as the camera gave it; confidence is float16."""
 
+    number: int
     stamp_ns: int
     camera: str
     original_size: tuple[int, int]
@@ -138,11 +148,14 @@ class _RecordedView:
     intrinsics: np.ndarray | None
     intrinsics_source: IntrinsicsOrigin | None
     world_to_camera: np.ndarray | None
+    depth_scale: float = 1.0  # by now, times `depth`
+    times_seen: int = 1
 
     @classmethod
     def of(cls, view: View) -> "_RecordedView":
         confidence, (height, width) = view.confidence, view.frame.image.shape[:2]
         return cls(
+            number=view.number,
             stamp_ns=view.frame.stamp_ns,
             camera=view.frame.source or view.frame.camera,
             original_size=(height, width),
@@ -155,6 +168,16 @@ class _RecordedView:
             intrinsics_source=view.intrinsics_source,
             world_to_camera=view.world_to_camera,
         )
+
+    def corrected(self, by: CorrectedPose | None) -> "_RecordedView":
+        """As it is by now; None where nothing has changed."""
+        if by is None:
+            return self
+        moved = replace(self, world_to_camera=by.world_to_camera, depth_scale=by.depth_scale)
+        if by.seen_again is None or by.seen_again.shape != self.depth.shape:
+            return moved
+        depth = fused(self.depth, by.seen_again * np.float32(1 / by.depth_scale), self.times_seen)
+        return replace(moved, depth=depth, times_seen=self.times_seen + 1)
 
 
 class _MapViews:
@@ -170,7 +193,7 @@ class _MapViews:
     def __init__(self, number: tuple[int, int] | None, max_views: int, is_placed: bool, is_known: bool = False) -> None:
         self.number, self.is_placed, self.is_known, self.is_metric = number, is_placed, is_known, False
         self._max_views = max_views
-        self._numbered: list[tuple[int, _RecordedView]] = []  # a view's number counts those of its camera
+        self._views: dict[int, tuple[int, _RecordedView]] = {}  # by its number; before it, which of its camera it is
         self._seen: Counter[str] = Counter()
         self._spacing = 1
 
@@ -181,16 +204,24 @@ class _MapViews:
 
     @property
     def views(self) -> list[_RecordedView]:
-        return [view for _, view in self._numbered]
+        return [view for _, view in self._views.values()]
 
     def add(self, view: _RecordedView) -> None:
-        number = self._seen[view.camera]
+        count = self._seen[view.camera]
         self._seen[view.camera] += 1
-        if number % self._spacing == 0:
-            self._numbered.append((number, view))
-        if len(self._numbered) > max(self._max_views, len(self._seen)):
+        if count % self._spacing == 0:
+            self._views[view.number] = count, view
+        if len(self._views) > max(self._max_views, len(self._seen)):
             self._spacing *= 2
-            self._numbered = [each for each in self._numbered if each[0] % self._spacing == 0]
+            self._views = {number: each for number, each in self._views.items() if each[0] % self._spacing == 0}
+
+    def correct(self, corrected: Mapping[int, CorrectedPose], window: Sequence[_RecordedView]) -> None:
+        """Views are where they are by now; those of the `window` are so already."""
+        present = {view.number: view for view in window}
+        for number, by in corrected.items():
+            if number in self._views:
+                count, view = self._views[number]
+                self._views[number] = count, present[number] if number in present else view.corrected(by)
 
 
 def _prediction(views: Sequence[_RecordedView], is_metric: bool, sought: bool) -> Prediction:
@@ -202,7 +233,7 @@ def _prediction(views: Sequence[_RecordedView], is_metric: bool, sought: bool) -
     is_assumed = "assumed" in sources
     extrinsics = stack("world_to_camera", np.float32)
     return Prediction(
-        depth=np.stack([view.depth for view in views]),
+        depth=np.stack([view.depth * np.float32(view.depth_scale) for view in views]),
         is_metric=int(is_metric),
         conf=stack("confidence", np.float32),
         sky=_stacked_sky(views),

@@ -21,6 +21,7 @@ from da3_core.geometry.cameras import invert_rigid
 from da3_core.geometry.quaternions import quaternion_from_rotation, rotation_from_quaternion
 from da3_core.geometry.similarity import Similarity
 from da3_core.prediction import IntrinsicsOrigin, Prediction
+from da3_core.stream.corrections import CorrectedPose
 from da3_core.stream.frame import Frame
 from da3_core.stream.known_cameras import KnownCameras, known_cameras
 from da3_core.stream.known_scale import KnownScale
@@ -56,6 +57,7 @@ class View:
 
     Attributes:
         frame: the frame as given.
+        number: of the frame; counts those of the session.
         is_new: true in the one result that should be published; false where the view repeats an earlier result.
         image: `(H, W, 3)` uint8 RGB, the pixels that the network saw.
         depth: `(H, W)` float32 z-depth in map units, as predicted: sky holds a number too, `sky` tells.
@@ -71,6 +73,7 @@ class View:
     """
 
     frame: Frame
+    number: int
     is_new: bool
     image: np.ndarray
     depth: np.ndarray
@@ -80,15 +83,6 @@ class View:
     world_to_camera: np.ndarray | None
     processed_from_original: np.ndarray | None
     intrinsics_source: IntrinsicsOrigin | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class CorrectedPose:
-    """Where a frame's camera is, by all that has been seen since it was published: `world_to_camera` `(4, 4)`."""
-
-    stamp_ns: int
-    camera: str
-    world_to_camera: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,11 +146,10 @@ class _FrameName:
 
 @dataclass(frozen=True, eq=False)
 class _Published:
-    """A view as published, its frame's name, and map units per unit of the depth that the graph knows it by."""
+    """A view as published, and its frame's name."""
 
     view: View
     name: _FrameName
-    depth_scale: float
 
 
 class Session:
@@ -175,6 +168,7 @@ class Session:
     def reset(self) -> None:
         """Forget the map; the next window defines a new one."""
         self._published: dict[Frame, _Published] = {}  # of the last window
+        self._depth_scales: dict[_FrameName, float] = {}  # map units per unit of the depth of the graph, as published
         self._frames_seen = 0
         self._graph: WindowGraph[_FrameName] = WindowGraph(LIVE_WINDOWS)
         self._known_scale = KnownScale()
@@ -214,30 +208,21 @@ class Session:
         if placed.starts_map:
             self._map_is_known = placed.placement == "known"
 
-        published = {}
-        for i, (frame, name) in enumerate(zip(frames, names, strict=True)):
-            before = self._published.get(frame)
-            view = _view(frame, before is None, prediction, i, intrinsics[i], placed)
-            has_place_now = before and before.view.world_to_camera is None and view.world_to_camera is not None
-            if before and not placed.starts_map and not has_place_now:
-                published[frame] = replace(before, view=replace(before.view, is_new=False))
-            else:
-                published[frame] = _Published(view, name, placed.depth_scale)
-        self._published = published
+        self._publish(frames, names, prediction, intrinsics, placed)
         if placed.placement == "known":
             self._fix_known()
         if placed.placement != "unposed":
             self._scale, self._scale_source = placed.depth_scale, placed.scale_source
         applied = known.metres_per_unit if known and known.metres_per_unit else 1.0
         return WindowResult(
-            views=tuple(each.view for each in published.values()),
+            views=tuple(each.view for each in self._published.values()),
             placement=placed.placement,
             scale_m_per_unit=applied * placed.depth_scale,
             scale_source=placed.scale_source,
             alignment_residual=placed.residual,
             segment=self._segment,
             inference_s=inference_s,
-            corrected=self._corrected() if placed.placement not in ("known", "unposed") else (),
+            corrected=self._corrected(prediction, placed) if placed.placement not in ("known", "unposed") else (),
             scale_deviation=known.deviation if known else float("nan"),
         )
 
@@ -255,7 +240,7 @@ class Session:
             return _Placed(Similarity.identity(), scale, "unposed", source)
 
         some = np.flatnonzero(prediction.placed)
-        chosen = prediction.views(some)
+        chosen = prediction if len(some) == len(frames) else prediction.views(some)
         assert chosen.extrinsics is not None
         camera_to_window = invert_rigid(chosen.extrinsics)
         views = WindowViews([names[i] for i in some.tolist()], camera_to_window, chosen.depth, chosen.conf, chosen.sky)
@@ -310,7 +295,7 @@ class Session:
             camera_to_map, depth = invert_rigid(view.world_to_camera), _without_sky(view.depth, view.sky)
             if published.name in self._graph:
                 camera_to_map = self._graph.camera_to_map(published.name)
-                depth = depth * np.float32(self._graph.depth_scale(published.name) / published.depth_scale)
+                depth = depth * np.float32(self._graph.depth_scale(published.name) / self._depth_scales[published.name])
             sky = None if prediction.sky is None else prediction.sky[i]
             confidence = None if prediction.conf is None else prediction.conf[i]
             in_map.append(PosedDepth(depth, view.confidence, camera_to_map))
@@ -328,10 +313,35 @@ class Session:
                 self._frames_seen += 1
         return names
 
+    def _publish(
+        self,
+        frames: Sequence[Frame],
+        names: Sequence[_FrameName],
+        prediction: Prediction,
+        intrinsics: Sequence[_Intrinsics],
+        placed: _Placed,
+    ) -> None:
+        """What was published of a frame stands, unless it had no place and has one now, or in another map."""
+        has_place = placed.placement != "unposed" and prediction.extrinsics is not None
+        published = {}
+        for i, (frame, name) in enumerate(zip(frames, names, strict=True)):
+            before = self._published.get(frame)
+            has_place_now = before and before.view.world_to_camera is None and has_place and prediction.placed[i]
+            if before and not placed.starts_map and not has_place_now:
+                published[frame] = replace(before, view=replace(before.view, is_new=False))
+            else:
+                view = _view(frame, name, before is None, prediction, i, intrinsics[i], placed)
+                published[frame] = _Published(view, name)
+                self._depth_scales[name] = placed.depth_scale
+        self._published = published
+        self._depth_scales = {
+            name: scale for name, scale in self._depth_scales.items() if name in self._graph or name in names
+        }
+
     def _fix_known(self) -> None:
         """From here on, windows whose poses are not known are placed by these frames."""
         self._graph.clear()
-        for frame, published in self._published.items():
+        for published in self._published.values():
             view = published.view
             sky, confidence = view.sky, view.confidence
             views = WindowViews(
@@ -343,11 +353,24 @@ class Session:
             )
             assert view.world_to_camera is not None
             self._graph.fix(views, invert_rigid(view.world_to_camera)[None])
-            self._published[frame] = replace(published, depth_scale=1.0)
+            self._depth_scales[published.name] = 1.0
 
-    def _corrected(self) -> tuple[CorrectedPose, ...]:
+    def _corrected(self, prediction: Prediction, placed: _Placed) -> tuple[CorrectedPose, ...]:
+        """Of all frames that the graph has, where they are by now."""
+        again = {
+            published.name: prediction.depth[i] * np.float32(placed.depth_scale)
+            for i, published in enumerate(self._published.values())
+            if not published.view.is_new
+        }
         return tuple(
-            CorrectedPose(name.stamp_ns, name.camera, invert_rigid(self._graph.camera_to_map(name)))
+            CorrectedPose(
+                number=name.number,
+                stamp_ns=name.stamp_ns,
+                camera=name.camera,
+                world_to_camera=invert_rigid(self._graph.camera_to_map(name)),
+                depth_scale=self._graph.depth_scale(name) / self._depth_scales[name],
+                seen_again=again.get(name),
+            )
             for name in self._graph.frames
         )
 
@@ -414,13 +437,22 @@ def _orthonormal(prediction: Prediction) -> Prediction:
     return replace(prediction, extrinsics=extrinsics)
 
 
-def _view(frame: Frame, is_new: bool, prediction: Prediction, i: int, intrinsics: _Intrinsics, placed: _Placed) -> View:
+def _view(
+    frame: Frame,
+    name: _FrameName,
+    is_new: bool,
+    prediction: Prediction,
+    i: int,
+    intrinsics: _Intrinsics,
+    placed: _Placed,
+) -> View:
     world_to_camera = None
     if placed.placement != "unposed" and prediction.extrinsics is not None and prediction.placed[i]:
         camera_to_window = invert_rigid(prediction.extrinsics[i])
         world_to_camera = invert_rigid(placed.window_to_map.transform_camera(camera_to_window))
     return View(
         frame=frame,
+        number=name.number,
         is_new=is_new,
         # Copies, because a slice would keep the arrays of its whole window alive.
         image=frame.image if prediction.processed_images is None else prediction.processed_images[i].copy(),

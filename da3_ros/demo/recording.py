@@ -148,6 +148,7 @@ def recorded_view(view: Any, colour: np.ndarray, *, is_new: bool) -> View:
     depth = pixels(view.depth)
     return View(
         frame=Frame(colour, stamp_ns(view.header.stamp), view.header.frame_id),
+        number=stamp_ns(view.header.stamp),
         is_new=is_new,
         image=colour,
         depth=depth,

@@ -30,6 +30,7 @@ def view(stamp_ns: int, is_new: bool = True, width: int = 64, focal: float = 50.
     image = np.zeros((48, width, 3), np.uint8)
     return View(
         frame=Frame(image, stamp_ns, "camera"),
+        number=stamp_ns,
         is_new=is_new,
         image=image,
         depth=np.ones((48, width), np.float32),

@@ -30,6 +30,7 @@ from da3_core.ros_data.outputs import (
     WindowOutputs,
     to_markdown,
 )
+from da3_core.ros_data.trajectory import Trajectory
 from da3_core.ros_data.values import MessageValue
 from da3_core.stream.frame import Frame
 from da3_core.stream.session import View, WindowResult
@@ -49,6 +50,7 @@ def view(second: int) -> View:
     world_to_camera[:3, 3] = 0.1 * second, 0.2, -0.3
     return View(
         frame=Frame(np.zeros((18, 24, 3), np.uint8), second * 10**9 + 1, "camera"),
+        number=second,
         is_new=True,
         image=rng.integers(0, 256, (*size, 3), dtype=np.uint8),
         depth=rng.uniform(0.5, 80, size).astype(np.float32),
@@ -73,10 +75,17 @@ def outputs(each: View, options: OutputOptions = OPTIONS, edge: MapEdge | None =
     return ViewOutputs(each, result(each), options, edge)
 
 
-def values_of(every: View, *, trajectory: Any = lambda pose: pose) -> dict[str, MessageValue | None]:
+def trajectory(*views: ViewOutputs, pack: Any = lambda pose: pose) -> Trajectory:
+    made = Trajectory(OPTIONS.map_frame, 10, pack)
+    for each in views:
+        made.add(each.view)
+    return made
+
+
+def values_of(every: View, *, pack: Any = lambda pose: pose) -> dict[str, MessageValue | None]:
     """What every topic says about a window of two, of which the newest has this view, by name."""
     views = [outputs(view(1)), outputs(every, edge=MapEdge("odom", np.diag([-1.0, -1.0, 1.0, 1.0])))]
-    camera = CameraOutputs(views[1], [trajectory(pose) for each in views if (pose := each.pose())])
+    camera = CameraOutputs(views[1], trajectory(*views, pack=pack))
     return {
         **{each.name: each.value(views[1]) for each in VIEW_OUTPUTS},
         **{each.name: each.value(camera) for each in CAMERA_OUTPUTS},
@@ -96,8 +105,8 @@ def live_bytes(value: MessageValue) -> bytes:
 
 @pytest.mark.parametrize("of", [view, bare])
 def test_both_packers_write_the_same_bytes(of: Any) -> None:
-    ours = values_of(of(2), trajectory=messages.packed)
-    theirs = values_of(of(2), trajectory=lambda pose: values.packed(pose, STORE.types))
+    ours = values_of(of(2), pack=messages.packed)
+    theirs = values_of(of(2), pack=lambda pose: values.packed(pose, STORE.types))
     types = {each.name: each.type for each in OUTPUTS}
     assert ours.keys() == theirs.keys() == types.keys()
     for name, value in ours.items():
@@ -125,7 +134,7 @@ def test_what_a_model_does_not_say_is_not_published() -> None:
     everywhere |= {f"depth/{name}" for name in ("image", "image_raw", "camera_info", "preview")}
     assert {name for name, value in said.items() if value} == everywhere
     assert {name for name, value in values_of(view(2)).items() if value} == {each.name for each in OUTPUTS}
-    assert CameraOutputs(outputs(bare(1)), []).path() is None
+    assert CameraOutputs(outputs(bare(1)), trajectory(outputs(bare(1)))).path() is None
     assert outputs(view(1)).transform() is None, "nobody knows what to join"
 
 

@@ -14,6 +14,7 @@ from geometry_msgs.msg import TransformStamped
 from da3_core.ros_data.conventions import OPTICAL_TO_MAP
 from da3_core.ros_data.outputs import OUTPUTS
 from da3_core.ros_data.transform_tree import TransformTree
+from da3_core.stream.corrections import CorrectedPose
 from da3_core.stream.frame import Frame
 from da3_core.stream.session import View, WindowResult
 from da3_ros.parameters import settings_from
@@ -66,6 +67,7 @@ class Published:
 def view(stamp_ns: int = STAMP_NS, camera: str = "camera", **changes: object) -> View:
     given = View(
         frame=Frame(np.zeros((12, 16, 3), np.uint8), stamp_ns, camera),
+        number=stamp_ns,
         is_new=True,
         image=np.full((6, 8, 3), 7, np.uint8),
         depth=np.full((6, 8), 2, np.float32),
@@ -124,6 +126,19 @@ def test_a_view_that_repeats_an_earlier_result_is_only_in_the_window():
     assert stamps == [1, 2, 3]
     assert [len(message.views) for message in it.outputs["window"].messages] == [2, 2]
     assert [len(message.poses) for message in it.outputs["path"].messages] == [2, 3]
+
+
+def test_the_path_holds_poses_as_they_are_known_by_now():
+    it = Published()
+    it.publications.publish(result(view(1)), session=1)
+    moved = np.eye(4)
+    moved[2, 3] = -5.0  # the camera is five ahead
+    later = replace(result(view(2)), corrected=(CorrectedPose(1, 1, "camera", moved),))
+    it.publications.publish(later, session=1)
+    first, path = it.outputs["path"].messages
+    assert first.poses[0].pose.position.x == 0
+    assert [pose.pose.position.x for pose in path.poses] == [5, 0]
+    assert [pose.header.stamp.nanosec for pose in path.poses] == [1, 2]
 
 
 @pytest.mark.parametrize(("session", "segment"), [(2, 0), (1, 1)])

@@ -54,6 +54,17 @@ def test_what_was_recorded_comes_out_straighter_and_calmer_than_live(hall: Walk)
     assert measures.flicker < 0.006 < live_measures.flicker
 
 
+def test_an_export_of_a_session_is_straighter_and_calmer_than_what_was_published(hall: Walk) -> None:
+    joined = live(DisturbedModel(hall, CASES["real"], 33), hall, 8, 1)
+    truth = hall.camera_to_world, hall.depth_m
+    published = measure(joined.cameras, joined.depth, *truth)
+    exported = measure(joined.exported_cameras, joined.exported.depth, *truth)
+    assert exported.ate_m < 0.9 * published.ate_m
+    assert exported.flicker < 0.6 * published.flicker
+    last = joined.results[-1].corrected[-1]
+    np.testing.assert_allclose(joined.exported.extrinsics[-1], last.world_to_camera, rtol=1e-5)
+
+
 def test_known_poses_give_steady_metres(hall: Walk) -> None:
     followed = [known_metres(DisturbedModel(hall, CASES["real"], seed), hall, 8, 4) for seed in SEEDS]
     assert np.median([each.error for each in followed]) == pytest.approx(0, abs=0.02)

@@ -30,6 +30,7 @@ def view(
     world_to_camera[0, 3] = -stamp_ns
     return View(
         frame=Frame(np.zeros((12, 16, 3), np.uint8) if image is None else image, stamp_ns, camera),
+        number=hash((stamp_ns, camera)),
         is_new=is_new,
         image=np.full((*SIZE, 3), stamp_ns % 256, np.uint8),
         depth=np.full(SIZE, stamp_ns + 1 / 3, np.float32),
@@ -216,7 +217,8 @@ def test_a_rig_is_thinned_by_instants_and_named_by_camera():
 @pytest.mark.parametrize("cameras", [("camera", "camera"), ("rig/left", "rig_left")])
 def test_cameras_that_are_named_alike_do_not_share_a_name(cameras: tuple[str, str]):
     record = SessionRecord(100)
-    record.add(result(*(view(stamp, camera) for stamp in (1, 2) for camera in cameras)), 0)
+    views = [view(stamp, camera) for stamp in (1, 2) for camera in cameras]
+    record.add(result(*(replace(each, number=number) for number, each in enumerate(views))), 0)
     names = record.prediction().image_names
     assert names is not None
     plain = "rig_left_" if cameras[0] != cameras[1] else ""
