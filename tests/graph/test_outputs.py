@@ -177,7 +177,9 @@ def test_pose_odometry_path_and_tf_agree(session: ObservedSession) -> None:
     for pose, odometry, of_path in zip(
         session.inbox["/da3/pose"], session.inbox["/da3/odometry"], path.poses, strict=True
     ):
-        assert pose.pose == odometry.pose.pose == of_path.pose
+        assert pose.pose == odometry.pose.pose
+        place, by_now = (matrix(each.pose.position, each.pose.orientation) for each in (pose, of_path))
+        np.testing.assert_allclose(by_now, place, atol=MILLIMETRE, err_msg="an exact model is not corrected by much")
         assert odometry.child_frame_id == CAMERA_FRAME
         assert stamp_ns(of_path) == stamp_ns(pose)
         tf = transforms[session.frame(pose)].copy()
