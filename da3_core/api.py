@@ -240,6 +240,7 @@ class DepthAnything3(nn.Module):
         export_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
         *,
         pose_method: PoseMethod = InferenceOptions.pose_method,
+        refine_scale: bool = InferenceOptions.refine_scale,
         apply_exif: bool = False,
     ) -> Prediction:
         """Depth and cameras of N images of one scene, and files of them if `export_dir` is given.
@@ -272,6 +273,8 @@ class DepthAnything3(nn.Module):
             pose_method: where cameras come from, see `resolve_pose_method`. With `features`, a view that cannot be
                 placed leaves all of them without poses, with a warning; `aux["feature_poses"]` tells more. A single
                 view keeps what the network says of it.
+            refine_scale: with poses from features, let depth in metres take the scale at which views match; else it is
+                `focal * raw / 300` of each view.
             apply_exif: turn images upright by their EXIF tag; intrinsics then refer to the upright image.
 
         Raises:
@@ -282,6 +285,7 @@ class DepthAnything3(nn.Module):
             process_res_method=process_res_method,
             use_ray_pose=use_ray_pose,
             pose_method=pose_method,
+            refine_scale=refine_scale,
             ref_view_strategy=ref_view_strategy,
             apply_exif=apply_exif,
             align_to_input_ext_scale=align_to_input_ext_scale,
@@ -386,7 +390,7 @@ class DepthAnything3(nn.Module):
         if self.preset.kind == "metric":
             prediction = in_metres(prediction)
         if options.pose_method == "features" and len(images) >= 2:
-            prediction = with_feature_poses(prediction)
+            prediction = with_feature_poses(prediction, refine_scale=options.refine_scale)
         if extrinsics is not None:
             to_input_scale = options.align_to_input_ext_scale
             prediction = aligned_to_given_poses(prediction, extrinsics, to_input_scale=to_input_scale)

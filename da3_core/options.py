@@ -223,6 +223,12 @@ class InferenceOptions(Checked):
         "Where cameras come from. decoder: the network; rays: its ray head, principal point included, slower; "
         "features: matches between the images and depth; auto: the decoder of models that have one, else features.",
     )
+    refine_scale: bool = option(
+        False,
+        "Let the depth of every view of a metric model take the scale at which features match those of the others, "
+        "where poses are found by features; else it is what the focal length makes of it, view by view.",
+        faces=("command", "bag", "http"),
+    )
     ref_view_strategy: RefViewStrategy = option(
         "saddle_balanced",
         "How the view that others refer to is chosen, from 3 views on.",

@@ -123,11 +123,12 @@ def in_metres(prediction: Prediction) -> Prediction:
     return replace(prediction, depth=metres, is_metric=1, aux={**prediction.aux, "raw_depth": prediction.depth})
 
 
-def with_feature_poses(prediction: Prediction) -> Prediction:
+def with_feature_poses(prediction: Prediction, *, refine_scale: bool = False) -> Prediction:
     """Cameras of two or more views from matching features and depth, in place of those of the network.
 
     `aux["feature_poses"]` is the report, a `FeaturePoses`. The world of a segment is the optical frame of its first
-    view, and the depth of every view is multiplied by its `depth_scales`. Where there are no intrinsics, the cameras
+    view, and the depth of every view is multiplied by its `depth_scales`: where it is in metres,
+    only if `refine_scale` says so. Where there are no intrinsics, the cameras
     rest on those of `default_intrinsics`, which become the `assumed_intrinsics` of the result. A view that cannot be
     placed has no pose, and its depth stays as it is.
     """
@@ -151,9 +152,11 @@ def with_feature_poses(prediction: Prediction) -> Prediction:
         return replace(prediction, extrinsics=None, segments=found.segments, aux=aux)
     if found.failure:
         log.warning("not all camera poses from features: %s", found.failure)
+    keeps_depth = prediction.is_metric and not refine_scale
+    scales = np.ones_like(found.depth_scales) if keeps_depth else found.depth_scales
     return replace(
         cameras,
-        depth=prediction.depth * found.depth_scales[:, None, None].astype(np.float32),
+        depth=prediction.depth * scales[:, None, None].astype(np.float32),
         extrinsics=found.world_to_camera.astype(np.float32),
         segments=found.segments,
         aux=aux,

@@ -184,6 +184,8 @@ class Diagnostics:
             "alignment residual, %": f"{100 * self._last.alignment_residual:.2f}",
             "alignment residual p95, %": f"{100 * _percentiles(self._residuals)[1]:.2f}",
         }
+        if np.isfinite(self._last.scale_deviation):
+            values["scale deviation, %"] = f"{100 * self._last.scale_deviation:.2f}"
         if self._last.scale_source == "model":  # else every inference has a unit of its own
             values["scale spread, %"] = f"{100 * float(np.std(list(self._log_scales))):.2f}"
         if (agreement := self._focal_agreement(camera.camera_info, self._last.views[-1])) is not None:

@@ -74,7 +74,7 @@ class Engine:
     ) -> None:
         self.apply(settings)
         self._model = model
-        self._infer = bind_inference(model, settings)
+        self._infer = bind_inference(model, settings.inference)
         self._session = Session(self._infer, SessionOptions(settings.scale.source, settings.scale.fixed_m_per_unit))
         self._session_number = -1
         self._buffer = buffer

@@ -5,7 +5,7 @@ The fields of `Settings` are the parameters, its instances are what the node wor
 (declarations, checks, YAML file, launch arguments, reference) is in `parameters`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from da3_core.bag.options import BagOptions, IntrinsicsSource
@@ -66,6 +66,7 @@ class ScaleSettings:
     fixed_m_per_unit: float = option(
         1.0, "Metres per unit of the model's depth, for scale.source fixed.", low=1e-6, high=1e6
     )
+    refine: bool = same_option(InferenceOptions, "refine_scale")
 
 
 @dataclass(frozen=True)
@@ -166,3 +167,9 @@ class Settings(InferenceOptions, ModelOptions):
     export: ExportSettings = field(default_factory=ExportSettings)
     bag: BagSettings = field(default_factory=BagSettings)
     qos: QosSettings = field(default_factory=QosSettings)
+
+    @property
+    def inference(self) -> InferenceOptions:
+        """What the model is asked for."""
+        chosen = {each.name: getattr(self, each.name) for each in fields(InferenceOptions)}
+        return InferenceOptions(**chosen | {"refine_scale": self.scale.refine})

@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from da3_core.options import PointOptions
+from da3_core.prediction import IntrinsicsOrigin
 from da3_core.ros_data import values
 from da3_core.ros_data.camera_info import camera_info
 from da3_core.ros_data.conventions import camera_pose_in_map, depth_in_millimetres, pose_sigmas, publishable_depth
@@ -26,6 +27,8 @@ from da3_core.stream.session import ScaleSource, View, WindowResult
 from da3_core.visualise import colorize_depth
 
 SCALE_SOURCES: dict[ScaleSource, int] = {"none": 0, "model": 1, "fixed": 2, "poses": 3}  # SCALE_* of DepthWindow.msg
+# INTRINSICS_* of DepthView.msg
+INTRINSICS_SOURCES: dict[IntrinsicsOrigin | None, int] = {None: 0, "known": 1, "estimated": 2, "assumed": 3}
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,7 @@ class ViewOutputs:
             "da3_ros/msg/DepthView",
             header=self.header,
             camera_info=self.camera_info(),
+            intrinsics_source=INTRINSICS_SOURCES[self.view.intrinsics_source],
             camera_in_map=values.pose(self.camera_to_map),
             depth=self.depth(),
             confidence=self.confidence() or values.no_image(self.header),
@@ -192,6 +196,7 @@ class WindowOutputs:
             views=[view.depth_view() for view in self.views],
             scale_m_per_unit=result.scale_m_per_unit,
             scale_source=SCALE_SOURCES[result.scale_source],
+            scale_deviation=result.scale_deviation,
             alignment_residual=result.alignment_residual,
             map_segment=result.segment,
             inference_s=result.inference_s,

@@ -20,6 +20,7 @@ from da3_core.geometry.similarity import Similarity
 from da3_core.prediction import PER_VIEW, Prediction, of_all_views
 from da3_core.stream.corrections import fused
 from da3_core.stream.loops import close_loops
+from da3_core.stream.scale_filter import log_metres
 from da3_core.stream.window_graph import WindowGraph, WindowViews
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,8 @@ def join_windows(
     same_world: bool,
     infer: Callable[[Sequence[int]], Prediction] | None = None,
 ) -> Prediction:
-    """The predictions of consecutive windows as one, in the world and the unit of the first.
+    """The predictions of consecutive windows as one, in the world and the unit of the first, or, where the model
+    predicts metres, in those that its windows have on average.
 
     Cameras and scales of views that several windows share are what all of these agree on, and so is their depth, where
     it is about the same; the rest is as the earliest window said that could place the view. Views that share none with
@@ -138,10 +140,12 @@ class _Joined:
             one.graph.adjust_fully()
             if infer is not None and result.class_tokens is not None and (segments == number).all():
                 close_loops(one.graph, result.class_tokens, infer, window)
+            metres = float(np.exp(log_metres(one.graph.log_scales()))) if result.is_metric else 1.0
             for i in np.flatnonzero(segments == number).tolist():
                 view = self._views[i]
-                view.depth = view.depth * np.float32(one.graph.depth_scale(i) / view.scale)
+                view.depth = view.depth * np.float32(metres * one.graph.depth_scale(i) / view.scale)
                 view.world_to_camera = invert_rigid(one.graph.camera_to_map(i))
+                view.world_to_camera[:3, 3] *= metres
         return replace(
             result,
             depth=np.stack([view.depth for view in self._views]),

@@ -14,6 +14,7 @@ import numpy as np
 from da3_core.geometry.cameras import invert_rigid
 from da3_core.geometry.similarity import mean_rotation
 from da3_core.prediction import Prediction
+from da3_core.stream.scale_filter import LogScale
 from da3_core.stream.window_graph import LIVE_WINDOWS, WindowGraph, WindowViews
 
 SMALLEST_BASELINE = 0.01  # of the median depth: cameras that are closer together say little about scale
@@ -36,13 +37,14 @@ class KnownScale:
 
     def __init__(self) -> None:
         self._graph: WindowGraph[Hashable] = WindowGraph(LIVE_WINDOWS)
+        self._metres = LogScale()  # per unit of the graph
         self.clear()
 
     def clear(self) -> None:
         """Begin again: the next window has no frame in common with the last one, or its cameras are not known."""
         self._graph.clear()
         self._camera_to_world: dict[Hashable, np.ndarray] = {}
-        self._log_metres, self._variance = 0.0, np.inf  # per unit of the graph
+        self._metres.clear()
 
     def follow(self, names: Sequence[Hashable], camera_to_world: np.ndarray, prediction: Prediction) -> Metres | None:
         """Take in a window whose cameras are at `camera_to_world` `(N, 4, 4)`, metres.
@@ -75,25 +77,15 @@ class KnownScale:
         self._graph.adjust()
         self._camera_to_world |= zip(names, camera_to_world, strict=True)
         self._camera_to_world = {name: self._camera_to_world[name] for name in self._graph.frames}
-        self._update(self._compared())
-        if not np.isfinite(self._variance):
+        self._metres.drift(self._graph.scale_drift())
+        if (measured := self._compared()) is not None:
+            log_metres, variance = measured
+            # The next windows will compare nearly the same way again.
+            self._metres.measure(log_metres, variance * (self._graph.windows if self._metres.is_known else 1))
+        if not self._metres.is_known:
             return None
-        per_unit = float(np.exp(self._log_metres)) * self._graph.window_to_map().scale * applied
-        return Metres(per_unit, float(np.sqrt(self._variance)))
-
-    def _update(self, measured: tuple[float, float] | None) -> None:
-        """Kalman's filter of the logarithm: it drifts as the windows' scales do, and is measured on the way."""
-        self._variance += 2 * self._graph.spread.log_depth**2 / max(1.0, self._graph.shared_frames())
-        if measured is None:
-            return
-        log_metres, variance = measured
-        if not np.isfinite(self._variance):
-            self._log_metres, self._variance = log_metres, variance
-            return
-        variance *= self._graph.windows  # the next windows will compare nearly the same way again
-        gain = self._variance / max(self._variance + variance, 1e-300)
-        self._log_metres += gain * (log_metres - self._log_metres)
-        self._variance *= 1 - gain
+        per_unit = float(np.exp(self._metres.value)) * self._graph.window_to_map().scale * applied
+        return Metres(per_unit, float(np.sqrt(self._metres.variance)))
 
     def _compared(self) -> tuple[float, float] | None:
         """Logarithm of metres per unit of the graph, and its variance, by the ways of the cameras kept."""

@@ -25,6 +25,7 @@ from da3_core.stream.corrections import CorrectedPose
 from da3_core.stream.frame import Frame
 from da3_core.stream.known_cameras import KnownCameras, known_cameras
 from da3_core.stream.known_scale import KnownScale
+from da3_core.stream.scale_filter import ModelMetres
 from da3_core.stream.window_graph import LIVE_WINDOWS, WindowGraph, WindowViews
 
 _Intrinsics: TypeAlias = tuple[np.ndarray, IntrinsicsOrigin] | tuple[None, None]
@@ -32,7 +33,6 @@ ScaleSource = Literal["none", "model", "fixed", "poses"]
 Placement = Literal["origin", "points", "poses", "last_view", "known", "unposed"]
 
 FOCAL_LENGTH_WINDOWS = 301  # the running median looks this far back
-MODEL_METRES_DEVIATION = 0.1  # of the metres of a metric model, relative, from window to window
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ class WindowResult:
         inference_s: duration of the inference, seconds.
         corrected: of the last frames of the map, this window's among them, oldest first, those whose poses are not
             known. For what may be revised: a path, or what places a robot's odometry in the map.
-        scale_deviation: standard deviation of the logarithm of `scale_m_per_unit`, where known poses tell it; else NaN.
+        scale_deviation: standard deviation of the logarithm of the metres, which known poses tell or the windows of a
+            metric model, whose average the map follows by at most `LARGEST_STEP` a window; else NaN.
     """
 
     views: tuple[View, ...]
@@ -172,6 +173,7 @@ class Session:
         self._frames_seen = 0
         self._graph: WindowGraph[_FrameName] = WindowGraph(LIVE_WINDOWS)
         self._known_scale = KnownScale()
+        self._model_metres = ModelMetres()
         self._has_map = False
         self._map_is_known = False  # by poses that frames came with
         self._segment = 0
@@ -223,7 +225,7 @@ class Session:
             segment=self._segment,
             inference_s=inference_s,
             corrected=self._corrected(prediction, placed) if placed.placement not in ("known", "unposed") else (),
-            scale_deviation=known.deviation if known else float("nan"),
+            scale_deviation=known.deviation if known else self._model_deviation(placed),
         )
 
     def _place(
@@ -250,6 +252,7 @@ class Session:
             window_to_map = Similarity(scale, window_to_first[:3, :3], scale * window_to_first[:3, 3])
             self._graph.clear()
             self._graph.add(views, window_to_map)
+            self._follow_model(None)
             return _Placed(window_to_map, scale, "origin", source, starts_map=True)
         is_metric = source == "poses" == self._scale_source
         alignment = align_window(in_map, in_window, matrices, self._scale, self._graph.spread, is_metric)
@@ -258,10 +261,28 @@ class Session:
             self._graph.clear()
         elif self._map_is_known:
             source = self._scale_source
-        self._graph.add(views, alignment.window_to_map, _scale_prior(source, is_metric))
+        prior = (0.0, METRIC_DEVIATION if is_metric else np.inf)  # of the logarithm of the window's scale
+        self._graph.add(views, alignment.window_to_map, prior)
         self._graph.adjust()
+        if source == "model":
+            self._follow_model(None if starts_map else _newest(names, self._published.values()))
         window_to_map = self._graph.window_to_map()
         return _Placed(window_to_map, window_to_map.scale, alignment.method, source, alignment.residual, starts_map)
+
+    def _follow_model(self, stays: _FrameName | None) -> None:
+        """Let the map's unit become the metre of a metric model's windows; the camera of `stays` stays where it is.
+
+        None where the map has just begun, with nothing published yet.
+        """
+        if stays is None:
+            self._model_metres.clear()
+        self._model_metres.measure(self._graph.log_scales()[-1], self._graph.scale_drift())
+        if stays is not None:
+            self._graph.rescale(float(np.exp(self._model_metres.step())), stays)
+
+    def _model_deviation(self, placed: _Placed) -> float:
+        is_followed = placed.scale_source == "model" and placed.placement in ("origin", "points", "poses", "last_view")
+        return self._model_metres.deviation if is_followed else float("nan")
 
     def _place_known(self, frames: Sequence[Frame], known: KnownCameras) -> _Placed:
         """Where its poses say. Where they say nothing about scale, depth keeps that of the views shared with before."""
@@ -468,11 +489,10 @@ def _view(
     )
 
 
-def _scale_prior(source: ScaleSource, is_metric: bool) -> tuple[float, float]:
-    """Mean and deviation of the logarithm of a window's scale, where its unit is the metre already."""
-    if is_metric:
-        return 0.0, METRIC_DEVIATION
-    return 0.0, (MODEL_METRES_DEVIATION if source == "model" else np.inf)
+def _newest(names: Sequence[_FrameName], published: Collection[_Published]) -> _FrameName:
+    """Of the frames of a window the last one that has been published."""
+    before = {each.name for each in published}
+    return [name for name in names if name in before][-1]
 
 
 def _without_sky(depth: np.ndarray, sky: np.ndarray | None) -> np.ndarray:

@@ -134,6 +134,23 @@ class WindowGraph(Generic[Name]):
         """Of the frames of a window so many have been in others, on average."""
         return (sum(len(window.frames) for window in self._windows) - len(self._frames)) / len(self._windows)
 
+    def scale_drift(self) -> float:
+        """Variance of the logarithm by which the map's unit may drift from window to window."""
+        return 2 * self.spread.log_depth**2 / max(1.0, self.shared_frames())
+
+    def log_scales(self) -> list[float]:
+        """Map units per unit of each window, as logarithm, oldest first."""
+        return [float(np.log(window.place.scale)) for window in self._windows]
+
+    def rescale(self, factor: float, about: Name) -> None:
+        """Make everything larger, in map units; the camera of the frame `about` stays where it is."""
+        centre = self._frames[about].place.translation
+        larger = Similarity(factor, np.eye(3), (1 - factor) * centre)
+        for number, window in enumerate(self._windows):
+            self._windows[number] = replace(window, place=larger @ window.place)
+        for name, frame in self._frames.items():
+            self._frames[name] = replace(frame, place=larger @ frame.place)
+
     def median_depth(self) -> float:
         """Of the views of all windows, in map units."""
         return float(np.median(np.concatenate([window.place.scale * window.depth for window in self._windows])))

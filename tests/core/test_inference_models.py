@@ -2,7 +2,9 @@
 """What `inference` makes of models other than plain any-view ones, on small networks of the same build."""
 
 import logging
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from da3_core.network.untrained import initialise_untrained
 from da3_core.preprocessing import preprocess
 from da3_core.synthetic import Walk
 
+MODELS = Path(__file__).parents[2] / "docs" / "models.md"
 HEIGHT, WIDTH = 70, 98
 SMALL = {"process_res": WIDTH}
 HEAD = HeadConfig((16, 16, 16, 16), features=16)
@@ -123,6 +126,23 @@ def test_metric_depth_is_metres_only_with_known_intrinsics(
     np.testing.assert_allclose(result.intrinsics[:, 0, 0], [250, 100])
     np.testing.assert_array_equal(result.aux["raw_depth"], raw.depth)
     assert result.is_metric == 1
+
+
+def test_the_snippets_for_metres_scale_once(metric: DepthAnything3, nested: DepthAnything3) -> None:
+    [ours] = re.findall(r"```python\n(if prediction.is_metric:.*?)```", MODELS.read_text(), re.DOTALL)
+    given, intrinsics = images(2), np.tile(np.diag([250.0, 350, 1]), (2, 1, 1))
+    intrinsics[1] *= 2
+    raw, metres = metric.inference(given, **SMALL), metric.inference(given, intrinsics=intrinsics, **SMALL)
+    for prediction, focal in ((metres, None), (metres, 300), (raw, np.array([300, 600])[:, None, None])):
+        said: dict[str, Any] = {"prediction": prediction, "focal": focal}
+        exec(ours, said)
+        np.testing.assert_allclose(said["depth_m"], metres.depth, rtol=1e-6)
+    said = {"prediction": nested.inference(given, **SMALL), "focal": 300}
+    exec(ours, said)
+    assert said["depth_m"] is said["prediction"].depth
+    assert raw.intrinsics is None, "the guide's snippet asks for them, and scales by no guess"
+    guides = (metres.intrinsics[:, 0, 0] + metres.intrinsics[:, 1, 1]) / 2  # on what the network said
+    np.testing.assert_allclose(guides[:, None, None] * metres.aux["raw_depth"] / 300.0, metres.depth, rtol=1e-6)
 
 
 def test_nested_reports_metres_and_sky(nested: DepthAnything3) -> None:

@@ -213,11 +213,16 @@ def without_cameras(walk: Walk, frames: list[int]) -> Prediction:
 def test_a_prediction_gets_poses_one_unit_and_assumed_intrinsics(walk: Walk) -> None:
     frames = [4, 5]
     given = replace(without_cameras(walk, frames), intrinsics=np.tile(walk.intrinsics, (2, 1, 1)))
-    posed = with_feature_poses(replace(given, depth=given.depth * np.float32([[[0.5]], [[2]]])))
+    posed = with_feature_poses(replace(given, is_metric=0, depth=given.depth * np.float32([[[0.5]], [[2]]])))
     np.testing.assert_allclose(posed.depth, walk.depth_m[frames], rtol=5e-3)
     assert posed.extrinsics.dtype == np.float32
     assert errors_deg(walk, frames, posed.aux["feature_poses"])[0].max() < 0.3
-    assert posed.is_metric == 1
+    assert posed.is_metric == 0
+
+    metres = replace(given, is_metric=1, depth=given.depth * np.float32([[[0.9]], [[1 / 0.9]]]))
+    assert np.array_equal(with_feature_poses(metres).depth, metres.depth), "of each view what its focal length says"
+    refined = with_feature_poses(metres, refine_scale=True)
+    np.testing.assert_allclose(refined.depth, walk.depth_m[frames], rtol=5e-3)
 
     guessed = with_feature_poses(without_cameras(walk, frames))
     np.testing.assert_allclose(guessed.assumed_intrinsics[1], default_intrinsics(240, 320))

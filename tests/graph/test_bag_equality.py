@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from da3_ros.msg import DepthView
 from harness import Graph, Inbox, stamp_ns, unpack
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image
@@ -155,9 +156,11 @@ def test_windows_are_the_same(live: Inbox, offline: dict[str, list[Any]]) -> Non
     for one, other in zip(live["/da3/window"], offline["/da3/window"], strict=True):
         assert (one.header, one.model, one.scale_source) == (other.header, other.model, other.scale_source)
         np.testing.assert_allclose(one.scale_m_per_unit, other.scale_m_per_unit, rtol=1e-6)
+        np.testing.assert_allclose(one.scale_deviation, other.scale_deviation, rtol=1e-6)
         np.testing.assert_allclose(one.alignment_residual, other.alignment_residual, atol=1e-6)
         for view, same in zip(one.views, other.views, strict=True):
             assert (view.header, view.camera_info.header) == (same.header, same.camera_info.header)
+            assert view.intrinsics_source == same.intrinsics_source == DepthView.INTRINSICS_KNOWN
             np.testing.assert_allclose(numbers(view.camera_in_map), numbers(same.camera_in_map), **SAME)
             assert_same_image(view.depth, same.depth)
             assert_same_image(view.confidence, same.confidence)

@@ -51,6 +51,7 @@ RESULT = WindowResult(
     alignment_residual=0.01,
     segment=3,
     inference_s=0.25,
+    scale_deviation=0.012,
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("rosbags", reason="needs the package rosbags")
 
-from da3_ros.msg import DepthWindow
+from da3_ros.msg import DepthView, DepthWindow
 from rclpy.serialization import serialize_message
 
 from da3_core.bag.messages import typestore
@@ -19,6 +19,7 @@ from da3_core.bag.options import PointOptions
 from da3_core.ros_data import values
 from da3_core.ros_data.outputs import (
     CAMERA_OUTPUTS,
+    INTRINSICS_SOURCES,
     OUTPUTS,
     SCALE_SOURCES,
     VIEW_OUTPUTS,
@@ -191,6 +192,11 @@ def test_sentences_begin_with_the_encoding_of_images() -> None:
 def test_scale_sources_are_the_constants_of_the_message() -> None:
     for kind in (DepthWindow, STORE.types["da3_ros/msg/DepthWindow"]):
         assert {name: getattr(kind, f"SCALE_{name.upper()}") for name in SCALE_SOURCES} == SCALE_SOURCES
+    for kind in (DepthView, STORE.types["da3_ros/msg/DepthView"]):
+        for source, number in INTRINSICS_SOURCES.items():
+            assert getattr(kind, f"INTRINSICS_{(source or 'unknown').upper()}") == number
+            value = outputs(replace(view(5), intrinsics_source=source)).depth_view()
+            assert value.fields["intrinsics_source"] == number
 
 
 @pytest.mark.parametrize(("page", "node"), [("node.md", "~"), ("bags.md", "/da3")])

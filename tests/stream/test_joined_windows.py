@@ -110,6 +110,28 @@ def test_a_single_window_comes_out_as_it_went_in(walk: Walk) -> None:
     assert join_windows([range(1)], [prediction], same_world=False) is prediction
 
 
+def test_metres_are_those_of_all_windows_on_average(walk: Walk) -> None:
+    exact, wrong = ExactModel(walk, similarity=False), (0.8, 1.05, 0.95, 1.0, 1.05, 0.95)
+    windows = [range(start, start + 4) for start in range(0, 12, 2)]
+    predictions = []
+    for window, factor in zip(windows, wrong, strict=True):
+        prediction = exact.inference([walk.images[i] for i in window], process_res=84)
+        assert prediction.extrinsics is not None
+        cameras = prediction.extrinsics.copy()
+        cameras[:, :3, 3] *= factor
+        depth = prediction.depth * np.float32(factor)
+        predictions.append(replace(prediction, is_metric=1, depth=depth, extrinsics=cameras))
+    result = join_windows(windows, predictions, same_world=False)
+    assert result.extrinsics is not None
+    truth = exact.inference(walk.images[:14], process_res=84)
+    assert np.median(result.depth / truth.depth) == pytest.approx(1, abs=0.04)
+    lengths = [
+        np.linalg.norm(np.diff(invert_rigid(each)[:, :3, 3], axis=0), axis=1).sum()
+        for each in (result.extrinsics, truth.extrinsics)
+    ]
+    assert lengths[0] == pytest.approx(lengths[1], rel=0.04)
+
+
 def test_windows_of_different_image_sizes_are_refused(walk: Walk) -> None:
     exact = ExactModel(walk)
     predictions = [exact.inference([walk.images[0]] * 2, process_res=size) for size in (84, 70)]

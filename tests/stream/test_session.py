@@ -16,6 +16,7 @@ from da3_core.geometry.cameras import invert_rigid
 from da3_core.prediction import Prediction
 from da3_core.stream.frame import Frame, RigPlace
 from da3_core.stream.record import SessionRecord
+from da3_core.stream.scale_filter import LARGEST_STEP
 from da3_core.stream.session import Session, SessionOptions, WindowResult
 
 HEIGHT, WIDTH = 36, 48
@@ -300,6 +301,31 @@ def test_scale_says_where_it_comes_from(source: str, is_metric: bool, expected_s
         np.testing.assert_allclose(
             cameras[-1, :3, 3], unit_m * (np.linalg.inv(path[0]) @ path[7])[:3, 3], atol=1e-4 * unit_m
         )
+
+
+def test_metres_of_a_model_that_errs_by_window_converge_and_move_in_small_steps() -> None:
+    path = walk(114)
+    exact, random = ExactModel(path, is_metric=True), np.random.default_rng(0)
+
+    def infer(frames: Sequence[Frame]) -> Prediction:
+        prediction = exact(frames)
+        assert prediction.extrinsics is not None
+        wrong = 0.9 if exact.calls == 1 else np.exp(0.05 * random.normal()) * (2 if exact.calls in (30, 60) else 1)
+        cameras = np.stack([scaled(camera, wrong) for camera in prediction.extrinsics])
+        return replace(prediction, depth=prediction.depth * np.float32(wrong), extrinsics=cameras)
+
+    results = stream(Session(infer, OPTIONS), len(path))
+    log_scale = np.array(
+        [np.log(np.median(result.views[-1].depth / true_depth(path[i + 3]))) for i, result in enumerate(results)]
+    )
+    assert log_scale[0] == pytest.approx(np.log(0.9), abs=1e-3)
+    assert abs(log_scale[-20:].mean()) < 0.01
+    assert abs(np.diff(log_scale)).max() < LARGEST_STEP + 1e-3
+    assert np.isfinite([result.scale_deviation for result in results]).all()
+    assert results[-1].scale_deviation < 0.01 < results[0].scale_deviation
+    centres, _ = published(results)
+    steps = [np.linalg.norm(np.diff(each[-30:, :3, 3], axis=0), axis=1).sum() for each in (centres, path)]
+    assert steps[0] == pytest.approx(steps[1], rel=0.03), "cameras move in the metres of depth"
 
 
 def test_focal_length_settles_on_the_median_and_given_intrinsics_win() -> None:
