@@ -131,7 +131,7 @@ def test_metric_depth_is_metres_only_with_known_intrinsics(
 def test_the_snippets_for_metres_scale_once(metric: DepthAnything3, nested: DepthAnything3) -> None:
     [ours] = re.findall(r"```python\n(if prediction.is_metric:.*?)```", MODELS.read_text(), re.DOTALL)
     given, intrinsics = images(2), np.tile(np.diag([250.0, 350, 1]), (2, 1, 1))
-    intrinsics[1] *= 2
+    intrinsics[1, :2] *= 2
     raw, metres = metric.inference(given, **SMALL), metric.inference(given, intrinsics=intrinsics, **SMALL)
     for prediction, focal in ((metres, None), (metres, 300), (raw, np.array([300, 600])[:, None, None])):
         said: dict[str, Any] = {"prediction": prediction, "focal": focal}
