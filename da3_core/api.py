@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ from da3_core.export import check_request, export
 from da3_core.geometry.cameras import check_extrinsics, check_intrinsics, normalise_trajectory
 from da3_core.model import weights
 from da3_core.model.device import choose_device
+from da3_core.model.memory import FreeMemory
 from da3_core.model.precision import autocast_dtype
 from da3_core.model.presets import Preset, find_preset
 from da3_core.network import build_network
@@ -50,6 +52,8 @@ from da3_core.postprocessing import (
 from da3_core.prediction import Prediction
 from da3_core.preprocessing import Batch, ImageInput, image_names, list_images, preprocess
 from da3_core.storage.files import user_cache
+
+FINGERPRINT_VALUES = 64  # of every tensor: training changes all of them
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +108,20 @@ class DepthAnything3(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are now."""
         return next(self.parameters()).device
+
+    @property
+    def free_memory(self) -> FreeMemory:
+        """What is free for it now, where it is."""
+        return FreeMemory.of(self.device)
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same weights on the same kind of device, engine and number format."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, values in self.state_dict().items():
+            digest.update(name.encode())
+            digest.update(values.flatten()[:FINGERPRINT_VALUES].cpu().view(torch.uint8).numpy().tobytes())
+        return f"{self.preset.name} {self.engine} {self.precision} {self.device.type} {digest.hexdigest()}"
 
     @classmethod
     def from_pretrained(

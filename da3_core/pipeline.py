@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 from da3_core.errors import OptionError
 from da3_core.export import export, parse_formats
 from da3_core.formats.image_files import open_image_file
-from da3_core.model.memory import check_memory, free_bytes, needed_bytes, operations, views_that_fit
+from da3_core.model.memory import FreeMemory, check_memory, needed_bytes, operations, views_that_fit
 from da3_core.options import SceneOptions
 from da3_core.storage.export_folder import ExportFolder
+from da3_core.stream.inference import Inference, InferenceInTurn, RequestOf, WindowRequest, bind_predict
 from da3_core.stream.joined_windows import join_windows, split_windows
 
 if TYPE_CHECKING:
@@ -38,37 +39,62 @@ class Stage(Protocol):
     def __call__(self, name: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], object]]: ...
 
 
+class SceneModel(Protocol):
+    """What a scene is cut into windows by: a `DepthAnything3`, or what stands for those of other processes."""
+
+    @property
+    def preset(self) -> Preset: ...
+
+    @property
+    def free_memory(self) -> FreeMemory:
+        """Where the network runs."""
+
+
+def bind_scene(scene: SceneImages) -> RequestOf[int]:
+    """What a model is asked about some of the views, by number."""
+
+    def request_of(views: Sequence[int]) -> WindowRequest:
+        chosen = list(views)
+        return WindowRequest(
+            images=tuple(scene.images[view] for view in chosen),
+            extrinsics=None if scene.extrinsics is None else scene.extrinsics[chosen],
+            intrinsics=None if scene.intrinsics is None else scene.intrinsics[chosen],
+        )
+
+    return request_of
+
+
 def infer_scene(model: DepthAnything3, scene: SceneImages, options: SceneOptions, stage: Stage) -> Prediction:
+    """The prediction of all views by a model, see `infer_windows`."""
+    return infer_windows(model, scene, options, stage, InferenceInTurn(bind_scene(scene), bind_predict(model, options)))
+
+
+def infer_windows(
+    model: SceneModel, scene: SceneImages, options: SceneOptions, stage: Stage, infer: Inference[int]
+) -> Prediction:
     """The prediction of all views: at once where memory allows it, else in windows.
 
     Args:
         options: as `DepthAnything3.check_scene` returned them.
+        infer: of views by number.
 
     Raises:
         InputError: as `DepthAnything3.predict`, for Gaussians in several windows, and for a GPU without room.
     """
     views = len(scene.images)
-    windows = _windows(model.preset, model.device, scene, options)
+    windows = _windows(model.preset, model.free_memory, scene, options)
     if len(windows) > 1:
         logger.info("%d views are processed in %d windows of %d", views, len(windows), len(windows[0]))
-
-    def predict(chosen: Sequence[int]) -> Prediction:
-        return model.predict(
-            [scene.images[view] for view in chosen],
-            options,
-            extrinsics=None if scene.extrinsics is None else scene.extrinsics[list(chosen)],
-            intrinsics=None if scene.intrinsics is None else scene.intrinsics[list(chosen)],
-        )
 
     def predictions() -> Iterator[Prediction]:
         with stage("inference", views, "views") as advance:
             done = 0
-            for window in windows:
-                yield predict(window)
+            for window in infer.ahead(windows, lambda window: window):
+                yield infer(window)
                 advance(window.stop - done)
                 done = window.stop
 
-    joined = join_windows(windows, predictions(), same_world=_same_world(scene, options), infer=predict)
+    joined = join_windows(windows, predictions(), same_world=_same_world(scene, options), infer=infer)
     return replace(joined, stamps_ns=scene.stamps_ns)
 
 
@@ -101,7 +127,7 @@ def cost_of(preset: Preset, device: torch.device, scene: SceneImages, options: S
     Raises:
         InputError: as `infer_scene`, for what takes more than there is.
     """
-    windows = _windows(preset, device, scene, options)
+    windows = _windows(preset, FreeMemory.of(device), scene, options)
     pixels = _processed_pixels(scene.images[0], options, preset)
     sizes = [window.stop - window.start for window in windows]
     return Cost(
@@ -110,10 +136,10 @@ def cost_of(preset: Preset, device: torch.device, scene: SceneImages, options: S
     )
 
 
-def _windows(preset: Preset, device: torch.device, scene: SceneImages, options: SceneOptions) -> list[range]:
+def _windows(preset: Preset, free: FreeMemory, scene: SceneImages, options: SceneOptions) -> list[range]:
     # With known cameras, no window has a world of its own that others would have to be moved to.
     same_world = _same_world(scene, options)
-    size = _window_size(preset, device, scene, options)
+    size = _window_size(preset, free, scene, options)
     return split_windows(len(scene.images), size, 0 if same_world else size // 2)
 
 
@@ -121,7 +147,7 @@ def _same_world(scene: SceneImages, options: SceneOptions) -> bool:
     return scene.extrinsics is not None and options.align_to_input_ext_scale
 
 
-def _window_size(preset: Preset, device: torch.device, scene: SceneImages, options: SceneOptions) -> int:
+def _window_size(preset: Preset, free: FreeMemory, scene: SceneImages, options: SceneOptions) -> int:
     """Most views of a window."""
     views, most = len(scene.images), options.max_views_per_window
     if options.wants_gaussians and most is not None and views > most:
@@ -130,10 +156,10 @@ def _window_size(preset: Preset, device: torch.device, scene: SceneImages, optio
             "fewer views",
             views=views,
         )
-    pixels, free = _processed_pixels(scene.images[0], options, preset), free_bytes(device)
-    fitting = max(2, views_that_fit(preset, pixels, free))
+    pixels = _processed_pixels(scene.images[0], options, preset)
+    fitting = max(2, views_that_fit(preset, pixels, free.bytes))
     size = views if options.wants_gaussians else most or fitting
-    check_memory(preset, pixels, min(views, size), free, "on the GPU" if device.type == "cuda" else "here")
+    check_memory(preset, pixels, min(views, size), free.bytes, free.place)
     return size
 
 

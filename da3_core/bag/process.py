@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from da3_core.bag.camera import RecordedCamera
 from da3_core.bag.copies import TopicCopies
 from da3_core.bag.messages import MessageMaker, topics_of, typestore
 from da3_core.bag.options import BagOptions, Storage
+from da3_core.bag.read import BagMessage
 from da3_core.bag.topics import topics_to_copy
-from da3_core.bag.windows import cut_windows
+from da3_core.bag.windows import RecordedWindow, cut_windows
 from da3_core.bag.write import BagWriter
 from da3_core.errors import ImageError, InputError
 from da3_core.prediction import Prediction
@@ -71,6 +73,7 @@ def process_bag(
     advance: Callable[[int], object],
     stop: Callable[[], bool],
     on_result: Callable[[WindowResult, int], object],
+    ahead: Callable[[Iterable[RecordedWindow]], Iterator[RecordedWindow]] = iter,
 ) -> BagSummary:
     """Write the results of a camera's images to the new bag `output`.
 
@@ -81,6 +84,7 @@ def process_bag(
         advance: told how many more images are done.
         stop: asked between windows; true ends the bag here, valid and shorter.
         on_result: given every result and the number of its session.
+        ahead: gives the windows that it is given, having read some more of them to begin with their inference.
 
     Every message lies at the time at which its image was recorded.
 
@@ -100,13 +104,15 @@ def process_bag(
 
     with BagWriter(output, storage) as writer:
         copies = TopicCopies(bag, copied, writer)
+        in_turn = _InTurn(copies.copy)
         for topic, type_name in topics.items():
             if not writer.has(topic):  # /tf may be a copy already
                 writer.add(topic, type_name, store)
 
-        for window in cut_windows(
-            camera.frame_sets(copies.topics, copies.copy), options.window, options.stride, options.max_gap_s
-        ):
+        read = cut_windows(
+            camera.frame_sets(copies.topics, in_turn.copy), options.window, options.stride, options.max_gap_s
+        )
+        for window in in_turn.taken(ahead(in_turn.read(read))):
             if stop():
                 stopped = True
                 break
@@ -138,3 +144,35 @@ def process_bag(
         *(frames, refused, len(maps), bag.damage, stopped, camera.without_pose, camera.reasons),
         calibration_refused=dict(camera.calibration_refused),
     )
+
+
+class _InTurn:
+    """Copies messages of the old bag between the results, where they lie among the images, however far ahead windows
+    are read. What was read ahead waits; nothing does where a window is taken as soon as it is read."""
+
+    def __init__(self, copy: Callable[[BagMessage], None]) -> None:
+        self._copy = copy
+        self._waiting: deque[tuple[int, BagMessage]] = deque()  # with the number of windows read before it
+        self._read = self._taken = 0
+
+    def copy(self, message: BagMessage) -> None:
+        if self._read == self._taken and not self._waiting:
+            self._copy(message)
+        else:
+            self._waiting.append((self._read, message))
+
+    def read(self, windows: Iterable[RecordedWindow]) -> Iterator[RecordedWindow]:
+        for window in windows:
+            self._read += 1
+            yield window
+
+    def taken(self, windows: Iterable[RecordedWindow]) -> Iterator[RecordedWindow]:
+        for window in windows:
+            self._write_up_to(self._taken)
+            self._taken += 1
+            yield window
+        self._write_up_to(self._read)
+
+    def _write_up_to(self, windows: int) -> None:
+        while self._waiting and self._waiting[0][0] <= windows:
+            self._copy(self._waiting.popleft()[1])

@@ -40,6 +40,14 @@ Result = TypeVar("Result")
 
 BACKEND_TOKEN = "DA3_BACKEND_TOKEN"
 
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Keep finished windows beside the output until it is whole, and go on from those that a run which was "
+        "ended left there.",
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of text.")]
 
@@ -71,6 +79,7 @@ class OutputArguments:
         bool, typer.Option("--overwrite", help="Keep an existing export folder and replace files of the same name.")
     ] = False
     json: Json = False
+    resume: Resume = False
     debug: Debug = False
 
 
@@ -92,6 +101,7 @@ class BagOutputArguments:
     show_cameras: bool | None = same_option(SceneOptions, "show_cameras")
     points: Annotated[bool, typer.Option("--points", help="Write clouds to /da3/points.")] = False
     json: Json = False
+    resume: Resume = False
     debug: Debug = False
 
     def export_options(self) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +22,12 @@ from da3_core.cli.progress import stage
 from da3_core.cli.written import sizes, tell_files
 from da3_core.export import left_out, parse_formats
 from da3_core.options import ModelOptions, SceneOptions
-from da3_core.pipeline import export_scene, infer_scene
-from da3_core.sources import Source
+from da3_core.pipeline import bind_scene, export_scene, infer_windows
+from da3_core.sources import SceneImages, Source
 from da3_core.sources.given_camera import GivenCamera
 from da3_core.storage.export_folder import choose_export_folder
+from da3_core.stream.inference import Inference, InferenceInTurn, bind_predict
+from da3_core.stream.kept_windows import KeptInference, kept_beside
 
 if TYPE_CHECKING:
     from da3_core.api import DepthAnything3
@@ -63,8 +67,9 @@ def run(
             scene = source.read(folder.prepare, advance)
         if camera is not None:
             scene = replace(scene, intrinsics=camera.of_files(scene.images))
-        prediction = infer_scene(model, scene, options, stage)
-        files = export_scene(prediction, folder, options, stage)
+        with _inference(model, scene, options, output) as infer:
+            prediction = infer_windows(model, scene, options, stage, infer)
+            files = export_scene(prediction, folder, options, stage)
 
     if any(name.endswith("npz") for name in formats):
         logger.info("intrinsics in npz files are in pixels of the depth, `da3 intrinsics` gives those of the image")
@@ -75,6 +80,20 @@ def run(
     if lacking := left_out(prediction, options.export_format):
         typer.echo(f"error: {lacking}", err=True)
         raise typer.Exit(FAILED)
+
+
+@contextmanager
+def _inference(
+    model: DepthAnything3, scene: SceneImages, options: SceneOptions, output: OutputArguments
+) -> Iterator[Inference[int]]:
+    """Of the views of a scene; to be resumed, its windows are kept until the block ends well."""
+    request_of = bind_scene(scene)
+    infer: Inference[int] = InferenceInTurn(request_of, bind_predict(model, options))
+    if output.resume:
+        with kept_beside(output.export_dir, model, options) as kept:
+            yield KeptInference(infer, request_of, kept)
+    else:
+        yield infer
 
 
 def _summary(

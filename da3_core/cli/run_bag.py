@@ -16,13 +16,14 @@ from typing import Any
 
 import typer
 
+from da3_core.api import DepthAnything3
 from da3_core.bag.camera import RecordedCamera
 from da3_core.bag.options import BagOptions
 from da3_core.bag.process import BagSummary, process_bag
 from da3_core.bag.read import BagReader
 from da3_core.bag.write import OutputError
 from da3_core.cli.arguments import BagOutputArguments
-from da3_core.cli.failures import FAILED, INTERRUPTED, report
+from da3_core.cli.failures import FAILED, INTERRUPTED, report, terminated_like_interrupted
 from da3_core.cli.model import load_model
 from da3_core.cli.progress import stage
 from da3_core.cli.written import sizes, tell_files
@@ -31,7 +32,9 @@ from da3_core.export import check_request, export, left_out
 from da3_core.options import CameraOptions, InferenceOptions, ModelOptions
 from da3_core.ros_data.conventions import in_map_axes
 from da3_core.sources.given_camera import given_camera
-from da3_core.stream.inference import bind_inference
+from da3_core.stream.frame import Frame
+from da3_core.stream.inference import Inference, InferenceInTurn, bind_frames, bind_predict
+from da3_core.stream.kept_windows import KeptInference, kept_beside
 from da3_core.stream.record import SessionRecord
 
 logger = logging.getLogger(__name__)
@@ -58,19 +61,23 @@ def run_bag(
         camera = RecordedCamera(bag, options, None if given is None else given.of_size)
         logger.info("%s", camera.described)
         model = load_model(model_options)
-        infer = bind_inference(model, inference)
+        chosen = model.check(inference)
         if arguments.export_dir:
             check_request(
                 arguments.export_format,
                 model.preset,
                 views=options.window,
                 intrinsics_known=True,
-                poses_from_features=model.check(inference).pose_method == "features" and options.window >= 2,
+                poses_from_features=chosen.pose_method == "features" and options.window >= 2,
                 **arguments.export_options(),
             )
         record = SessionRecord(EXPORTED_VIEWS, "longest_map")
         try:
-            with until_interrupted() as is_interrupted, stage("frames", camera.expected_frames(), "frames") as advance:
+            with (
+                _inference(model, chosen, output, arguments.resume) as infer,
+                _interruptible(arguments.resume) as is_interrupted,
+                stage("frames", camera.expected_frames(), "frames") as advance,
+            ):
                 summary = process_bag(
                     camera,
                     infer,
@@ -81,6 +88,7 @@ def run_bag(
                     advance=advance,
                     stop=is_interrupted,
                     on_result=record.add if arguments.export_dir else lambda result, session: None,
+                    ahead=lambda windows: infer.ahead(windows, lambda window: window.frames),
                 )
         except OutputError as error:  # the input is right, the place is not
             report(error)
@@ -100,6 +108,31 @@ def run_bag(
     if lacking:
         typer.echo(f"error: {lacking}", err=True)
         raise typer.Exit(FAILED)
+
+
+@contextmanager
+def _inference(
+    model: DepthAnything3, options: InferenceOptions, output: Path, resume: bool
+) -> Iterator[Inference[Frame]]:
+    """Of frames; to be resumed, the windows are kept until the block ends well."""
+    request_of = bind_frames(model, options)
+    infer: Inference[Frame] = InferenceInTurn(request_of, bind_predict(model, options))
+    if resume:
+        with kept_beside(output, model, options) as kept:
+            yield KeptInference(infer, request_of, kept)
+    else:
+        yield infer
+
+
+@contextmanager
+def _interruptible(resume: bool) -> Iterator[Callable[[], bool]]:
+    """What is yielded says whether the bag is to end early; one that can be resumed leaves none instead."""
+    if resume:
+        with terminated_like_interrupted():
+            yield lambda: False
+    else:
+        with until_interrupted() as is_interrupted:
+            yield is_interrupted
 
 
 @contextmanager

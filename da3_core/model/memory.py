@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,18 @@ def free_bytes(device: torch.device) -> int:
     if limit.exists() and limit.read_text().strip() != "max":
         amounts.append(int(limit.read_text()) - int(used.read_text()))
     return min(amounts, default=_UNKNOWN_BYTES)
+
+
+@dataclass(frozen=True)
+class FreeMemory:
+    """Bytes that a model can still take, and where those are, in words."""
+
+    bytes: int
+    place: str
+
+    @classmethod
+    def of(cls, device: torch.device) -> FreeMemory:
+        return cls(free_bytes(device), "on the GPU" if device.type == "cuda" else "here")
 
 
 def release_memory() -> None:

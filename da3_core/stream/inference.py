@@ -1,32 +1,111 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model as a function of frames, which is what a session asks."""
+"""How the windows of a stream become predictions: what a model is asked, and who is asked when.
 
-from collections.abc import Callable, Sequence
-from typing import Any
+A window's inference knows nothing of the windows before it. So windows may be inferred in any order and anywhere, as
+long as what places them hears of them in theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+import numpy as np
 
 from da3_core.options import InferenceOptions
 from da3_core.prediction import Prediction
 from da3_core.stream.frame import Frame
 from da3_core.stream.known_cameras import poses_to_condition_on
 
+View = TypeVar("View")  # what a source calls a view: a frame, or the number of an image
+AskedView = TypeVar("AskedView", contravariant=True)
+Window = TypeVar("Window")
 
-def bind_inference(model: Any, options: InferenceOptions) -> Callable[[Sequence[Frame]], Prediction]:
-    """The inference of a `DepthAnything3` with its options; a network that sees known poses is shown them.
+
+@dataclass(frozen=True, eq=False)
+class WindowRequest:
+    """What a model is asked about one window.
+
+    Attributes:
+        images: of `N` views: files, or frames with their pixels.
+        extrinsics: `(N, 4, 4)` world-to-camera, or None.
+        intrinsics: `(N, 3, 3)` in pixels of the images, or None.
+    """
+
+    images: tuple[Path | Frame, ...]
+    extrinsics: np.ndarray | None = None
+    intrinsics: np.ndarray | None = None
+
+
+RequestOf: TypeAlias = Callable[[Sequence[View]], WindowRequest]
+Predict: TypeAlias = Callable[[WindowRequest], Prediction]
+
+
+class Inference(Protocol[AskedView]):
+    """Gives the prediction of some views, whenever it is asked; told what comes, it may begin before that."""
+
+    def __call__(self, views: Sequence[AskedView]) -> Prediction: ...
+
+    def ahead(self, windows: Iterable[Window], views_of: Callable[[Window], Sequence[Any]]) -> Iterator[Window]:
+        """The same windows in the same order. It reads ahead as far as it likes, and infers what it has read.
+
+        Args:
+            views_of: of a window; none where it will not be asked for.
+        """
+
+
+class InferenceInTurn(Generic[View]):
+    """The plain one: a window is inferred when it is asked for, here."""
+
+    def __init__(self, request_of: RequestOf[View], predict: Predict) -> None:
+        self._request_of, self._predict = request_of, predict
+
+    def __call__(self, views: Sequence[View]) -> Prediction:
+        return self._predict(self._request_of(views))
+
+    def ahead(self, windows: Iterable[Window], views_of: Callable[[Window], Sequence[View]]) -> Iterator[Window]:
+        return iter(windows)
+
+
+def bind_predict(model: Any, options: InferenceOptions) -> Predict:
+    """A `DepthAnything3` with its options, as `check` returned them."""
+
+    def predict(request: WindowRequest) -> Prediction:
+        images = [each.image if isinstance(each, Frame) else each for each in request.images]
+        prediction: Prediction = model.predict(
+            images, options, extrinsics=request.extrinsics, intrinsics=request.intrinsics
+        )
+        return prediction
+
+    return predict
+
+
+def bind_frames(model: Any, options: InferenceOptions) -> RequestOf[Frame]:
+    """What a model is asked about frames; a network that sees known poses is shown them.
+
+    Args:
+        options: as `check` returned them.
+    """
+    sees_poses = model.preset.has_poses and options.pose_method != "features"
+
+    def request_of(frames: Sequence[Frame]) -> WindowRequest:
+        intrinsics = [frame.intrinsics for frame in frames if frame.intrinsics is not None]
+        return WindowRequest(
+            images=tuple(frames),
+            extrinsics=poses_to_condition_on(frames) if sees_poses else None,
+            intrinsics=np.stack(intrinsics) if len(intrinsics) == len(frames) else None,
+        )
+
+    return request_of
+
+
+def bind_inference(model: Any, options: InferenceOptions) -> InferenceInTurn[Frame]:
+    """The inference of a `DepthAnything3` over frames.
 
     Raises:
         InputError: the model cannot do what the options ask for.
     """
     chosen = model.check(options)
-    sees_poses = model.preset.has_poses and chosen.pose_method != "features"
-
-    def infer(frames: Sequence[Frame]) -> Prediction:
-        intrinsics = [frame.intrinsics for frame in frames]
-        prediction: Prediction = model.predict(
-            [frame.image for frame in frames],
-            chosen,
-            extrinsics=poses_to_condition_on(frames) if sees_poses else None,
-            intrinsics=intrinsics if all(matrix is not None for matrix in intrinsics) else None,
-        )
-        return prediction
-
-    return infer
+    return InferenceInTurn(bind_frames(model, chosen), bind_predict(model, chosen))

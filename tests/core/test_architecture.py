@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "postprocessing": {"geometry", "network", "prediction", "preprocessing"},
     "export": {"formats", "geometry", "options", "prediction", "render", "storage", "visualise"},
     "sources": {"formats", "geometry", "options", "ros_data", "storage"},
-    "stream": {"geometry", "options", "prediction"},
+    "stream": {"geometry", "options", "prediction", "storage"},
     "synthetic": {"geometry", "options", "postprocessing", "prediction", "preprocessing", "ros_data", "storage"},
     "bag": {"geometry", "options", "prediction", "ros_data", "storage", "stream", "visualise"},
     "api": {
