@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -163,7 +164,7 @@ def _window_size(preset: Preset, free: FreeMemory, scene: SceneImages, options: 
     return size
 
 
-def _processed_pixels(path: Path, options: SceneOptions, preset: Preset) -> float:
+def _processed_pixels(path: os.PathLike[str], options: SceneOptions, preset: Preset) -> float:
     with open_image_file(path) as image:
         width, height = image.size
     governing = max(width, height) if options.process_res_method.startswith("upper") else min(width, height)

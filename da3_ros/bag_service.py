@@ -133,7 +133,7 @@ class BagService:
             return self._cancelled.is_set() or is_unwanted()
 
         record = SessionRecord(self._settings().export.max_views, "longest_map")
-        with BagReader(job.input) as bag:
+        with BagReader(job.input, self._recordings.open_file) as bag:
             if unknown := set(job.copied) - set(bag.types):
                 raise InputError(f"The bag has no topic {min(unknown)!r} to copy; it has {', '.join(bag.types)}.")
             camera = RecordedCamera(bag, job.options)
@@ -148,6 +148,7 @@ class BagService:
                 advance=progress.advance,
                 stop=is_cancelled,
                 on_result=record.add if job.export_format else lambda result, session: None,
+                open_parent=self._results.opened,
             )
         answer.output_bag, answer.frames, lacking = str(job.output), summary.frames, None
         if job.export_format and not summary.stopped:

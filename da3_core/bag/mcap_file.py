@@ -11,8 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import lz4.frame  # type: ignore[import-untyped]
 from backports import zstd
@@ -83,15 +82,15 @@ class _Fields:
 class McapFile:
     """See `BagFile`. Without an index, messages come in the order of the file, up to the last record that is whole."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises InputError or OSError when not even its head is that of such a file."""
+    def __init__(self, file: BinaryIO) -> None:
+        """Take over an open file. Raises InputError or OSError when not even its head is that of such a file."""
         self.channels: list[Channel] = []
         self.start_ns = self.end_ns = 0
         self.damage: str | None = None
         self._schemas: dict[int, tuple[str, str, bytes]] = {}
         self._by_number: dict[int, Channel] = {}
         self._chunks: list[_Chunk] = []
-        self._file = path.open("rb")
+        self._file = file
         try:
             self._open()
         except BaseException:

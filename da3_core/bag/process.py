@@ -15,7 +15,7 @@ from da3_core.bag.options import BagOptions, Storage
 from da3_core.bag.read import BagMessage
 from da3_core.bag.topics import topics_to_copy
 from da3_core.bag.windows import RecordedWindow, cut_windows
-from da3_core.bag.write import BagWriter
+from da3_core.bag.write import BagWriter, OpenFolder, open_or_make
 from da3_core.errors import ImageError, InputError
 from da3_core.prediction import Prediction
 from da3_core.stream.frame import Frame
@@ -74,6 +74,7 @@ def process_bag(
     stop: Callable[[], bool],
     on_result: Callable[[WindowResult, int], object],
     ahead: Callable[[Iterable[RecordedWindow]], Iterator[RecordedWindow]] = iter,
+    open_parent: OpenFolder = open_or_make,
 ) -> BagSummary:
     """Write the results of a camera's images to the new bag `output`.
 
@@ -85,6 +86,7 @@ def process_bag(
         stop: asked between windows; true ends the bag here, valid and shorter.
         on_result: given every result and the number of its session.
         ahead: gives the windows that it is given, having read some more of them to begin with their inference.
+        open_parent: see `BagWriter`.
 
     Every message lies at the time at which its image was recorded.
 
@@ -102,7 +104,7 @@ def process_bag(
     frames, maps, number, stopped = 0, set(), -1, False
     inferred: tuple[Frame, ...] = ()  # by the last window, whether it succeeded or not
 
-    with BagWriter(output, storage) as writer:
+    with BagWriter(output, storage, open_parent) as writer:
         copies = TopicCopies(bag, copied, writer)
         in_turn = _InTurn(copies.copy)
         for topic, type_name in topics.items():

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from da3_core.errors import InputError
 
@@ -33,6 +33,11 @@ class BagMessage(NamedTuple):
     channel: Channel
 
 
+def open_plainly(path: Path) -> BinaryIO:
+    """As whoever runs this process may."""
+    return path.open("rb")
+
+
 class BagReader:
     """A bag from construction to `close`.
 
@@ -45,8 +50,11 @@ class BagReader:
         damage: what is wrong with the bag, in words; None while nothing is known to be.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, open_file: Callable[[Path], BinaryIO] = open_plainly) -> None:
         """Open a bag; of a damaged one, what can be read.
+
+        Args:
+            open_file: opens each of its files, such as `AllowedFolders.open_file`. Nothing is read by its path.
 
         Raises:
             InputError: no bag, or nothing of it can be read.
@@ -58,6 +66,7 @@ class BagReader:
         from da3_core.bag.decode import MessageDecoder, decoded_type
 
         self.path = path
+        self._open_file = open_file
         self.damage: str | None = None
         self._folder = TemporaryDirectory(prefix="da3-bag-", ignore_cleanup_errors=True)  # for what is unpacked
         self._files: list[BagFile] = []
@@ -176,7 +185,7 @@ class BagReader:
         there are no others instead, files are missing, which is damage.
         """
         there = sorted(path for path in folder.iterdir() if _storage_suffix(path) and not path.name.startswith("."))
-        names, expected = _read_metadata(folder / METADATA)
+        names, expected = self._read_metadata(folder / METADATA)
         named = [folder / name for name in names]
         missing = [path.name for path in named if path not in there]
         others = [path for path in there if path not in named]
@@ -189,20 +198,37 @@ class BagReader:
         return (named if named and not missing else there), expected
 
     def _opened(self, path: Path) -> BagFile:
-        suffix = _storage_suffix(path)
+        suffix, open_file = _storage_suffix(path), self._open_file
         if path.suffix == COMPRESSED_SUFFIX:
-            path = _unpacked(path, Path(self._folder.name))
+            with open_file(path) as packed:
+                path = _unpacked(packed, path, Path(self._folder.name))
+            open_file = open_plainly
         if suffix == ".mcap":
             from da3_core.bag.mcap_file import McapFile
 
-            return McapFile(path)
+            return McapFile(open_file(path))
         if suffix == ".db3":
             from da3_core.bag.sqlite_file import SqliteFile
 
-            return SqliteFile(path)
+            return SqliteFile(path, open_file)
         from da3_core.bag.ros1_file import Ros1File
 
-        return Ros1File(path)
+        return Ros1File(open_file(path))
+
+    def _read_metadata(self, path: Path) -> tuple[list[str], int]:
+        """The names of files and the number of messages; none where there is nothing to be read."""
+        from ruamel.yaml import YAML
+
+        if not path.is_file():
+            return [], 0
+        try:
+            with self._open_file(path) as file:
+                information = YAML(typ="safe").load(file.read().decode())["rosbag2_bagfile_information"]
+            names = [PurePath(name).name for name in information["relative_file_paths"]]
+            return names, int(information["message_count"])
+        except Exception as error:  # whatever an edited file makes the parser raise
+            logger.warning("%s cannot be read (%s): the files beside it are", path, _in_words(error))
+            return [], 0
 
 
 def _storage_suffix(path: Path) -> str | None:
@@ -211,29 +237,14 @@ def _storage_suffix(path: Path) -> str | None:
     return suffix if suffix in STORAGE_SUFFIXES and path.is_file() else None
 
 
-def _read_metadata(path: Path) -> tuple[list[str], int]:
-    """The names of files and the number of messages; none where there is nothing to be read."""
-    from ruamel.yaml import YAML
-
-    if not path.is_file():
-        return [], 0
-    try:
-        information = YAML(typ="safe").load(path.read_text())["rosbag2_bagfile_information"]
-        names = [PurePath(name).name for name in information["relative_file_paths"]]
-        return names, int(information["message_count"])
-    except Exception as error:  # whatever an edited file makes the parser raise
-        logger.warning("%s cannot be read (%s): the files beside it are", path, _in_words(error))
-        return [], 0
-
-
-def _unpacked(path: Path, folder: Path) -> Path:
+def _unpacked(packed_file: BinaryIO, path: Path, folder: Path) -> Path:
     """A copy of a file without its compression."""
     import shutil
 
     from backports import zstd
 
     target = folder / path.name.removesuffix(COMPRESSED_SUFFIX)
-    with zstd.open(path, "rb") as packed, target.open("wb") as file:
+    with zstd.open(packed_file, "rb") as packed, target.open("wb") as file:
         shutil.copyfileobj(packed, file)
     return target
 

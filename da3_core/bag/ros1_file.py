@@ -7,8 +7,7 @@ import io
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from rosbags.rosbag1 import Reader, ReaderError
 
@@ -22,21 +21,27 @@ from da3_core.bag.rosbags_private import (
     read_bytes,
     read_uint32,
 )
+from da3_core.storage.opened_folder import path_of
 
 
 class Ros1File:
     """See `BagFile`."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises an exception of `rosbags` when nothing of it can be read."""
+    def __init__(self, file: BinaryIO) -> None:
+        """Take over an open file. Raises an exception of `rosbags` when nothing of it can be read."""
         self.damage: str | None = None
+        self._file, path = file, path_of(file.fileno())
         self._reader = Reader(path)
         try:
             self._reader.open()
         except Exception as error:  # whatever a wrong index makes a parser raise
             self.damage = str(error) or type(error).__name__
             self._reader = _SalvagedReader(path)
-            self._reader.open()
+            try:
+                self._reader.open()
+            except BaseException:
+                file.close()
+                raise
         connections: list[Any] = self._reader.connections
         self._connections = [
             (
@@ -60,6 +65,7 @@ class Ros1File:
 
     def close(self) -> None:
         self._reader.close()
+        self._file.close()
 
     def messages(
         self, channels: Collection[Channel], start_ns: int | None, stop_ns: int | None

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sqlite3
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 from urllib.parse import quote
 
 from da3_core.bag.channel import Channel, FileMessage, qos_profiles, ros_type, without_compression
@@ -19,14 +21,16 @@ from da3_core.errors import InputError
 logger = logging.getLogger(__name__)
 
 LOG_SUFFIX = "-wal"
+_CHUNK_BYTES = 1 << 20
 IS_MESSAGE = "typeof(timestamp) = 'integer' AND typeof(data) = 'blob'"
 
 
 class SqliteFile:
     """See `BagFile`. Of a damaged file, messages come as they were written, up to the first page that is wrong."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, open_file: Callable[[Path], BinaryIO]) -> None:
         """Raises InputError when it is no such file, or there is no room for a copy of one with a log."""
+        self._open_file = open_file
         self.channels: list[Channel] = []
         self.start_ns = self.end_ns = 0
         self.damage: str | None = None
@@ -34,7 +38,7 @@ class SqliteFile:
         self._path = self._with_log(path)
         self._database = self._connect()
         try:
-            if self._folder is None and _is_cut(path):
+            if self._folder is None and self._is_cut():
                 raise sqlite3.DatabaseError("its end is missing")
             self._read_channels()
             return
@@ -83,15 +87,32 @@ class SqliteFile:
         self._folder = TemporaryDirectory(prefix="da3-bag-")
         try:
             for each in (path, log):
-                shutil.copyfile(each, Path(self._folder.name) / each.name)
+                with self._open_file(each) as source, Path(self._folder.name, each.name).open("wb") as copy:
+                    shutil.copyfileobj(source, copy, _CHUNK_BYTES)
         except OSError as error:
             self._folder.cleanup()
             raise InputError(f"{path} and its log cannot be copied to read them ({error.strerror})") from error
+        self._open_file = lambda own: own.open("rb")
         return Path(self._folder.name) / path.name
 
     def _connect(self) -> sqlite3.Connection:
+        """SQLite opens files by their path alone; what it has opened must be what `open_file` opens."""
         only_read = "?immutable=1" if self._folder is None else ""
-        return sqlite3.connect(f"file:{quote(str(self._path))}{only_read}", uri=True)
+        with self._open_file(self._path) as file:
+            before = _open_descriptors(file)
+            database = sqlite3.connect(f"file:{quote(str(self._path))}{only_read}", uri=True)
+            if _open_descriptors(file) > before:
+                return database
+        database.close()
+        raise InputError(f"{self._path} was moved or replaced meanwhile")
+
+    def _is_cut(self) -> bool:
+        """Whether the file is shorter than its head says."""
+        with self._open_file(self._path) as file:
+            head = file.read(32).ljust(32, b"\0")
+            size = os.fstat(file.fileno()).st_size
+        [page_bytes], [pages] = struct.unpack_from(">H", head, 16), struct.unpack_from(">I", head, 28)
+        return size < int(pages) * (1 << 16 if page_bytes == 1 else int(page_bytes))
 
     def _read_channels(self) -> None:
         columns = {row[1] for row in self._database.execute("PRAGMA table_info(topics)")}
@@ -142,9 +163,10 @@ class SqliteFile:
         return {kind: (definition_format, text.encode()) for kind, definition_format, text in rows}
 
 
-def _is_cut(path: Path) -> bool:
-    """Whether a file is shorter than its head says."""
-    with path.open("rb") as file:
-        head = file.read(32).ljust(32, b"\0")
-    [page_bytes], [pages] = struct.unpack_from(">H", head, 16), struct.unpack_from(">I", head, 28)
-    return path.stat().st_size < int(pages) * (1 << 16 if page_bytes == 1 else int(page_bytes))
+def _open_descriptors(file: BinaryIO) -> int:
+    """How many descriptors of this process have the same file open."""
+    found, same = os.fstat(file.fileno()), 0
+    for name in os.listdir("/dev/fd"):
+        with suppress(OSError):  # closed by now
+            same += os.path.samestat(os.fstat(int(name)), found)
+    return same

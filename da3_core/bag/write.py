@@ -4,20 +4,21 @@ closed."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path, PurePath
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from da3_core.bag.options import Storage
 from da3_core.errors import InputError
+from da3_core.storage.opened_folder import OpenedFolder, opened
 
-LOCK = "lock"
+OpenFolder = Callable[[Path], AbstractContextManager[OpenedFolder]]
+open_or_make: OpenFolder = partial(opened, make=True)  # as whoever runs this process may
 
 
 class OutputError(InputError):
@@ -27,12 +28,20 @@ class OutputError(InputError):
 class BagWriter:
     """A new ROS 2 bag, within a `with` block. An exception leaves nothing behind.
 
-    Until then it is in the folder `.NAME.part`, which the process holds a lock on. A killed process cannot remove it;
-    the next one that writes the same bag does.
+    Until then it is in the folder `.NAME.part`, which the process has open and locked. A killed process cannot remove
+    it; the next one that writes the same bag does.
     """
 
-    def __init__(self, folder: Path, storage: Storage) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        storage: Storage,
+        open_parent: OpenFolder = open_or_make,
+    ) -> None:
         """Take the place for the bag.
+
+        Args:
+            open_parent: opens the folder that it comes into, such as `AllowedFolders.opened`.
 
         Raises:
             InputError: there is something at `folder` already, or another process is writing it.
@@ -43,12 +52,12 @@ class BagWriter:
         if folder.exists():
             raise InputError(f"{folder} exists; a bag is written to a new folder, so choose another name or remove it")
         self.folder = folder
-        self._part = folder.with_name(f".{folder.name}.part")
-        with self._failures_in_words():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = self._locked()
-        unfinished = self._part / folder.name
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a killed process
+        with ExitStack() as places, self._failures_in_words():
+            self._parent = places.enter_context(open_parent(folder.parent))
+            self._part = places.enter_context(self._locked())
+            self._places = places.pop_all()
+        self._part.remove(folder.name)  # of a killed process
+        unfinished = self._part.path / folder.name
         self._writer = Writer(unfinished, version=9, storage_plugin=StoragePlugin[storage.upper()])
         self._connections: dict[str, Any] = {}
 
@@ -68,7 +77,8 @@ class BagWriter:
             if error is None:
                 with self._failures_in_words():
                     self._writer.close()
-                    os.replace(self._part / self.folder.name, self.folder)
+                    name = self.folder.name
+                    os.rename(name, name, src_dir_fd=self._part.fd, dst_dir_fd=self._parent.fd)
         finally:
             with suppress(Exception):  # closing writes what is buffered, which a full disk refuses once more
                 self._writer.abort()
@@ -89,29 +99,28 @@ class BagWriter:
         with self._failures_in_words():
             self._writer.write(self._connections[topic], time_ns, raw)
 
-    def _locked(self) -> IO[bytes]:
-        """The open lock file of our hidden folder, which nobody else has locked; the end of the process unlocks it."""
+    def _locked(self) -> OpenedFolder:
+        """Our hidden folder, which nobody else has locked; the end of the process unlocks it."""
+        name = f".{self.folder.name}.part"
         while True:
-            self._part.mkdir(exist_ok=True)
-            try:
-                lock = (self._part / LOCK).open("wb")
-            except OSError:
-                with suppress(OSError):  # not empty: it is another process's
-                    self._part.rmdir()
-                raise
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.close()
-                raise InputError(f"another process is writing {self.folder}; choose another name or wait") from None
+            with suppress(FileExistsError):
+                os.mkdir(name, dir_fd=self._parent.fd)
             with suppress(FileNotFoundError):  # removed by a process that ended just now
-                if os.path.samestat(os.fstat(lock.fileno()), (self._part / LOCK).stat()):
-                    return lock
-            lock.close()
+                part = self._parent.folder(PurePath(name))
+                try:
+                    part.lock()
+                except BlockingIOError:
+                    part.close()
+                    message = f"another process is writing {self.folder}; choose another name or wait"
+                    raise InputError(message) from None
+                there = self._parent.stat(name)
+                if there is not None and os.path.samestat(os.fstat(part.fd), there):
+                    return part
+                part.close()
 
     def _remove(self) -> None:
-        shutil.rmtree(self._part, ignore_errors=True)
-        self._lock.close()
+        self._parent.remove(self._part.name)
+        self._places.close()
 
     @contextmanager
     def _failures_in_words(self) -> Iterator[None]:

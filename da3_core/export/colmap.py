@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -27,7 +28,9 @@ class Options:
     text: bool = option(False, "Write the model as text too.")
     flat: bool = option(False, "Write into the export folder itself instead of sparse/0.")
     copy_images: bool = option(False, "Copy the image files to images/, where COLMAP and da3 colmap look for them.")
-    image_names: Sequence[str] | None = option(None, "Paths or names of the images, in place of the prediction's.")
+    image_names: Sequence[str | os.PathLike[str]] | None = option(
+        None, "Paths or names of the images, in place of the prediction's."
+    )
 
 
 def write(prediction: Prediction, folder: Path, options: Options) -> None:
@@ -38,15 +41,18 @@ def write(prediction: Prediction, folder: Path, options: Options) -> None:
     Raises:
         InputError: `image_names` does not fit the prediction, or two images have the same name.
     """
-    paths = [str(path) for path in options.image_names or prediction.image_names or ()]
-    names = _relative_names(paths, len(prediction.depth))
+    paths = list(options.image_names or prediction.image_names or ())
+    names = _relative_names([os.fspath(path) for path in paths], len(prediction.depth))
     for one in each_map(prediction, folder):
         chosen = [(paths[view], names[view]) for view in one.views]
         _write_map(one.prediction, one.folder, chosen, options)
 
 
 def _write_map(
-    prediction: Prediction, folder: Path, paths_and_names: Sequence[tuple[str, str]], options: Options
+    prediction: Prediction,
+    folder: Path,
+    paths_and_names: Sequence[tuple[str | os.PathLike[str], str]],
+    options: Options,
 ) -> None:
     keep = confident_pixels(prediction, options.conf_thresh_percentile)
     cloud = extract_points(prediction, prediction.depth, keep, options.max_points)
@@ -60,9 +66,18 @@ def _write_map(
     if options.copy_images:
         for path, name in paths_and_names:
             if not os.path.isfile(path):
-                raise InputError(f"colmap cannot copy {path!r}, which is no file: leave the option copy_images out")
+                raise InputError(
+                    f"colmap cannot copy {os.fspath(path)!r}, which is no file: leave the option copy_images out"
+                )
             (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, folder / "images" / name)
+            with _opened(path) as file, (folder / "images" / name).open("wb") as copy:
+                shutil.copyfileobj(file, copy)
+
+
+def _opened(path: str | os.PathLike[str]) -> BinaryIO:
+    """As the path opens itself, where it knows how to; see `AllowedFile`."""
+    file: BinaryIO = (path if isinstance(path, os.PathLike) and hasattr(path, "open") else Path(path)).open("rb")
+    return file
 
 
 def _relative_names(paths: Sequence[str], views: int) -> list[str]:

@@ -5,6 +5,7 @@ COLMAP has pixel edges at integers and world-to-camera poses, as everything here
 """
 
 import math
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -215,6 +216,7 @@ def _read_cameras_binary(path: Path) -> Iterator[Camera]:
 
 def _read_images_binary(path: Path) -> Iterator[Image]:
     with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
         for _ in range(_unpack(file, "<Q")[0]):
             image_id, *pose, camera_id = _unpack(file, "<i7di")
             name = b""
@@ -223,6 +225,8 @@ def _read_images_binary(path: Path) -> Iterator[Image]:
                     raise ValueError("the file ends within a name")
                 name += character
             (observations,) = _unpack(file, "<Q")
+            if observations * _OBSERVATION.itemsize > size:
+                raise ValueError(f"image {image_id} has more observations than the file holds")
             file.seek(observations * _OBSERVATION.itemsize, 1)
             yield _image(image_id, pose, camera_id, name.decode())
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
@@ -38,16 +38,27 @@ def open_image_file(
     """
     from PIL import Image
 
-    try:
-        image = Image.open(source, formats=formats)
-    except OSError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise TooManyPixelsError(errno.EFBIG, str(error)) from error
-    except Exception as error:  # of a decoder, at odd chunks
-        raise BadImageError(errno.EINVAL, f"it cannot be decoded: {error}") from error
-    with image:
-        pixels = image.width * image.height
-        if pixels > MAX_PIXELS:
-            raise TooManyPixelsError(errno.EFBIG, f"{pixels} pixels exceed the limit of {MAX_PIXELS} pixels")
-        yield image
+    with _opened(source) as given:
+        try:
+            image = Image.open(given, formats=formats)
+        except OSError:
+            raise
+        except Image.DecompressionBombError as error:
+            raise TooManyPixelsError(errno.EFBIG, str(error)) from error
+        except Exception as error:  # of a decoder, at odd chunks
+            raise BadImageError(errno.EINVAL, f"it cannot be decoded: {error}") from error
+        with image:
+            pixels = image.width * image.height
+            if pixels > MAX_PIXELS:
+                raise TooManyPixelsError(errno.EFBIG, f"{pixels} pixels exceed the limit of {MAX_PIXELS} pixels")
+            yield image
+
+
+def _opened(
+    source: str | os.PathLike[str] | BinaryIO,
+) -> AbstractContextManager[str | os.PathLike[str] | BinaryIO]:
+    """What Pillow is given: of a path that knows how to open its file, such as `AllowedFile`, the open file."""
+    if isinstance(source, os.PathLike) and hasattr(source, "open"):
+        opened: BinaryIO = source.open("rb")
+        return opened
+    return nullcontext(source)

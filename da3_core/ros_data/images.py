@@ -18,10 +18,12 @@ import numpy as np
 import PIL.Image
 
 from da3_core.errors import InputError
+from da3_core.formats.image_files import TooManyPixelsError, open_image_file
 
 SAMPLE_BITS = (10, 12, 14, 16)
 DEPTH_ENCODINGS = ("16UC1", "32FC1")
 JPEG_SCAN, JPEG_END, PNG_END = 0xDA, b"\xff\xd9", b"IEND\xaeB`\x82"
+COMPRESSED_FORMATS = ("JPEG", "PNG", "WEBP")  # of Pillow
 HEAD_BYTES = 1 << 18  # holds the size of a image, after all that cameras write before it
 
 Refusal = Literal[
@@ -252,14 +254,17 @@ def compressed_size(message: Any) -> tuple[int, int]:
             "encoding",
             f"The compressed image has the format '{message.format}'; accepted are jpeg, png and webp images.",
         )
+    try:
+        with open_image_file(io.BytesIO(data[:HEAD_BYTES]), COMPRESSED_FORMATS) as image:
+            width, height = image.size
+    except TooManyPixelsError as error:
+        raise RefusedMessage("size", f"The compressed image is too large: {error.strerror}.") from error
+    except OSError as error:
+        raise RefusedMessage("undecodable", _damaged(message)) from error
     if not is_whole(data):
         raise RefusedMessage(
             "truncated", f"The compressed image breaks off after {data.nbytes} bytes; look for losses on its way."
         )
-    try:
-        width, height = PIL.Image.open(io.BytesIO(data[:HEAD_BYTES])).size
-    except (OSError, PIL.Image.DecompressionBombError) as error:
-        raise RefusedMessage("undecodable", _damaged(message)) from error
     return height, width
 
 
@@ -274,7 +279,7 @@ def _is_whole_jpeg(data: memoryview) -> bool:
         for picture in pictures:
             picture.draft("RGB", (1, 1))  # an eighth of the size is enough, and sooner there
         made_up, filled = (np.asarray(picture) for picture in pictures)
-    except (OSError, PIL.Image.DecompressionBombError):
+    except Exception:  # decoders raise almost anything at a broken image
         return False
     return bool(np.array_equal(made_up, filled))
 

@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
+    from da3_core.storage.allowed_folders import AllowedFile
+
 
 @dataclass(frozen=True, eq=False)
 class SceneImages:
     """Image files of one scene, and their cameras where known.
 
     Attributes:
-        images: `N` files, in the order of the prediction.
+        images: `N` files, in the order of the prediction; a path that opens its file itself is asked to.
         extrinsics: `(N, 4, 4)` world-to-camera, OpenCV axes, or None.
         intrinsics: `(N, 3, 3)` in pixels of the files, pixel edges at integers, or None.
         stamps_ns: `(N,)` int64 times of exposure, nanoseconds since any moment, or None.
     """
 
-    images: tuple[Path, ...]
+    images: tuple[Path | AllowedFile, ...]
     extrinsics: np.ndarray | None = None
     intrinsics: np.ndarray | None = None
     stamps_ns: np.ndarray | None = None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from math import hypot, radians, tan
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from da3_core.errors import InputError, OptionError
+from da3_core.formats.image_files import open_image_file
 from da3_core.options import CameraOptions
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class GivenCamera:
             else:
                 self._matrices = _read_matrices(path)
 
-    def of_files(self, paths: Sequence[Path]) -> np.ndarray:
+    def of_files(self, paths: Sequence[os.PathLike[str]]) -> np.ndarray:
         """`(N, 3, 3)` float64 of image files, in their pixels, pixel edges at integers.
 
         Raises:
@@ -56,7 +58,7 @@ class GivenCamera:
 
         return np.stack([self._of_file(path, number, len(paths)) for number, path in enumerate(paths)])
 
-    def _of_file(self, path: Path, number: int, count: int) -> np.ndarray:
+    def _of_file(self, path: os.PathLike[str], number: int, count: int) -> np.ndarray:
         height, width, exif_focal_px = self._look_at(path)
         if self._options.focal_from_exif:
             return _pinhole(_known(exif_focal_px, path), height, width)
@@ -102,13 +104,14 @@ class GivenCamera:
             )
         return ImageCamera(self._matrices[number])
 
-    def _look_at(self, path: Path) -> tuple[int, int, float | None]:
+    def _look_at(self, path: os.PathLike[str]) -> tuple[int, int, float | None]:
         """Height and width as intrinsics take them, and the focal length in pixels by EXIF."""
-        from PIL import Image
-
-        with Image.open(path) as image:
-            exif, (width, height) = image.getexif(), image.size
-        focal_px = _focal_length_px(dict(exif), exif.get_ifd(_EXIF_IFD), width, height)
+        try:
+            with open_image_file(path) as image:
+                exif, (width, height) = image.getexif(), image.size
+            focal_px = _focal_length_px(dict(exif), exif.get_ifd(_EXIF_IFD), width, height)
+        except Exception as error:  # decoders raise almost anything at odd tags
+            raise InputError(f"the size and the EXIF tags of {path} cannot be read: replace the file") from error
         if self._apply_exif and exif.get(_ORIENTATION, 1) in (5, 6, 7, 8):
             width, height = height, width
         return height, width, focal_px
@@ -129,7 +132,7 @@ def _pinhole(focal_px: float, height: int, width: int) -> np.ndarray:
     return np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]])
 
 
-def _known(focal_px: float | None, path: Path) -> float:
+def _known(focal_px: float | None, path: os.PathLike[str]) -> float:
     if focal_px is None:
         raise OptionError(
             "{focal_from_exif}: the EXIF tags of {path} tell no focal length in pixels: give {focal_px} or {hfov_deg}",
@@ -188,7 +191,7 @@ def _read_camera_info(path: Path) -> SimpleNamespace:
             raise ValueError("matrices of other sizes than 3x3, 3x3 and 3x4")
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror}): give a camera_info file of ROS") from error
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InputError(f"{path} is no camera_info file of ROS ({error}): camera_calibration writes them") from error
     roi = SimpleNamespace(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
     fields = {"k": k, "d": d, "r": r, "p": p, "height": height, "width": width, "distortion_model": model}

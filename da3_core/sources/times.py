@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _NANOSECONDS = re.compile(r"[12]\d{18}")  # since 1970: the years 2001 to 2065
+_MOST_SECONDS = 2**63 // 10**9
 _SECONDS = re.compile(r"[12]\d{9}\.\d{1,9}")
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,11 @@ def _read(path: Path, images: int) -> np.ndarray | None:
 
 
 def _from_seconds(texts: Sequence[str]) -> np.ndarray:
-    return _array([int((Decimal(text.strip()) * 10**9).to_integral_value()) for text in texts])
+    """Raises ValueError, InvalidOperation or OverflowError where a text is no number of seconds of this age."""
+    seconds = [Decimal(text.strip()) for text in texts]
+    if not all(abs(each) < _MOST_SECONDS for each in seconds):  # whole numbers of any size would take any time
+        raise OverflowError
+    return _array([int((each * 10**9).to_integral_value()) for each in seconds])
 
 
 def _array(stamps_ns: Sequence[int]) -> np.ndarray:

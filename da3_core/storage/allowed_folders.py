@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from da3_core.errors import InputError, OptionError
 from da3_core.formats.image_files import open_image_file
@@ -162,13 +162,17 @@ class AllowedFolders:
                 file = os.fdopen(parent.open_file(Path(real.name)), "rb")
         except LinkError as error:
             raise self._outside(path) from error
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
             file.close()
             raise FileNotFoundError(f"{path} is no ordinary file")
+        if self.only_own and found.st_uid != os.geteuid():
+            file.close()
+            raise self._of_another(path)
         return file
 
-    def input_image(self, path: str) -> Path:
-        """The real path of an image file.
+    def input_image(self, path: str) -> AllowedFile:
+        """An image file, with links followed now and never again.
 
         Raises:
             NotAllowedError: it is not in an allowed folder.
@@ -178,12 +182,13 @@ class AllowedFolders:
         try:
             if not real.is_file():
                 raise InputError(f"cannot read the image {path} (no such file): give a readable image file")
-            with self.open_file(real) as file, open_image_file(file, IMAGE_FORMATS):
+            file = AllowedFile(real, self)
+            with open_image_file(file, IMAGE_FORMATS):
                 pass
         except OSError as error:
             reason = getattr(error, "strerror", None) or f"none of {', '.join(IMAGE_FORMATS)}"
             raise InputError(f"cannot read the image {path} ({reason}): give a readable image file") from error
-        return real
+        return file
 
     def bag(self, path: str) -> Path:
         """The real path of a bag: a file, or a folder of files; they may be read.
@@ -222,10 +227,33 @@ class AllowedFolders:
             if is_hidden or os.path.islink(part):  # of links that lead to each other
                 raise self._outside(path)
             if self.only_own and part.exists() and part.stat().st_uid != os.geteuid():
-                raise InputError(f"{part} belongs to another user: choose another")
+                raise self._of_another(part)
         return real
+
+    @staticmethod
+    def _of_another(path: Path) -> InputError:
+        return InputError(f"{path} belongs to another user: choose another")
 
     def _outside(self, path: str | Path) -> NotAllowedError:
         roots = ", ".join(map(str, self.roots))
         sentence = f"{{path}} leads out of {{called}} ({{roots}}): {self.remedy}"
         return NotAllowedError(sentence, path=path, called=self.called, roots=roots)
+
+
+@dataclass(frozen=True)
+class AllowedFile(os.PathLike[str]):
+    """A file that is opened through its folders each time, so that a link that takes its place leads nowhere.
+
+    Attributes:
+        path: absolute, without links when it was looked at.
+    """
+
+    path: Path
+    folders: AllowedFolders
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def open(self, mode: Literal["rb"] = "rb") -> BinaryIO:
+        """Raises as `AllowedFolders.open_file`."""
+        return self.folders.open_file(self.path)

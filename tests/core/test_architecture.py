@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "geometry": set(),
     "storage": {"formats"},  # images are opened the same way everywhere
     "formats": {"geometry"},
-    "ros_data": {"geometry", "options", "prediction", "stream", "visualise"},
+    "ros_data": {"formats", "geometry", "options", "prediction", "stream", "visualise"},
     "options": {"network"},
     "render": {"prediction"},
     "model": {"network", "options", "storage"},

@@ -4,9 +4,14 @@
 import os
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from da3_core.errors import InputError
+from da3_core.export import export
+from da3_core.prediction import Prediction
+from da3_core.preprocessing import decode
 from da3_core.storage.allowed_folders import AllowedFolders
 
 
@@ -181,3 +186,36 @@ def test_no_recording_leads_elsewhere(root: Path):
     for name in ("pipes", "pipe.mcap"):
         with pytest.raises(InputError, match="no ordinary file"):
             allowed(root).bag(name)
+
+
+def test_an_image_that_becomes_a_link_after_the_check_is_neither_decoded_nor_copied(tmp_path: Path):
+    """Also where the link is gone again before anybody looks whether it came."""
+    own, secret, moved = tmp_path / "root/own.png", tmp_path / "secret.png", tmp_path / "moved.png"
+    own.parent.mkdir()
+    for path, colour in ((own, 10), (secret, 200)):
+        PIL.Image.new("RGB", (8, 6), (colour,) * 3).save(path)
+    image = AllowedFolders.of_backend([own.parent]).input_image(str(own))
+    prediction = Prediction(
+        depth=np.ones((1, 6, 8), np.float32),
+        is_metric=1,
+        extrinsics=np.eye(4, dtype=np.float32)[None],
+        intrinsics=np.array([[[8, 0, 4], [0, 8, 3], [0, 0, 1]]], np.float32),
+        processed_images=np.zeros((1, 6, 8, 3), np.uint8),
+    )
+
+    def copy(folder: Path) -> bytes:
+        options = {"colmap": {"copy_images": True, "image_names": [image]}}
+        export(prediction, folder, "colmap", export_kwargs=options)
+        return (folder / "images/own.png").read_bytes()
+
+    assert decode(image).max() == 10
+    assert copy(tmp_path / "first") == own.read_bytes()
+    own.rename(moved)
+    own.symlink_to(secret)
+    with pytest.raises(InputError, match="leads out"):
+        decode(image)
+    with pytest.raises(InputError, match="leads out"):
+        copy(tmp_path / "second")
+    own.unlink()
+    moved.rename(own)
+    assert decode(image).max() == 10

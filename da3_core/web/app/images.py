@@ -66,7 +66,7 @@ def take_frames(
             done += more
             advance(done, frames.views)
 
-        files = frames.read(lambda: folder, count).images
+        files = tuple(map(Path, frames.read(lambda: folder, count).images))
     except InputError as error:
         raise InputError(error.spelled(label_of).replace(str(video), video.name)) from None
     thinned = len(files) == MAX_FRAMES and frames.times_s[-1] * fps > MAX_FRAMES

@@ -23,7 +23,8 @@ def save_prediction(prediction: Prediction, path: Path) -> None:
 def load_prediction(path: Path) -> Prediction:
     """
     Raises:
-        OSError, ValueError, KeyError, zipfile.BadZipFile: there is none, or it is damaged.
+        FileNotFoundError: there is none.
+        Exception: of any kind, if it is damaged.
     """
     with np.load(path, allow_pickle=False) as arrays:
         values = {name: arrays[name] for name in arrays.files}

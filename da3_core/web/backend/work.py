@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +125,7 @@ def infer(job: Job, folders: AllowedFolders, runner: ModelRunner, progress: Prog
         progress.report(f"loading {runner.source}", 0.1)
     with nullcontext() if folder is None else folder.held():
         prediction = runner.infer(scene, job.options, stage, progress.check)
-        files = {} if folder is None else export_scene(prediction, folder, job.options, stage)
+        files = {} if folder is None else export_scene(prediction, folder, _with_files(job.options, scene), stage)
         formats = {name: [_written(folders, path) for path in paths] for name, paths in files.items()}
 
     preset, warning = runner.state.preset, runner.state.warning
@@ -149,8 +149,9 @@ def infer(job: Job, folders: AllowedFolders, runner: ModelRunner, progress: Prog
 
 def _find(job: Job, folders: AllowedFolders) -> tuple[SceneImages, ExportFolder | None]:
     """The scene of a job and the folder of its results, with links followed."""
-    paths = tuple(map(folders.input_image, job.image_paths))
-    scene = SceneImages(paths, job.extrinsics, job.intrinsics, stamps_in_names(paths))
+    files = tuple(map(folders.input_image, job.image_paths))
+    paths = [file.path for file in files]
+    scene = SceneImages(files, job.extrinsics, job.intrinsics, stamps_in_names(paths))
     if job.export_dir is None:
         return scene, None
     folder = choose_export_folder(
@@ -165,6 +166,14 @@ def _find(job: Job, folders: AllowedFolders) -> tuple[SceneImages, ExportFolder 
     )
     folders.confined(folder.real)
     return scene, folder
+
+
+def _with_files(options: SceneOptions, scene: SceneImages) -> SceneOptions:
+    """The exporter that copies images opens them as they were opened to decode them."""
+    copying = options.export_kwargs.get("colmap", {})
+    if not copying.get("copy_images"):
+        return options
+    return replace(options, export_kwargs={**options.export_kwargs, "colmap": {**copying, "image_names": scene.images}})
 
 
 def _written(folders: AllowedFolders, path: Path) -> WrittenFile:

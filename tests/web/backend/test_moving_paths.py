@@ -93,7 +93,8 @@ def test_an_image_that_becomes_a_link_while_its_task_runs_gives_no_results(
     task_id = start_slow(backend, [*photos, str(image)], export_dir="of images")
     replace_by_link(image, secret)
     task = backend.wait(task_id)
-    assert (task["status"], f"{image} {MOVED}" in task["message"]) == ("failed", True)
+    assert task["status"] == "failed"
+    assert f"{image} {MOVED}" in task["message"] or f"{image} leads out" in task["message"]  # by then it was decoded
     assert not (backend.workspace / "of images").exists()
 
 
