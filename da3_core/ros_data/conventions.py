@@ -18,7 +18,6 @@ from da3_core.geometry.quaternions import rotation_from_quaternion
 from da3_core.prediction import Prediction
 
 HALF_PIXEL = 0.5  # ROS counts from the centre of the first pixel, da3_core from its edge
-SMALLEST_RELATIVE_SIGMA = 0.01  # of a pose, against the depth of the scene: no network is better than that
 UNKNOWN_VARIANCE = 1e6
 # Forward is the optical z, left is minus the optical x, up is minus the optical y.
 OPTICAL_TO_MAP = np.array(
@@ -92,21 +91,14 @@ def depth_in_millimetres(depth_m: np.ndarray) -> np.ndarray:
     return np.where(representable, millimetres, np.float32(0)).astype(np.uint16)
 
 
-def pose_sigmas(alignment_residual: float, depth: np.ndarray) -> tuple[float, float]:
-    """Standard deviations of a pose: of its position, in the unit of `depth`, and of its angles in rad.
-
-    The residual of the window's alignment is that of angles; for positions it is relative to the median depth.
-    """
-    sigma = float(np.fmax(alignment_residual, SMALLEST_RELATIVE_SIGMA))
-    finite = depth[np.isfinite(depth)]
-    return sigma * (float(np.median(finite)) if finite.size else 1.0), sigma
-
-
-def pose_covariance(position_sigma: float, rotation_sigma_rad: float) -> np.ndarray:
-    """`(36,)` row-major diagonal covariance of x, y, z and the rotations about them."""
-    return np.diag([position_sigma**2] * 3 + [rotation_sigma_rad**2] * 3).ravel()
+def covariance_in_map(pose_covariance: np.ndarray | None) -> np.ndarray:
+    """`(36,)` row-major of x, y, z and the rotations about them, from `View.pose_covariance`; None is unknown."""
+    if pose_covariance is None:
+        return unknown_covariance()
+    turn = np.kron(np.eye(2), OPTICAL_TO_MAP[:3, :3])  # (6, 6)
+    return np.asarray(turn @ pose_covariance @ turn.T).ravel()
 
 
 def unknown_covariance() -> np.ndarray:
-    """`(36,)` of a velocity that is not estimated."""
+    """`(36,)` of what is not estimated, such as velocity."""
     return np.diag([UNKNOWN_VARIANCE] * 6).ravel()

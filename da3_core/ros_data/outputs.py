@@ -19,7 +19,7 @@ from da3_core.options import PointOptions
 from da3_core.prediction import IntrinsicsOrigin
 from da3_core.ros_data import values
 from da3_core.ros_data.camera_info import camera_info
-from da3_core.ros_data.conventions import camera_pose_in_map, depth_in_millimetres, pose_sigmas, publishable_depth
+from da3_core.ros_data.conventions import camera_pose_in_map, covariance_in_map, depth_in_millimetres, publishable_depth
 from da3_core.ros_data.point_cloud import point_cloud
 from da3_core.ros_data.trajectory import Trajectory
 from da3_core.ros_data.values import MessageValue, message
@@ -143,8 +143,8 @@ class ViewOutputs:
     def odometry(self) -> MessageValue | None:
         if self.camera_to_map is None:
             return None
-        sigmas = pose_sigmas(self.result.alignment_residual, self._depth)
-        return values.odometry(self.header_in_map, self.view.frame.camera, self.camera_to_map, *sigmas)
+        covariance = covariance_in_map(self.view.pose_covariance)
+        return values.odometry(self.header_in_map, self.view.frame.camera, self.camera_to_map, covariance)
 
     def depth_view(self) -> MessageValue:
         """The view within the message about its window."""
@@ -298,7 +298,7 @@ VIEW_OUTPUTS: tuple[Output[ViewOutputs], ...] = (
         "odometry",
         values.ODOMETRY,
         ViewOutputs.odometry,
-        "the same with a covariance from the agreement of the windows",
+        "the same with a covariance that grows along the chain of windows; unknown (1e6) for poses that were given",
         "with a pose",
     ),
 )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from da3_core.geometry.quaternions import quaternion_from_rotation
-from da3_core.ros_data.conventions import pose_covariance, unknown_covariance
+from da3_core.ros_data.conventions import unknown_covariance
 
 IMAGE, CAMERA_INFO, POINT_CLOUD = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/PointCloud2"
 POSE_STAMPED, TRANSFORMS = "geometry_msgs/msg/PoseStamped", "tf2_msgs/msg/TFMessage"
@@ -117,10 +117,9 @@ def odometry(
     header: Any,
     child_frame_id: str,
     child_to_parent: np.ndarray,
-    position_sigma: float,
-    rotation_sigma_rad: float,
+    covariance: np.ndarray,
 ) -> MessageValue:
-    """The same with a diagonal covariance of the pose. Velocity is not estimated: its variance says unknown."""
+    """The same with the covariance `(36,)` of the pose. Velocity is not estimated: its variance says unknown."""
     zero = _xyzw("Vector3", np.zeros(3))
     return message(
         ODOMETRY,
@@ -129,7 +128,7 @@ def odometry(
         pose=message(
             "geometry_msgs/msg/PoseWithCovariance",
             pose=pose(child_to_parent),
-            covariance=pose_covariance(position_sigma, rotation_sigma_rad),
+            covariance=covariance,
         ),
         twist=message(
             "geometry_msgs/msg/TwistWithCovariance",

@@ -26,6 +26,7 @@ from da3_core.stream.frame import Frame
 from da3_core.stream.known_cameras import KnownCameras, known_cameras
 from da3_core.stream.known_scale import KnownScale
 from da3_core.stream.scale_filter import ModelMetres
+from da3_core.stream.uncertainty import MapUncertainty
 from da3_core.stream.window_graph import LIVE_WINDOWS, WindowGraph, WindowViews
 
 _Intrinsics: TypeAlias = tuple[np.ndarray, IntrinsicsOrigin] | tuple[None, None]
@@ -70,6 +71,9 @@ class View:
             its first camera, or that of the frames' own poses. None where no pose is known.
         processed_from_original: `(3, 3)` float64, see `Prediction`, or None.
         intrinsics_source: which of these `intrinsics` are, or None.
+        pose_covariance: `(6, 6)` float64 of the camera's position in the world, in map units, then of its rotation in
+            radians about the axes of the world, relative to where the map began; it grows along the chain of windows.
+            None where no pose is known, or the frame came with it.
     """
 
     frame: Frame
@@ -83,6 +87,7 @@ class View:
     world_to_camera: np.ndarray | None
     processed_from_original: np.ndarray | None
     intrinsics_source: IntrinsicsOrigin | None = None
+    pose_covariance: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +177,7 @@ class Session:
         self._depth_scales: dict[_FrameName, float] = {}  # map units per unit of the depth of the graph, as published
         self._frames_seen = 0
         self._graph: WindowGraph[_FrameName] = WindowGraph(LIVE_WINDOWS)
+        self._uncertainty = MapUncertainty()
         self._known_scale = KnownScale()
         self._model_metres = ModelMetres()
         self._has_map = False
@@ -247,18 +253,22 @@ class Session:
         camera_to_window = invert_rigid(chosen.extrinsics)
         views = WindowViews([names[i] for i in some.tolist()], camera_to_window, chosen.depth, chosen.conf, chosen.sky)
         in_map, in_window, matrices = self._shared(frames, prediction)
+        by_matches = "feature_poses" in prediction.aux
         if not in_map:
             window_to_first = invert_rigid(camera_to_window[0])
             window_to_map = Similarity(scale, window_to_first[:3, :3], scale * window_to_first[:3, 3])
             self._graph.clear()
             self._graph.add(views, window_to_map)
             self._follow_model(None)
+            self._uncertainty = MapUncertainty()
+            self._uncertainty.add(np.eye(4)[None], self._graph.median_depth(), by_matches)
             return _Placed(window_to_map, scale, "origin", source, starts_map=True)
         is_metric = source == "poses" == self._scale_source
         alignment = align_window(in_map, in_window, matrices, self._scale, self._graph.spread, is_metric)
         starts_map = alignment.method == "last_view"
         if starts_map:
             self._graph.clear()
+            self._uncertainty = MapUncertainty()
         elif self._map_is_known:
             source = self._scale_source
         prior = (0.0, METRIC_DEVIATION if is_metric else np.inf)  # of the logarithm of the window's scale
@@ -266,6 +276,8 @@ class Session:
         self._graph.adjust()
         if source == "model":
             self._follow_model(None if starts_map else _newest(names, self._published.values()))
+        joined_by = np.stack([each.camera_to_world for each in (in_map[-1:] if starts_map else in_map)])
+        self._uncertainty.add(joined_by, self._graph.median_depth(), by_matches)
         window_to_map = self._graph.window_to_map()
         return _Placed(window_to_map, window_to_map.scale, alignment.method, source, alignment.residual, starts_map)
 
@@ -352,7 +364,7 @@ class Session:
                 published[frame] = replace(before, view=replace(before.view, is_new=False))
             else:
                 view = _view(frame, name, before is None, prediction, i, intrinsics[i], placed)
-                published[frame] = _Published(view, name)
+                published[frame] = _Published(self._weighed(view, placed), name)
                 self._depth_scales[name] = placed.depth_scale
         self._published = published
         self._depth_scales = {
@@ -362,6 +374,7 @@ class Session:
     def _fix_known(self) -> None:
         """From here on, windows whose poses are not known are placed by these frames."""
         self._graph.clear()
+        self._uncertainty = MapUncertainty()
         for published in self._published.values():
             view = published.view
             sky, confidence = view.sky, view.confidence
@@ -375,6 +388,14 @@ class Session:
             assert view.world_to_camera is not None
             self._graph.fix(views, invert_rigid(view.world_to_camera)[None])
             self._depth_scales[published.name] = 1.0
+
+    def _weighed(self, view: View, placed: _Placed) -> View:
+        """With what its pose is worth."""
+        if view.world_to_camera is None or placed.placement == "known":
+            return view
+        camera_to_map = invert_rigid(view.world_to_camera)
+        covariance = self._uncertainty.pose_covariance(camera_to_map, self._graph.median_depth(), self._graph.spread)
+        return replace(view, pose_covariance=covariance)
 
     def _corrected(self, prediction: Prediction, placed: _Placed) -> tuple[CorrectedPose, ...]:
         """Of all frames that the graph has, where they are by now."""

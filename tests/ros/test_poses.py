@@ -10,7 +10,7 @@ from geometry_msgs.msg import Transform, TransformStamped
 
 from da3_core.geometry.quaternions import slerp
 from da3_core.ros_data import values
-from da3_core.ros_data.conventions import UNKNOWN_VARIANCE, camera_pose_in_map, compose
+from da3_core.ros_data.conventions import UNKNOWN_VARIANCE, camera_pose_in_map, compose, covariance_in_map
 from da3_core.ros_data.transform_tree import TransformTree, TransformUnknown
 from da3_ros.messages import packed
 
@@ -74,9 +74,11 @@ def test_messages_carry_stamps_frames_and_numbers():
     stamped = packed(values.pose_stamped(header, pose))
     assert stamped.header.frame_id == "da3_map"
     assert stamped.pose == packed(values.pose(pose))
-    odometry = packed(values.odometry(header, "camera", pose, position_sigma=0.1, rotation_sigma_rad=0.02))
+    odometry = packed(values.odometry(header, "camera", pose, covariance_in_map(np.diag([1.0, 2, 3, 4, 5, 6]))))
     assert (odometry.header.frame_id, odometry.child_frame_id) == ("da3_map", "camera")
-    assert np.allclose(np.diag(odometry.pose.covariance.reshape(6, 6)), [0.01] * 3 + [0.0004] * 3)
+    # Forward is the z of the map's first camera, left its x, up its y.
+    assert np.allclose(odometry.pose.covariance.reshape(6, 6), np.diag([3, 1, 2, 6, 4, 5]))
+    assert covariance_in_map(None)[0] == UNKNOWN_VARIANCE, "of a pose that was given"
     assert odometry.twist.covariance[0] == UNKNOWN_VARIANCE
     path = packed(values.path(header, [stamped, stamped]))
     assert (path.header.frame_id, path.poses) == ("da3_map", [stamped, stamped])
