@@ -13,6 +13,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic
 from weakref import WeakKeyDictionary
@@ -77,13 +78,14 @@ class KeptWindows:
         """What was kept; None where there is nothing, or what a power cut left of it."""
         path = self._path(request)
         try:
-            return from_bytes(path.read_bytes())
+            found = from_bytes(path.read_bytes())
         except FileNotFoundError:
             return None
         except InputError as damage:
             logger.warning("%s: it is inferred again", damage)
             path.unlink(missing_ok=True)
             return None
+        return found if found.image_names is None else replace(found, image_names=tuple(map(str, request.images)))
 
     def keep(self, request: WindowRequest, prediction: Prediction) -> None:
         """Raises OSError where there is no room."""
@@ -104,7 +106,7 @@ class KeptWindows:
                 self._digests[image] = _hashed(str(image.image.shape), np.ascontiguousarray(image.image).data)
             return self._digests[image]
         if image not in self._file_digests:
-            self._file_digests[image] = _hashed(str(image), image.read_bytes())
+            self._file_digests[image] = _hashed(image.name, image.read_bytes())  # wherever it lies now
         return self._file_digests[image]
 
 
