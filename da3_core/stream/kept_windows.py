@@ -23,6 +23,7 @@ import numpy as np
 from da3_core.errors import InputError
 from da3_core.options import InferenceOptions, declared
 from da3_core.prediction import Prediction
+from da3_core.storage.allowed_folders import AllowedFile
 from da3_core.storage.staging import write_atomically
 from da3_core.stream.frame import Frame
 from da3_core.stream.inference import Inference, RequestOf, View, Window, WindowRequest
@@ -99,15 +100,17 @@ class KeptWindows:
             digest.update(b"none" if cameras is None else np.ascontiguousarray(cameras, np.float64).tobytes())
         return self._folder / f"{digest.hexdigest()}{SUFFIX}"
 
-    def _digest(self, image: Path | Frame) -> bytes:
+    def _digest(self, image: Path | AllowedFile | Frame) -> bytes:
         """Of the name and the bytes of a file, or of the pixels of a frame; each is read once."""
         if isinstance(image, Frame):
             if image not in self._digests:
                 self._digests[image] = _hashed(str(image.image.shape), np.ascontiguousarray(image.image).data)
             return self._digests[image]
-        if image not in self._file_digests:
-            self._file_digests[image] = _hashed(image.name, image.read_bytes())  # wherever it lies now
-        return self._file_digests[image]
+        path = Path(image)
+        if path not in self._file_digests:
+            with image.open("rb") as file:
+                self._file_digests[path] = _hashed(path.name, file.read())  # wherever it lies now
+        return self._file_digests[path]
 
 
 class KeptInference(Generic[View]):
