@@ -8,7 +8,8 @@ import logging
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -30,7 +31,6 @@ from da3_core.network.requests import check_layers
 from da3_core.options import (
     DEFAULT_MODEL,
     EXPORT_FORMATS,
-    LEAST_CONFIDENT,
     Engine,
     InferenceOptions,
     ModelOptions,
@@ -53,6 +53,9 @@ from da3_core.postprocessing import (
 from da3_core.prediction import Prediction
 from da3_core.preprocessing import Batch, ImageInput, image_names, list_images, preprocess
 from da3_core.storage.files import user_cache
+
+if TYPE_CHECKING:
+    from da3_core.engines.compiled_steps import EngineState
 
 FINGERPRINT_VALUES = 64  # of every tensor: training changes all of them
 
@@ -97,6 +100,7 @@ class DepthAnything3(nn.Module):
         self.preset: Preset = find_preset(model_name)
         self.source = model_name
         self.engine = "torch"
+        self._engine_state: EngineState | None = None
         self.warning: str | None = None
         self.precision: Precision = precision
         self.model = build_network(self.preset.network)
@@ -156,8 +160,9 @@ class DepthAnything3(nn.Module):
             weights_licence: `permissive` refuses weights that may not be used commercially.
             precision: of the backbone; heads and camera maths always run in float32. `auto` is bfloat16 where the
                 hardware multiplies it natively and float32 elsewhere.
-            engine: what executes the network: `torch`, or `openvino` or `onnxruntime`, which convert it for the sizes
-                and numbers of views that they see, once; `auto` is torch. See docs/engines.md.
+            engine: what executes the network: `torch`, or `openvino` or `onnxruntime`, which convert it for the image
+                sizes that they see, once. `auto` is OpenVINO on CPUs where it is installed, as soon as a conversion
+                pays, else torch. See docs/engines.md.
             attention: `torch` (its fused kernels) or `xformers`, where that is installed and the model is on CUDA.
             device: e.g. `cuda`, `cpu`, or `auto` for CUDA where there is one; None leaves the model on the CPU.
             revision: branch, tag or commit on the hub.
@@ -181,10 +186,7 @@ class DepthAnything3(nn.Module):
         model.source, model.warning = loaded.source, loaded.warning
         model = model.to(target)
         if engine_name != "torch":
-            dtype = autocast_dtype(precision, target)
-            precision_name = "bfloat16" if dtype is torch.bfloat16 else "float32"
-            run_on_engine(model.model, engine_name, precision_name, user_cache() / "engines")
-        model.engine = engine_name
+            model._run_on(engine_name, loaded.path, is_auto=engine == "auto")
         return model
 
     @classmethod
@@ -197,6 +199,36 @@ class DepthAnything3(nn.Module):
             engine=options.engine,
             device=options.device,
         )
+
+    def _run_on(self, engine: str, path: Path | None, *, is_auto: bool) -> None:
+        """Let another engine than torch execute the network, whose weights are from the file `path`, if any."""
+        dtype = autocast_dtype(self.precision, self.device)
+
+        def leave_on_disk(part: nn.Module) -> None:
+            if path is not None and self.device.type == "cpu":
+                weights.leave_on_disk(self, part, path)
+
+        try:
+            self._engine_state = run_on_engine(
+                self.model,
+                engine,
+                "bfloat16" if dtype is torch.bfloat16 else "float32",
+                user_cache() / "engines",
+                weights=path,
+                is_auto=is_auto,
+                taken_over=leave_on_disk,
+            )
+        except (InputError, OSError) as error:
+            if not is_auto:
+                raise
+            log.warning("torch executes the network: %s", error)
+        else:
+            self.engine = engine
+
+    @property
+    def engine_status(self) -> str:
+        """What executes the network by now, and why, for people."""
+        return self.engine if self._engine_state is None else self._engine_state.status
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write `config.json` and `model.safetensors`, which `from_pretrained(folder)` and other tools read."""
@@ -252,7 +284,7 @@ class DepthAnything3(nn.Module):
         export_dir: str | os.PathLike[str] | None = None,
         export_format: str = EXPORT_FORMATS["library"],
         export_feat_layers: Collection[int] | None = None,
-        conf_thresh_percentile: float = LEAST_CONFIDENT,
+        conf_thresh_percentile: float = 40.0,
         num_max_points: int = 1_000_000,
         show_cameras: bool = True,
         feat_vis_fps: int = 15,

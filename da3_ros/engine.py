@@ -123,11 +123,12 @@ class Engine:
         return max(0.0, self._next_start_s - time.monotonic()) if is_failing else 0.0
 
     def facts(self) -> dict[str, str]:
-        """Model, device, precision and GPU memory, for diagnostics."""
+        """Model, device, precision, engine and GPU memory, for diagnostics."""
         facts = {
             "model": self._settings.model,
             "device": str(getattr(self._model, "device", "cpu")),
             "precision": self._settings.precision,
+            "engine": getattr(self._model, "engine_status", "torch"),
         }
         facts["preset"] = self._model.preset.name
         if facts["device"].startswith("cuda"):

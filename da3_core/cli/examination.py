@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -130,12 +131,12 @@ def _engines() -> Iterator[Finding]:
     device = choose_device()
     others = []
     for engine in ("openvino", "onnxruntime", "onnxruntime:cuda"):
-        try:
+        with suppress(InputError):
             others.append(choose_engine(engine, device))
-        except InputError:
-            continue
     also = f"; here also: {', '.join(others)}" if others else ""
-    yield Finding("engine auto", f"torch, the reference{also}")
+    chosen = choose_engine("auto", device)
+    why = "the reference" if chosen == "torch" else "the fastest on this machine, as soon as a conversion pays"
+    yield Finding("engine auto", f"{chosen}, {why}{also}")
 
 
 def _ros() -> Iterator[Finding]:

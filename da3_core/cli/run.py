@@ -64,7 +64,7 @@ def run(
         )
 
         with stage("input", source.views, "views") as advance:
-            scene = source.read(folder.coming, advance)
+            scene = source.read(folder.prepare, advance)
         if camera is not None:
             scene = replace(scene, intrinsics=camera.of_files(scene.images))
         with _inference(model, scene, options, output) as infer:
@@ -108,6 +108,7 @@ def _summary(
         "model": model.preset.name,
         "weights_licence": model.preset.licence,
         "device": str(model.device),
+        "engine": model.engine_status,
         "intrinsics": prediction.intrinsics_source,
         "cropped": prediction.cropped(),
         "is_metric": bool(prediction.is_metric),

@@ -11,7 +11,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from da3_core.engines.runtime import Compiled
+from da3_core.engines.runtime import VIEWS_AXIS, Compiled
 from da3_core.errors import InputError
 
 OPSET = 17
@@ -38,8 +38,16 @@ class OnnxRuntime:
                 "install onnxruntime-gpu, or use engine onnxruntime:cpu"
             )
 
-    def build(self, step: nn.Module, example: tuple[Tensor, ...], path: Path, precision: str) -> None:
-        export_step(step, example, path)
+    def build(
+        self, step: nn.Module, example: tuple[Tensor, ...], path: Path, precision: str, *, any_views: bool
+    ) -> None:
+        names: dict[str, Any] = {}
+        if any_views:
+            with torch.no_grad():
+                outputs = [f"output_{i}" for i in range(len(step(*example)))]
+            names = {"input_names": ["tokens"], "output_names": outputs}
+            names["dynamic_axes"] = {name: {VIEWS_AXIS: "views"} for name in ("tokens", *outputs)}
+        export_step(step, example, path, **names)
 
     def load(self, path: Path, precision: str) -> Compiled:
         options = onnxruntime.SessionOptions()

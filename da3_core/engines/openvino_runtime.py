@@ -8,9 +8,11 @@ from typing import Any
 
 import openvino
 import torch
+from openvino.frontend import FrontEndManager
+from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor, nn
 
-from da3_core.engines.runtime import Compiled
+from da3_core.engines.runtime import VIEWS_AXIS, Compiled
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
@@ -25,10 +27,19 @@ class OpenVinoRuntime:
         self.precision = precision
         self._core = openvino.Core()
 
-    def build(self, step: nn.Module, example: tuple[Tensor, ...], path: Path, precision: str) -> None:
-        model = openvino.convert_model(
-            step, example_input=tuple(part.clone() for part in example), input=[list(part.shape) for part in example]
-        )
+    def build(
+        self, step: nn.Module, example: tuple[Tensor, ...], path: Path, precision: str, *, any_views: bool
+    ) -> None:
+        shapes = [list(part.shape) for part in example]
+        if any_views:
+            shapes[0][VIEWS_AXIS] = -1
+        # Traced here, because OpenVINO would run the step several times to check itself.
+        traced = torch.jit.trace(step, example, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
+        # Nor by `openvino.convert_model`, which reports to its makers that it was called.
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        decoder = TorchScriptPythonDecoder(traced, example_input=example)
+        model = frontend.convert(frontend.load(decoder))
+        model.reshape(dict(enumerate(shapes)))
         compiled = self._core.compile_model(model, self.device, self._config(precision))
         path.write_bytes(compiled.export_model().getvalue())
 

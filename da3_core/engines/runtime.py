@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 
 Compiled = Callable[..., "tuple[Tensor, ...]"]  # float32 tensors on the CPU in and out
 
+VIEWS_AXIS = 1  # of the tokens (B, N, 1 + P, C) of views that meet, and of all that comes of them
+
 
 class Runtime(Protocol):
-    """A runtime for steps with fixed shapes.
+    """A runtime for steps whose shapes are fixed, but for the number of views where they meet.
 
     Attributes:
         name: of the engine, as users choose it.
@@ -28,8 +30,14 @@ class Runtime(Protocol):
     precision: str
     device: str
 
-    def build(self, step: nn.Module, example: tuple[Tensor, ...], path: Path, precision: str) -> None:
-        """Convert a step for inputs of the shapes of `example` and write it to the file `path`."""
+    def build(
+        self, step: nn.Module, example: tuple[Tensor, ...], path: Path, precision: str, *, any_views: bool
+    ) -> None:
+        """Convert a step for inputs of the shapes of `example` and write it to the file `path`.
+
+        Args:
+            any_views: whether the length of `VIEWS_AXIS` of the one input and of all outputs may be any other too.
+        """
 
     def load(self, path: Path, precision: str) -> Compiled:
         """What `build` wrote with that precision, ready to run; raises what the package raises for an unusable file."""

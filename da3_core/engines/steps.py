@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from da3_core.engines.compiled_steps import CompiledSteps
+from da3_core.engines.compiled_steps import CompiledSteps, EngineState
 from da3_core.network.any_view import AnyViewNetwork
 from da3_core.network.config import PATCH_SIZE, Size
 from da3_core.network.monocular import MonocularNetwork
@@ -21,20 +21,21 @@ from da3_core.network.nested import NestedNetwork
 from da3_core.network.vit import Backbone
 
 
-def run_on(network: nn.Module, steps: CompiledSteps) -> None:
-    """Let the heavy steps of a network run as `steps` compiles them; everything else about it stays.
+def run_on(network: nn.Module, state: EngineState, name: str = "") -> None:
+    """Let the heavy steps of a network run as an engine compiles them; everything else about it stays.
 
-    The weights of its backbone and dense heads stay where they are, so that other shapes can be converted later.
+    Its parameters keep their names and their places. torch executes a step wherever the engine does not.
     """
     if isinstance(network, NestedNetwork):
-        run_on(network.da3, steps.below("da3"))
-        run_on(network.da3_metric, steps.below("da3_metric"))
+        run_on(network.da3, state, "da3.")
+        run_on(network.da3_metric, state, "da3_metric.")
         return
     assert isinstance(network, AnyViewNetwork | MonocularNetwork)
-    network.backbone = EngineBackbone(network.backbone, steps)
-    network.head = EngineHead(network.head, steps.below("head"))  # type: ignore[assignment]
-    if isinstance(network, AnyViewNetwork) and hasattr(network, "gs_head"):
-        network.gs_head = EngineHead(network.gs_head, steps.below("gs_head"))  # type: ignore[assignment]
+    network.backbone = EngineBackbone(network.backbone, CompiledSteps(state, network.backbone, f"{name}backbone"))
+    for each in ("head", "gs_head"):
+        if hasattr(network, each):
+            head = getattr(network, each)
+            setattr(network, each, EngineHead(head, CompiledSteps(state, head, f"{name}{each}")))
 
 
 class EngineBackbone(Backbone):
@@ -51,25 +52,36 @@ class EngineBackbone(Backbone):
         self, images: Tensor, layers: Sequence[int], positions: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         """One view after the other: a converted step serves windows of any number of views."""
+        backbone, layers = self._torch[0], tuple(layers)
         step = self._steps.get(
             "embed",
-            tuple(layers),
-            lambda: _Local(self._torch[0], tuple(layers), (images.shape[2], images.shape[3])),
+            layers,
+            lambda: _Local(backbone, layers, (images.shape[2], images.shape[3])),
             (images[:1],),
+            weights=self.pretrained.blocks[: self.local_depth],
             backbone=True,
         )
-        parts = [step(image[None]) for image in images]
+        if step.run is None:
+            with step.in_torch():
+                return backbone.local_blocks(images, layers, positions)
+        parts = [step.run(image[None]) for image in images]
         return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
     def joint_blocks(self, tokens: Tensor, grid: Size, layers: Sequence[int]) -> tuple[Tensor, ...]:
+        backbone, layers = self._torch[0], tuple(layers)
         step = self._steps.get(
             "join",
             (grid, *layers),
-            lambda: _Joint(self._torch[0], grid, tuple(layers)),
-            (tokens[:1],),
+            lambda: _Joint(backbone, grid, layers),
+            (_two_views(tokens),),
+            weights=self.pretrained.blocks[self.local_depth :],
             backbone=True,
+            any_views=True,
         )
-        parts = [step(scene[None]) for scene in tokens]
+        if step.run is None:
+            with step.in_torch():
+                return backbone.joint_blocks(tokens, grid, layers)
+        parts = [step.run(scene[None]) for scene in tokens]
         return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
@@ -78,21 +90,33 @@ class EngineHead(nn.Module):
 
     def __init__(self, head: nn.Module, steps: CompiledSteps) -> None:
         super().__init__()
+        self._modules, self._parameters = head._modules, head._parameters  # as they are named in a checkpoint
         self._steps = steps
-        self._torch: Any = head
+        self._torch: list[Any] = [head]
 
     def forward(self, *inputs: Tensor, grid: Size, **options: Any) -> dict[str, Tensor]:
         """As the torch head, for any number of views."""
-        names = self._torch.output_names(**options)
+        head = self._torch[0]
+        names = head.output_names(**options)
         step = self._steps.get(
             "decode",
             (grid, *sorted(options.items())),
-            lambda: _Head(self._torch, names, grid, options),
+            lambda: _Head(head, names, grid, options),
             tuple(part[:1] for part in inputs),
-            backbone=False,
+            weights=head,
         )
-        views = [step(*(part[view : view + 1] for part in inputs)) for view in range(len(inputs[0]))]
+        if step.run is None:
+            with step.in_torch():
+                values: dict[str, Tensor] = head(*inputs, grid=grid, **options)
+                return values
+        views = [step.run(*(part[view : view + 1] for part in inputs)) for view in range(len(inputs[0]))]
         return {name: torch.cat(column) for name, column in zip(names, zip(*views, strict=True), strict=True)}
+
+
+def _two_views(tokens: Tensor) -> Tensor:
+    """Of tokens (B, N, ...) those of one scene with two views: a number that a conversion takes for no constant."""
+    scene = tokens[:1]
+    return scene[:, :2] if scene.shape[1] > 1 else scene.expand(-1, 2, -1, -1)
 
 
 class _Local(nn.Module):

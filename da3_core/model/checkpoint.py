@@ -77,6 +77,25 @@ def load_into(module: nn.Module, path: Path) -> None:
         module.load_state_dict({name: file.get_tensor(name) for name in wanted}, strict=False)
 
 
+def leave_on_disk(module: nn.Module, part: nn.Module, path: Path) -> None:
+    """Let a part of a module, on the CPU, have its parameters in the file that `load_into` filled them from.
+
+    They take memory no more, until something reads them.
+    """
+    theirs = {id(parameter) for parameter in part.parameters()}
+    try:
+        with _open(path) as file:
+            stored = set(file.keys())
+            for names, parameter in _parameters(module):
+                name = next((name for name in names if name in stored), None)
+                if name is not None and id(parameter) in theirs:
+                    tensor = file.get_tensor(name)
+                    if tensor.dtype == parameter.dtype and tensor.shape == parameter.shape:
+                        parameter.data = tensor
+    except InputError as error:
+        _log.warning("the weights stay in memory: %s", error)
+
+
 def save(module: nn.Module, preset: Preset, folder: str | os.PathLike[str]) -> None:
     """Write a checkpoint folder that `open_folder` and the official library read; no half-written file survives.
 

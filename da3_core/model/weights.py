@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from da3_core.errors import InputError
-from da3_core.model.checkpoint import CONFIG, TENSORS, load_into, open_folder, read_model_name, save
+from da3_core.model.checkpoint import CONFIG, TENSORS, leave_on_disk, load_into, open_folder, read_model_name, save
 from da3_core.model.presets import EMBEDDED, PRESETS, Preset, find_preset
 from da3_core.options import DEFAULT_MODEL, ModelOptions, WeightsLicence, check_options
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["LoadedWeights", "identify", "load", "resolve", "save"]
+__all__ = ["LoadedWeights", "identify", "leave_on_disk", "load", "resolve", "save"]
 
 Module = TypeVar("Module", bound="nn.Module")
 Answer = TypeVar("Answer")

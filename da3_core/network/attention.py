@@ -101,9 +101,9 @@ def rotate_across(tokens: Tensor, table: RotaryTable, views: int) -> Tensor:
     it from the patches just as well as turning every patch forward.
     """
     cosines, sines = table
-    special, patches = tokens.unflatten(1, (views, -1)).split((1, tokens.shape[1] // views - 1), dim=2)
-    turned = rotate(special.squeeze(2), (cosines[1], -sines[1]))
-    return torch.cat((turned[:, :, None], patches), dim=2).flatten(1, 2)
+    by_view = tokens.reshape(len(tokens), views, -1, *tokens.shape[2:])  # (B, N, T, heads, channels)
+    turned = rotate(by_view[:, :, 0], (cosines[1], -sines[1]))
+    return torch.cat((turned[:, :, None], by_view[:, :, 1:]), dim=2).flatten(1, 2)
 
 
 class Attention(nn.Module):

@@ -16,7 +16,6 @@ import numpy as np
 
 from da3_core.options import InferenceOptions
 from da3_core.prediction import Prediction
-from da3_core.storage.allowed_folders import AllowedFile
 from da3_core.stream.frame import Frame
 from da3_core.stream.known_cameras import poses_to_condition_on
 
@@ -35,7 +34,7 @@ class WindowRequest:
         intrinsics: `(N, 3, 3)` in pixels of the images, or None.
     """
 
-    images: tuple[Path | AllowedFile | Frame, ...]
+    images: tuple[Path | Frame, ...]
     extrinsics: np.ndarray | None = None
     intrinsics: np.ndarray | None = None
 

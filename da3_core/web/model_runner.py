@@ -30,14 +30,15 @@ logger = logging.getLogger(__name__)
 def interruptible(model: DepthAnything3, go_on: Callable[[], object]) -> Iterator[None]:
     """Within the block, `go_on` is called before each part of the network: every block and every head of torch.
 
-    An engine converts what is below its own parts, where it must meet nothing of ours.
+    An engine is asked before every view that it decodes, and never while it converts something.
     """
-    parts = model.model.modules() if model.engine == "torch" else model.model.children()
+    import torch
 
     def check(module: object, inputs: object) -> None:
-        go_on()
+        if not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            go_on()
 
-    hooks = [part.register_forward_pre_hook(check) for part in parts]
+    hooks = [part.register_forward_pre_hook(check) for part in model.model.modules()]
     try:
         yield
     finally:
