@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 RUN := . scripts/env.sh &&
 
-.PHONY: setup demo test lint format bench clean
+.PHONY: setup demo test lint format bench package clean
 
 setup:
 	@scripts/setup.sh
@@ -24,5 +24,8 @@ format: setup
 bench: setup
 	@$(RUN) python benchmarks/run.py
 
+package: setup
+	@$(RUN) scripts/package.sh
+
 clean:
-	rm -rf .venv build install log demo .mypy_cache .pytest_cache .ruff_cache
+	rm -rf dist .venv build install log demo .mypy_cache .pytest_cache .ruff_cache

@@ -31,6 +31,7 @@ from da3_core.network.requests import check_layers
 from da3_core.options import (
     DEFAULT_MODEL,
     EXPORT_FORMATS,
+    LEAST_CONFIDENT,
     Engine,
     InferenceOptions,
     ModelOptions,
@@ -284,7 +285,7 @@ class DepthAnything3(nn.Module):
         export_dir: str | os.PathLike[str] | None = None,
         export_format: str = EXPORT_FORMATS["library"],
         export_feat_layers: Collection[int] | None = None,
-        conf_thresh_percentile: float = 40.0,
+        conf_thresh_percentile: float = LEAST_CONFIDENT,
         num_max_points: int = 1_000_000,
         show_cameras: bool = True,
         feat_vis_fps: int = 15,

@@ -34,6 +34,9 @@ IsRectified = Literal["auto", "yes", "no"]
 DEFAULT_MODEL = "auto"  # of the library, every command, the services and the node; `weights.resolve` decides what it is
 PROCESS_RES = 504  # pixels; what the released models are used at, see `Preset.process_res`
 
+# Of the pixels that have a depth and are not sky, so many are left out of every cloud, the least confident; percent.
+LEAST_CONFIDENT = 40.0
+
 # The one default of each face.
 EXPORT_FORMATS = {
     "library": "mini_npz",  # the official API's
@@ -372,7 +375,7 @@ class PointOptions(Checked):
     min_depth_m: float = option(0.0, "Leave out nearer points; metres.", low=0, dynamic=True)
     max_depth_m: float = option(0.0, "Leave out farther points; metres, 0 is no limit.", low=0, dynamic=True)
     confidence_percentile: float = option(
-        20.0,
+        LEAST_CONFIDENT,
         "Leave out this share of each image's valid pixels, the least confident; percent.",
         low=0,
         high=99,

@@ -102,9 +102,19 @@ def infer_windows(
 def export_scene(
     prediction: Prediction, folder: ExportFolder, options: SceneOptions, stage: Stage
 ) -> dict[str, list[Path]]:
-    """Write a prediction into a folder: the files of each format, all of them or, if anything fails, none."""
+    """Write a prediction into a folder: the files of each format, all of them or, if anything fails, none.
+
+    Images may be among what is coming into the folder: they are called what they will be called there.
+    """
+    said = options.export_options()
+    if prediction.image_names is not None:
+        names = tuple(str(folder.final(Path(name))) for name in prediction.image_names)
+        if names != prediction.image_names and "colmap" in parse_formats(options.export_format):  # it may copy them
+            colmap = {"image_names": prediction.image_names, **said["export_kwargs"].get("colmap", {})}
+            said["export_kwargs"] = {**said["export_kwargs"], "colmap": colmap}
+        prediction = replace(prediction, image_names=names)
     with stage("export", len(parse_formats(options.export_format)), "formats") as advance, folder.staging() as staging:
-        files = export(prediction, staging, options.export_format, **options.export_options())
+        files = export(prediction, staging, options.export_format, **said)
         advance(len(files))
     return {name: [folder.path / path.relative_to(staging) for path in paths] for name, paths in files.items()}
 

@@ -64,7 +64,7 @@ def run(
         )
 
         with stage("input", source.views, "views") as advance:
-            scene = source.read(folder.prepare, advance)
+            scene = source.read(folder.coming, advance)
         if camera is not None:
             scene = replace(scene, intrinsics=camera.of_files(scene.images))
         with _inference(model, scene, options, output) as infer:

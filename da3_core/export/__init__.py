@@ -259,13 +259,13 @@ def left_out(prediction: "Prediction", export_format: str, unplaced: tuple[int, 
     """What files of these formats lack because views could not be placed in one map, in one sentence, or None.
 
     Args:
-        unplaced: how many more views there were without a pose, which the prediction does not hold, and the names of
-            some.
+        unplaced: how many views of a whole session have no pose, of which the prediction may hold some, and the names
+            of a few.
     """
     formats = [name for name in parse_formats(export_format) if EXPORTERS[name].poses]
-    return said_of_views(prediction, formats) or (
-        said_of_others(*unplaced, formats) if unplaced[0] and formats else None
-    )
+    if unplaced[0] and formats and prediction.maps:
+        return said_of_others(*unplaced, formats)
+    return said_of_views(prediction, formats)
 
 
 def _is_lost(prediction: "Prediction") -> bool:

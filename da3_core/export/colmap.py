@@ -15,7 +15,7 @@ from da3_core.export.maps import each_map
 from da3_core.export.points import PointCloud, confident_pixels, extract_points
 from da3_core.formats.colmap_model import Camera, Image, Points, write_binary, write_text
 from da3_core.geometry.cameras import to_homogeneous
-from da3_core.options import option
+from da3_core.options import LEAST_CONFIDENT, option
 from da3_core.prediction import Prediction
 
 
@@ -23,7 +23,10 @@ from da3_core.prediction import Prediction
 class Options:
     max_points: int = option(100_000, "Beyond it points are drawn at random, seeded.", low=0)
     conf_thresh_percentile: float = option(
-        40.0, "This share of the pixels, the least confident, gives no points. Sky gives none.", low=0, high=100
+        LEAST_CONFIDENT,
+        "This share of the pixels, the least confident, gives no points. Sky gives none.",
+        low=0,
+        high=100,
     )
     text: bool = option(False, "Write the model as text too.")
     flat: bool = option(False, "Write into the export folder itself instead of sparse/0.")

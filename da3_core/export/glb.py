@@ -13,7 +13,7 @@ from da3_core.export.maps import each_map
 from da3_core.export.points import background_pixels, extract_points, has_depth
 from da3_core.formats.gltf import LINES, POINTS, Mesh, write_glb
 from da3_core.geometry.cameras import invert_rigid, to_homogeneous
-from da3_core.options import option
+from da3_core.options import LEAST_CONFIDENT, option
 from da3_core.prediction import Prediction
 
 _OPENCV_TO_GLTF = np.diag([1.0, -1.0, -1.0, 1.0])  # y down, z forward to y up, z backward
@@ -26,7 +26,12 @@ class Options:
 
     num_max_points: int = option(1_000_000, "Beyond it points are drawn at random, seeded.", low=0)
     conf_thresh: float = option(1.05, "Confidence that every point should have.")
-    conf_thresh_percentile: float = option(40.0, "This share of the pixels is dropped at least.", low=0, high=100)
+    conf_thresh_percentile: float = option(
+        LEAST_CONFIDENT,
+        "This share of the pixels is dropped at least.",
+        low=0,
+        high=100,
+    )
     ensure_thresh_percentile: float = option(90.0, "This share of the pixels is dropped at most.", low=0, high=100)
     sky: Literal["drop", "far", "keep"] = option(
         "drop", "drop sky pixels, put them far behind the scene, or keep them where the model put them."

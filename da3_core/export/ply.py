@@ -9,7 +9,7 @@ import numpy as np
 from da3_core.export.maps import each_map
 from da3_core.export.points import PointCloud, confident_pixels, extract_points
 from da3_core.formats.ply import write_vertices
-from da3_core.options import option
+from da3_core.options import LEAST_CONFIDENT, option
 from da3_core.prediction import Prediction
 
 
@@ -17,7 +17,10 @@ from da3_core.prediction import Prediction
 class Options:
     num_max_points: int = option(1_000_000, "Beyond it points are drawn at random, seeded.", low=0)
     conf_thresh_percentile: float = option(
-        40.0, "This share of the pixels, the least confident, is dropped. Sky is dropped always.", low=0, high=100
+        LEAST_CONFIDENT,
+        "This share of the pixels, the least confident, is dropped. Sky is dropped always.",
+        low=0,
+        high=100,
     )
 
 

@@ -42,12 +42,12 @@ def background_pixels(images: np.ndarray, *, black: bool, white: bool) -> np.nda
 
 
 def confident_pixels(prediction: Prediction, percentile: float) -> np.ndarray:
-    """`(N, H, W)` bool: pixels with a depth whose confidence reaches this percentile of all; the sky has no place."""
+    """`(N, H, W)` bool: pixels with a depth, but the sky, whose confidence reaches this percentile of theirs."""
     keep = has_depth(prediction.depth)
-    if prediction.conf is not None:
-        keep &= prediction.conf >= np.percentile(prediction.conf, percentile)
     if prediction.sky is not None:
         keep &= ~prediction.sky
+    if prediction.conf is not None and keep.any():
+        keep &= prediction.conf >= np.percentile(prediction.conf[keep], percentile)
     return keep
 
 

@@ -40,6 +40,8 @@ class ExportFolder:
     doomed: Mapping[PurePath, tuple[int, ...]] = field(default_factory=dict)
     unchanged: Mapping[Path, tuple[int, int] | None] = field(default_factory=dict)
     _opened: OpenedFolder | None = field(default=None, repr=False)
+    _held: ExitStack | None = field(default=None, repr=False)
+    _coming: OpenedFolder | None = field(default=None, repr=False)
 
     @property
     def empty_first(self) -> bool:
@@ -56,12 +58,29 @@ class ExportFolder:
         if self._opened is not None:
             yield self._opened
             return
-        with removing_empty() as made, self._open_and_lock(made) as folder:
-            self._opened = folder
+        with removing_empty() as made, self._open_and_lock(made) as folder, ExitStack() as stack:
+            self._opened, self._held = folder, stack
             try:
                 yield folder
             finally:
-                self._opened = None
+                self._opened = self._held = self._coming = None
+
+    def coming(self) -> Path:
+        """Within `held`, a folder whose files move to the same place in the export folder together with the results.
+
+        It is gone, with them, where there are no results.
+        """
+        assert self._opened is not None
+        assert self._held is not None
+        if self._coming is None:
+            with self._failures_in_words():
+                self._coming = self._held.enter_context(own_folder(self._opened))
+        return self._coming.path
+
+    def final(self, path: Path) -> Path:
+        """Where a file will be that is now in `coming`; of others, where it is."""
+        is_coming = self._coming is not None and path.is_relative_to(self._coming.path)
+        return self.path / path.relative_to(self.coming()) if is_coming else path
 
     def prepare(self) -> Path:
         """Create or empty the folder at the first call, and return it."""
@@ -77,7 +96,8 @@ class ExportFolder:
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """An empty folder; what is in it when the `with` block ends moves to the same place in the export folder.
+        """An empty folder, or `coming`; what is in it when the `with` block ends moves to the same place in the export
+        folder.
 
         A block that raises changes nothing.
 
@@ -87,7 +107,7 @@ class ExportFolder:
         """
         with self.held() as folder, ExitStack() as stack:
             with self._failures_in_words():
-                staging = stack.enter_context(own_folder(folder))
+                staging = self._coming or stack.enter_context(own_folder(folder))
             yield staging.path
             self._check_place(folder)
             self._check_inputs()

@@ -16,6 +16,7 @@ import numpy as np
 
 from da3_core.options import InferenceOptions
 from da3_core.prediction import Prediction
+from da3_core.storage.allowed_folders import AllowedFile
 from da3_core.stream.frame import Frame
 from da3_core.stream.known_cameras import poses_to_condition_on
 
@@ -34,7 +35,7 @@ class WindowRequest:
         intrinsics: `(N, 3, 3)` in pixels of the images, or None.
     """
 
-    images: tuple[Path | Frame, ...]
+    images: tuple[Path | AllowedFile | Frame, ...]
     extrinsics: np.ndarray | None = None
     intrinsics: np.ndarray | None = None
 

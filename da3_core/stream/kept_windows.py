@@ -13,6 +13,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic
 from weakref import WeakKeyDictionary
@@ -22,6 +23,7 @@ import numpy as np
 from da3_core.errors import InputError
 from da3_core.options import InferenceOptions, declared
 from da3_core.prediction import Prediction
+from da3_core.storage.allowed_folders import AllowedFile
 from da3_core.storage.staging import write_atomically
 from da3_core.stream.frame import Frame
 from da3_core.stream.inference import Inference, RequestOf, View, Window, WindowRequest
@@ -77,13 +79,14 @@ class KeptWindows:
         """What was kept; None where there is nothing, or what a power cut left of it."""
         path = self._path(request)
         try:
-            return from_bytes(path.read_bytes())
+            found = from_bytes(path.read_bytes())
         except FileNotFoundError:
             return None
         except InputError as damage:
             logger.warning("%s: it is inferred again", damage)
             path.unlink(missing_ok=True)
             return None
+        return found if found.image_names is None else replace(found, image_names=tuple(map(str, request.images)))
 
     def keep(self, request: WindowRequest, prediction: Prediction) -> None:
         """Raises OSError where there is no room."""
@@ -97,15 +100,17 @@ class KeptWindows:
             digest.update(b"none" if cameras is None else np.ascontiguousarray(cameras, np.float64).tobytes())
         return self._folder / f"{digest.hexdigest()}{SUFFIX}"
 
-    def _digest(self, image: Path | Frame) -> bytes:
+    def _digest(self, image: Path | AllowedFile | Frame) -> bytes:
         """Of the name and the bytes of a file, or of the pixels of a frame; each is read once."""
         if isinstance(image, Frame):
             if image not in self._digests:
                 self._digests[image] = _hashed(str(image.image.shape), np.ascontiguousarray(image.image).data)
             return self._digests[image]
-        if image not in self._file_digests:
-            self._file_digests[image] = _hashed(str(image), image.read_bytes())
-        return self._file_digests[image]
+        path = Path(image)
+        if path not in self._file_digests:
+            with image.open("rb") as file:
+                self._file_digests[path] = _hashed(path.name, file.read())  # wherever it lies now
+        return self._file_digests[path]
 
 
 class KeptInference(Generic[View]):

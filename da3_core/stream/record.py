@@ -4,7 +4,7 @@
 import re
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -20,6 +20,7 @@ Keep = Literal["present_map", "longest_map"]
 Scope = Literal["window", "session"]
 
 MOST_NAMED = 6  # images without a pose
+LOST_SHARE = 0.25
 LARGEST_CONFIDENCE = np.finfo(np.float16).max
 
 
@@ -30,14 +31,15 @@ class SessionRecord:
     every second one of each camera is forgotten, and from then on every second new one is left out: of a long map
     between half of `max_views` and `max_views` remain, the first of every camera among them.
 
-    Where a map or a window has views with a pose, those without one are left out, and counted.
+    Images that could not be placed are handed out among the others, for formats that hold depth alone: of a map, beside
+    its views a `LOST_SHARE` as many at most. All of them are counted.
 
     Results tell where views are by now, and how large their depth: views are handed out there, as one map. Depth that
     several windows saw is the mean of what they say, where that is nearly the same.
 
-    The memory is that of `max_views` views and one window; to keep the longest map, of twice as many views, since the
-    present one may become the longest. A view takes 10 bytes per pixel of the processed image (9 without sky); the
-    image as the camera gave it, which may be many times larger, is not kept.
+    The memory is that of `max_views` views, one window and the images without a pose; to keep the longest map, of twice
+    as many, since the present one may become the longest. A view takes 10 bytes per pixel of the processed image
+    (9 without sky); the image as the camera gave it, which may be many times larger, is not kept.
 
     Attributes:
         map: the number of the session and the segment of the map that is kept, or None before the first result.
@@ -73,25 +75,26 @@ class SessionRecord:
     def add(self, result: WindowResult, session: int) -> None:
         """Take in a result of the session of this number."""
         late = self._wait(result)
-        views = [view for view in result.views if view.world_to_camera is not None] or result.views
-        is_placed, is_metric = views[0].world_to_camera is not None, result.scale_source != "none"
+        is_placed = any(view.world_to_camera is not None for view in result.views)
+        is_metric = result.scale_source != "none"
         number, corrected = (session, result.segment), {each.number: each for each in result.corrected}
         with self._lock:
             starts_map = self._present.number != number or (is_placed and not self._present.is_placed)
             if starts_map:
-                self._present = _MapViews(number, self._max_views, is_placed, result.placement == "known")
+                unplaced = self._present.views if self._present.number == number else []
+                self._present = _MapViews(number, self._max_views, is_placed, result.placement == "known", unplaced)
             before = {} if starts_map else {view.number: view for view in self._window}
             self._window, self._window_is_metric = [], is_metric
-            for view in views:
+            for view in result.views:
                 stands = not view.is_new and view.frame not in late and view.number in before
                 recorded = before[view.number] if stands else _RecordedView.of(view)
                 self._window.append(recorded.corrected(corrected.get(view.number)))
             if self._present.is_placed == is_placed:
                 self._present.is_metric = is_metric
-                self._present.correct(corrected, self._window)
-                for view, recorded in zip(views, self._window, strict=True):
-                    if view.is_new or starts_map or view.frame in late:
-                        self._present.add(recorded)
+            self._present.correct(corrected, self._window)
+            for view, recorded in zip(result.views, self._window, strict=True):
+                if view.is_new or starts_map or view.frame in late:
+                    self._present.add(recorded)
             if self._keep == "present_map" or self._present.length > self._kept.length:
                 self._kept = self._present
 
@@ -180,27 +183,18 @@ class _RecordedView:
         return replace(moved, depth=depth, times_seen=self.times_seen + 1)
 
 
-class _MapViews:
-    """Views of one map, thinned by camera, so that every camera keeps the same frame sets.
+class _Thinned:
+    """Views at even distances, at most `max_views`, thinned by camera, so that all cameras keep the same frame sets."""
 
-    Attributes:
-        number: of the session and the segment.
-        is_known: whether poses that images came with are the map.
-        is_placed: whether its views have poses: all of them, or none.
-        is_metric: whether its unit is the metre.
-    """
-
-    def __init__(self, number: tuple[int, int] | None, max_views: int, is_placed: bool, is_known: bool = False) -> None:
-        self.number, self.is_placed, self.is_known, self.is_metric = number, is_placed, is_known, False
+    def __init__(self, max_views: int) -> None:
         self._max_views = max_views
         self._views: dict[int, tuple[int, _RecordedView]] = {}  # by its number; before it, which of its camera it is
         self._seen: Counter[str] = Counter()
         self._spacing = 1
 
     @property
-    def length(self) -> tuple[bool, int]:
-        """Orders maps: any with poses is longer than one without."""
-        return self.is_placed, self._seen.total()
+    def seen(self) -> int:
+        return self._seen.total()
 
     @property
     def views(self) -> list[_RecordedView]:
@@ -215,6 +209,9 @@ class _MapViews:
             self._spacing *= 2
             self._views = {number: each for number, each in self._views.items() if each[0] % self._spacing == 0}
 
+    def remove(self, number: int) -> None:
+        self._views.pop(number, None)
+
     def correct(self, corrected: Mapping[int, CorrectedPose], window: Sequence[_RecordedView]) -> None:
         """Views are where they are by now; those of the `window` are so already."""
         present = {view.number: view for view in window}
@@ -224,20 +221,66 @@ class _MapViews:
                 self._views[number] = count, present[number] if number in present else view.corrected(by)
 
 
+class _MapViews:
+    """Views of one map.
+
+    Attributes:
+        number: of the session and the segment.
+        is_known: whether poses that images came with are the map.
+        is_placed: whether it has views with poses. Then those that have none take no turn of the others.
+        is_metric: whether its unit is the metre.
+    """
+
+    def __init__(
+        self,
+        number: tuple[int, int] | None,
+        max_views: int,
+        is_placed: bool,
+        is_known: bool = False,
+        unplaced: Iterable[_RecordedView] = (),
+    ) -> None:
+        self.number, self.is_placed, self.is_known, self.is_metric = number, is_placed, is_known, False
+        self._kept, self._lost = _Thinned(max_views), _Thinned(max(1, int(LOST_SHARE * max_views)))
+        for view in unplaced:
+            self._lost.add(view)
+
+    @property
+    def length(self) -> tuple[bool, int]:
+        """Orders maps: any with poses is longer than one without."""
+        return self.is_placed, self._kept.seen
+
+    @property
+    def views(self) -> list[_RecordedView]:
+        views, lost = self._kept.views, self._lost.views
+        return sorted([*views, *lost], key=lambda view: view.stamp_ns) if lost else views
+
+    def add(self, view: _RecordedView) -> None:
+        self._lost.remove(view.number)
+        is_lost = self.is_placed and view.world_to_camera is None
+        (self._lost if is_lost else self._kept).add(view)
+
+    def correct(self, corrected: Mapping[int, CorrectedPose], window: Sequence[_RecordedView]) -> None:
+        self._kept.correct(corrected, window)
+
+
 def _prediction(views: Sequence[_RecordedView], is_metric: bool, sought: bool) -> Prediction:
     def stack(name: str, dtype: type) -> np.ndarray | None:
         values = [getattr(view, name) for view in views]
         return None if any(value is None for value in values) else np.stack(values).astype(dtype, copy=False)
 
+    views = _with_intrinsics(views)
     intrinsics, sources = stack("intrinsics", np.float32), [view.intrinsics_source for view in views]
     is_assumed = "assumed" in sources
-    extrinsics = stack("world_to_camera", np.float32)
+    placed = np.array([view.world_to_camera is not None for view in views])
+    extrinsics = np.full((len(views), 4, 4), np.nan, np.float32)
+    for i in np.flatnonzero(placed):
+        extrinsics[i] = views[i].world_to_camera
     return Prediction(
         depth=np.stack([view.depth * np.float32(view.depth_scale) for view in views]),
         is_metric=int(is_metric),
         conf=stack("confidence", np.float32),
         sky=_stacked_sky(views),
-        extrinsics=extrinsics,
+        extrinsics=extrinsics if placed.any() else None,
         intrinsics=None if is_assumed else intrinsics,
         intrinsics_source=tuple(source for source in sources if source) if intrinsics is not None else None,
         assumed_intrinsics=intrinsics if is_assumed else None,
@@ -245,9 +288,24 @@ def _prediction(views: Sequence[_RecordedView], is_metric: bool, sought: bool) -
         original_sizes=np.array([view.original_size for view in views]),
         processed_from_original=stack("processed_from_original", np.float64),
         image_names=_names(views),
-        segments=np.full(len(views), -1) if extrinsics is None and sought else None,
+        segments=np.where(placed, 0, -1) if sought and not placed.all() else None,
         stamps_ns=np.array([view.stamp_ns for view in views], np.int64),
     )
+
+
+def _with_intrinsics(views: Sequence[_RecordedView]) -> list[_RecordedView]:
+    """A window that placed no view may know no intrinsics: its cameras are those of other views of theirs, or alike."""
+    known = [view for view in views if view.intrinsics is not None]
+    if not known:
+        return list(views)
+    of_camera = {view.camera: view for view in reversed(known)}
+    filled = []
+    for view in views:
+        like = of_camera.get(view.camera, known[0])
+        if view.intrinsics is None and view.depth.shape == like.depth.shape:
+            view = replace(view, intrinsics=like.intrinsics, intrinsics_source=like.intrinsics_source)
+        filled.append(view)
+    return filled
 
 
 def _stacked_sky(views: Sequence[_RecordedView]) -> np.ndarray | None:

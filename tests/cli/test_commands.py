@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
+from da3_core import DepthAnything3, InputError
 from da3_core.formats.colmap_model import read_model
 from da3_core.synthetic import room_walk
 
@@ -123,6 +124,30 @@ def test_frames_of_a_video_are_kept_beside_the_results(da3: Command, make_video:
         assert names == ["000000.png", "000001.png", "000002.png", "frames.json"]  # at 0.3, 0.7 and 1.0 s
         with np.load(tmp_path / "out/exports/mini_npz/results.npz") as arrays:
             assert [Path(name).name for name in arrays["image_names"]] == names[:3]
+
+
+def test_a_video_leaves_old_results_until_new_ones_are_ready(
+    da3: Command, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = make_video("v.mkv", [0, 500, 1000])
+    command = ("video", video, "--fps", "2", "--export-dir", "out", "--yes", *SMALL, "--export-format")
+    assert da3(*command, "mini_npz").exit_code == 0
+    before = sorted(tmp_path.glob("out/**/*"))
+
+    def fail(*args: object, **options: object) -> None:
+        assert sorted(tmp_path.glob("out/[!.]*")) == [tmp_path / "out/exports", tmp_path / "out/input_images"]
+        raise InputError("the model fails")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DepthAnything3, "predict", fail)
+        assert da3(*command, "npz").exit_code == 2
+    assert sorted(tmp_path.glob("out/**/*")) == before
+    result = da3(*command, "npz-colmap", "--export-kwargs", "colmap:copy_images:true")
+    assert result.exit_code == 0, result.stderr
+    assert not (tmp_path / "out/exports/mini_npz").exists()
+    assert sorted(path.name for path in (tmp_path / "out/images").iterdir())[0] == "000000.png"
+    with np.load(tmp_path / "out/exports/npz/results.npz") as arrays:
+        assert [Path(name) for name in arrays["image_names"]] == sorted((tmp_path / "out/input_images").glob("*.png"))
 
 
 def test_more_views_than_a_window_takes_are_joined(da3: Command, photos: Path, tmp_path: Path) -> None:

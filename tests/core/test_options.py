@@ -9,11 +9,13 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from da3_core import DepthAnything3
 from da3_core.bag.options import BagOptions
 from da3_core.errors import InputError
 from da3_core.export import EXPORTERS, options_of
 from da3_core.options import (
     EXPORT_FORMATS,
+    LEAST_CONFIDENT,
     Checked,
     InferenceOptions,
     ModelOptions,
@@ -23,6 +25,7 @@ from da3_core.options import (
     option,
     same_option,
 )
+from da3_core.web.app.clouds import CloudOptions
 
 OWNERS = [ModelOptions, InferenceOptions, SceneOptions, PointOptions, BagOptions, *map(options_of, EXPORTERS)]
 
@@ -39,6 +42,14 @@ class Fruit(Checked):
 @dataclass(frozen=True)
 class Basket(Checked):
     most: int | None = same_option(Fruit, "seeds", default=4)
+
+
+def test_every_cloud_leaves_out_the_same_share() -> None:
+    names = ("glb", "ply", "colmap", "nerfstudio")
+    shares = [declared(options_of(name))["conf_thresh_percentile"].default for name in names]
+    shares += [declared(PointOptions)["confidence_percentile"].default, CloudOptions().filter_percentage]
+    shares += [inspect.signature(DepthAnything3.inference).parameters["conf_thresh_percentile"].default]
+    assert set(shares) == {LEAST_CONFIDENT}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import trimesh
 
 from da3_core.export import export
 from da3_core.geometry.backprojection import backproject
+from da3_core.options import LEAST_CONFIDENT
 from da3_core.prediction import Prediction
 
 
@@ -20,7 +21,7 @@ def test_cloud_is_in_the_world(prediction: Prediction, tmp_path: Path) -> None:
     assert prediction.conf is not None
     assert prediction.processed_images is not None
     valid = np.isfinite(prediction.depth) & (prediction.depth > 0) & ~prediction.sky
-    valid &= prediction.conf >= np.percentile(prediction.conf, 40)
+    valid &= prediction.conf >= np.percentile(prediction.conf[valid], LEAST_CONFIDENT)
     points = backproject(np.nan_to_num(prediction.depth), prediction.intrinsics, prediction.extrinsics)
     np.testing.assert_array_equal(cloud.vertices, points[valid])
     np.testing.assert_array_equal(cloud.colors[:, :3], prediction.processed_images[valid])

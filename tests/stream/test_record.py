@@ -170,11 +170,12 @@ def test_views_without_a_place_are_left_out_where_others_have_one():
     assert record.prediction("session").extrinsics is None
     record.add(result(view(2, is_new=False), view(3), placement="origin"), 0)
     record.add(result(view(4, posed=False), placement="unposed"), 0)
-    assert stamps(record) == [2, 3]
+    assert stamps(record) == [1, 2, 3, 4], "depth of what has no place is kept"
     assert record.prediction("window").extrinsics is None
     record.add(result(view(4, is_new=False, posed=False), view(5)), 0)
-    assert stamps(record, "window") == [5]
-    assert stamps(record) == [2, 3, 5]
+    assert stamps(record, "window") == [4, 5]
+    assert stamps(record) == [1, 2, 3, 4, 5]
+    assert record.prediction().placed.tolist() == [False, True, True, False, True]
 
 
 def test_views_without_a_place_are_counted_once_and_named() -> None:
@@ -203,7 +204,13 @@ def test_views_without_a_place_take_no_turn_of_others():
     for stamp in range(0, 16, 2):
         record.add(result(view(stamp)), 0)
         record.add(result(view(stamp + 1, posed=False), placement="unposed"), 0)
-    assert stamps(record) == [0, 4, 8, 12]
+    record.add(result(view(20), replace(view(21, posed=False), intrinsics=None)), 0)
+    prediction = record.prediction()
+    assert prediction.intrinsics is not None, "a window that found no poses knew no camera"
+    assert np.flatnonzero(prediction.placed).size == 3
+    names = np.array(prediction.image_names)
+    assert names[prediction.placed].tolist() == ["0.png", "8.png", "20.png"]
+    assert 1 <= (~prediction.placed).sum() <= 4
 
 
 def test_a_rig_is_thinned_by_instants_and_named_by_camera():

@@ -12,6 +12,7 @@ import numpy as np
 from da3_core.errors import InputError
 from da3_core.export import export
 from da3_core.export.points import background_pixels
+from da3_core.options import LEAST_CONFIDENT
 from da3_core.prediction import Prediction
 
 
@@ -30,7 +31,7 @@ class CloudOptions:
     show_cameras: bool = True
     filter_black: bool = False
     filter_white: bool = False
-    filter_percentage: float = 10.0
+    filter_percentage: float = LEAST_CONFIDENT
     max_points: int = 1_000_000
 
     def export_options(self) -> dict[str, Any]:
