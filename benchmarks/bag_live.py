@@ -27,7 +27,7 @@ from da3_ros.background import in_background
 from da3_ros.bag_service import infer_in_turn
 from da3_ros.engine import Engine, load_model
 from da3_ros.parameters import settings_from
-from da3_ros.window_buffer import Arrival, WindowBuffer
+from da3_ros.window_buffer import Arrival, LiveWindow, WindowBuffer
 
 SETTINGS = settings_from({"model": "untrained:da3-small", "device": "cpu", "process_res": 168, "window.size": 4})
 HEIGHT, WIDTH = 480, 640
@@ -50,7 +50,6 @@ class Stream:
             on_result=self._on_result,
             on_refused=lambda refusal: None,
             on_failure=self._on_failure,
-            on_give_up=lambda: None,
         )
         for _ in range(SETTINGS.window.size):
             self._put()
@@ -61,7 +60,7 @@ class Stream:
         frame = Frame(self._random.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8), self._stamp_ns)
         self._buffer.put(Arrival(frame.stamp_ns, frame.camera, (HEIGHT, WIDTH), lambda: frame))
 
-    def _on_result(self, result: WindowResult, session: int) -> None:
+    def _on_result(self, result: WindowResult, window: LiveWindow) -> None:
         self._put()
         with self._progress:
             self._windows += 1

@@ -14,7 +14,6 @@ import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rclpy.utilities import get_rmw_implementation_identifier
@@ -35,6 +34,8 @@ from da3_core.ros_data.images import (
 from da3_core.ros_data.told import Told
 from da3_core.ros_data.video import VideoDecoder, frame_to_rgb
 from da3_core.stream.frame import Frame
+from da3_ros.callbacks import Guard
+from da3_ros.qos import OVERRIDABLE
 from da3_ros.settings import Settings
 from da3_ros.window_buffer import Arrival, WindowBuffer
 
@@ -84,7 +85,8 @@ class CameraInput:
         topic: the resolved name of the image topic.
     """
 
-    def __init__(self, node: Node, settings: Settings, buffer: WindowBuffer) -> None:
+    def __init__(self, node: Node, settings: Settings, buffer: WindowBuffer, guard: Guard) -> None:
+        self._guard = guard
         self._node, self._settings, self._buffer = node, settings, buffer
         self._logger = node.get_logger()
         self._logged: set[str] = set()
@@ -131,10 +133,10 @@ class CameraInput:
         return self._node.create_subscription(
             kind,
             topic,
-            callback,
+            self._guard(callback),
             qos,
             callback_group=group,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=OVERRIDABLE,
         )
 
     def apply(self, settings: Settings) -> None:

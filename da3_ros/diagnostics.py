@@ -159,6 +159,11 @@ class Diagnostics:
             return OK, "No map yet."
         if outputs.transform_is_missing:
             return WARN, f"No transform: {outputs.transform}"
+        if self._last.scale_source == "none" and outputs.measured:
+            return WARN, (
+                f"Not metric, though {', '.join(outputs.measured)} is subscribed to, whose unit is the metre for ROS; "
+                "set scale.source to fixed, or use a metric model."
+            )
         if self._last.placement == "unposed" and len(self._last.views) == 1:
             return OK, "Single views: no poses, and every depth image has a scale of its own."
         if self._last.placement == "unposed":
@@ -181,6 +186,7 @@ class Diagnostics:
             "scale, m per unit": f"{self._last.scale_m_per_unit:.6g}",
             "placement": self._last.placement,
             "segment": self._last.segment,
+            **({"segment began because of": outputs.map.reason} if outputs.map else {}),
             "alignment residual, %": f"{100 * self._last.alignment_residual:.2f}",
             "alignment residual p95, %": f"{100 * _percentiles(self._residuals)[1]:.2f}",
         }

@@ -55,7 +55,7 @@ class Engine:
     Args:
         model: what `load_model` returned.
         buffer: where windows come from.
-        on_result: called with every result and the number of its session.
+        on_result: called with every result and the window that it is about.
         on_refused: called with a frame that turned out to be undecodable, or that the model cannot take.
         on_failure: called with an exception of inference or publishing and how many there have been in a row.
 
@@ -68,7 +68,7 @@ class Engine:
         buffer: WindowBuffer,
         settings: Settings,
         *,
-        on_result: Callable[[WindowResult, int], None],
+        on_result: Callable[[WindowResult, LiveWindow], None],
         on_refused: Callable[[RefusedMessage], None],
         on_failure: Callable[[Exception, int], None],
     ) -> None:
@@ -249,7 +249,7 @@ class Engine:
         with self._publishing:
             if window.session < self._oldest_valid_session or self._stopping.is_set():
                 return None
-            self._on_result(result, window.session)
+            self._on_result(result, window)
         return result
 
     def _decoded(self, window: LiveWindow) -> list[Frame]:

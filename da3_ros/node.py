@@ -9,10 +9,11 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
@@ -22,7 +23,9 @@ from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 
 from da3_core.errors import InputError
+from da3_core.ros_data.maps import MapCount
 from da3_ros import engine, parameters
+from da3_ros.callbacks import Guard
 from da3_ros.logs import RosLogHandler
 from da3_ros.rclpy_private import lifecycle_state
 from da3_ros.settings import Settings
@@ -48,10 +51,12 @@ class Da3Node(LifecycleNode):
         self._load_model = load_model
         self._configured: Configured | None = None
         self._active: Active | None = None
+        self._maps = MapCount()
+        self._guard = Guard(self.get_logger())
         self._trouble = ""  # what the last transition failed of
 
         try:
-            self._settings = parameters.declare(self)
+            self._settings = self._in_namespace(parameters.declare(self))
         except InputError:
             self.destroy_node()  # left to the end of the interpreter, its threads may never end
             raise
@@ -60,7 +65,7 @@ class Da3Node(LifecycleNode):
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(
             DIAGNOSTICS_PERIOD_S,
-            self._publish_diagnostics,
+            self._guard(self._publish_diagnostics),
             callback_group=MutuallyExclusiveCallbackGroup(),
             clock=Clock(clock_type=ClockType.STEADY_TIME),  # also where simulated time stands still
         )
@@ -75,7 +80,8 @@ class Da3Node(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create what is published and offered."""
         try:
-            self._configured = Configured(self, self._load_model, lambda: self._settings, self._running_engine)
+            running, guard = self._running_engine, self._guard
+            self._configured = Configured(self, self._load_model, lambda: self._settings, running, guard)
         except Exception as error:
             self._say_failed("configure", error)
         if self._configured is None:  # no longer within the exception, which holds what it was raised in
@@ -89,7 +95,7 @@ class Da3Node(LifecycleNode):
         assert configured is not None  # the state machine comes here from inactive only
         try:
             super().on_activate(state)
-            self._active = Active(self, self._diagnostics_name, settings, configured)
+            self._active = Active(self, self._diagnostics_name, settings, configured, self._maps, self._guard)
         except Exception as error:
             self._say_failed("activate", error)
             return FAILURE
@@ -152,10 +158,14 @@ class Da3Node(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _apply_parameters(self, _: list["Parameter[Any]"]) -> None:
-        self._settings = parameters.read(self)
+        self._settings = self._in_namespace(parameters.read(self))
         for part in (self._configured, self._active):
             if part:
                 part.apply(self._settings)
+
+    def _in_namespace(self, settings: Settings) -> Settings:
+        map_frame = parameters.frame_in_namespace(settings.map_frame, self.get_namespace())
+        return replace(settings, map_frame=map_frame)
 
     def _publish_diagnostics(self) -> None:
         message = DiagnosticArray()
@@ -174,6 +184,10 @@ class Da3Node(LifecycleNode):
     def _lifecycle_status(self) -> DiagnosticStatus:
         status = DiagnosticStatus(name=f"{self._diagnostics_name}: lifecycle", level=DiagnosticStatus.OK)
         status.message = f"The node is {lifecycle_state(self)}."
+        if self._guard.caught:
+            status.level = DiagnosticStatus.WARN
+            status.message += f" {sum(self._guard.caught.values())} messages were given up; the log has the first."
+            status.values = [KeyValue(key=kind, value=str(count)) for kind, count in self._guard.caught.items()]
         if self._trouble:
             status.level, status.message = DiagnosticStatus.ERROR, self._trouble
         return status

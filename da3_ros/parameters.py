@@ -167,6 +167,15 @@ def read(node: Node) -> Settings:
     return settings_from({name: node.get_parameter(name).value for name in TABLE})
 
 
+def frame_in_namespace(map_frame: str, namespace: str) -> str:
+    """The default `map_frame` is another one in every namespace, so that maps of several nodes do not get mixed up.
+
+    Any other name is taken as it is, and `/da3_map` is the default's in every namespace.
+    """
+    name, prefix = map_frame.lstrip("/"), namespace.strip("/")
+    return f"{prefix}/{name}" if prefix and map_frame == TABLE["map_frame"].default else name
+
+
 def changed(settings: Settings, changes: Mapping[str, object], *, configured: bool) -> Settings:
     """The settings after a set of parameters; names that every node has are passed over.
 

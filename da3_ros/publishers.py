@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
-from rclpy.qos import QoSProfile
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from da3_core.ros_data.conventions import camera_pose_in_map
+from da3_core.ros_data.maps import MapState
 from da3_core.ros_data.outputs import (
     CAMERA_OUTPUTS,
     OUTPUTS,
@@ -31,7 +31,10 @@ from da3_core.ros_data.trajectory import Trajectory
 from da3_core.ros_data.transform_tree import TransformTree, TransformUnknown
 from da3_core.stream.session import View, WindowResult
 from da3_ros.messages import message_class, packed
+from da3_ros.qos import OVERRIDABLE
 from da3_ros.settings import Settings
+
+IN_METRES = ("odometry", "depth/image", "depth/image_raw")  # what ROS defines in metres (REP 103, 118)
 
 
 def output_options(settings: Settings) -> OutputOptions:
@@ -53,11 +56,15 @@ class OutputState:
         failures: publications that the middleware refused, by topic.
         transform: what became of the last transform, in words.
         transform_is_missing: there was a pose and no transform could be published.
+        map: the one that the last result is in.
+        measured: topics with subscribers who will take the numbers for metres.
     """
 
     failures: Mapping[str, int]
     transform: str
     transform_is_missing: bool
+    map: MapState | None = None
+    measured: Sequence[str] = ()
 
 
 class Publisher(Protocol):
@@ -78,12 +85,17 @@ def open_publishers(node: LifecycleNode, settings: Settings) -> dict[str, Lifecy
         each.name: node.create_lifecycle_publisher(
             message_class(each.type),
             each.topic("~"),
-            QoSProfile(depth=each.qos_depth or settings.qos.depth),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            _qos(each, settings),
+            qos_overriding_options=OVERRIDABLE,
         )
         for each in OUTPUTS
         if each.chosen(output_options(settings))
     }
+
+
+def _qos(output: Output[Any], settings: Settings) -> QoSProfile:
+    durability = DurabilityPolicy.TRANSIENT_LOCAL if output.latched else DurabilityPolicy.VOLATILE
+    return QoSProfile(depth=output.qos_depth or settings.qos.depth, durability=durability)
 
 
 def close_publishers(node: LifecycleNode, publishers: Mapping[str, LifecyclePublisher[Any]]) -> None:
@@ -109,7 +121,8 @@ class Publications:
         model: str,
     ) -> None:
         self._publishers, self._warn, self._tree, self._model = publishers, warn, tree, model
-        self._session = self._segment = 0
+        self._map: MapState | None = None
+        self._told: tuple[object, ...] = ()
         self._path = Trajectory(settings.map_frame, settings.path.max_poses, packed)
         self._failures: Counter[str] = Counter()
         self._tf_state = "no pose yet"
@@ -122,16 +135,18 @@ class Publications:
         self._path.limit(settings.path.max_poses)
 
     def state(self) -> OutputState:
-        return OutputState(dict(self._failures), self._tf_state, self._tf_is_missing)
+        in_metres = [self._publishers[name] for name in IN_METRES if name in self._publishers]
+        measured = [each.topic_name for each in in_metres if each.get_subscription_count()]
+        return OutputState(dict(self._failures), self._tf_state, self._tf_is_missing, self._map, measured)
 
     def reset(self) -> None:
         """Forget the trajectory."""
         self._path.clear()
 
-    def publish(self, result: WindowResult, session: int) -> None:
-        """Every new view of a result, then the path and the window."""
-        if (session, result.segment) != (self._session, self._segment):
-            self._session, self._segment = session, result.segment
+    def publish(self, result: WindowResult, present: MapState) -> None:
+        """Every new view of a result, which is in the map `present`, then the path and the window."""
+        if present != self._map:
+            self._map = present
             self.reset()
         views = [
             ViewOutputs(view, result, self._options, self._edge(view) if view.is_new else None) for view in result.views
@@ -144,12 +159,16 @@ class Publications:
                 self._path.add(view)
         self._path.correct(result)
         self._publish(CAMERA_OUTPUTS, CameraOutputs(views[-1], self._path))
-        self._publish(WINDOW_OUTPUTS, WindowOutputs(views, self._model))
+        window = WindowOutputs(views, self._model, present)
+        self._publish(WINDOW_OUTPUTS, replace(window, map=None) if window.facts == self._told else window)
+        self._told = window.facts
 
     def _publish(self, outputs: Iterable[Output[Source]], source: Source) -> None:
         for each in outputs:
             publisher = self._publishers.get(each.name)
-            if publisher and publisher.get_subscription_count() > 0 and (value := each.value(source)):
+            if publisher is None or not (each.is_always_sent or publisher.get_subscription_count() > 0):
+                continue
+            if value := each.value(source):
                 self._send(publisher, packed(value))
 
     def _send(self, publisher: Publisher, message: Any) -> None:
@@ -173,5 +192,6 @@ class Publications:
             self._tf_state, self._tf_is_missing = str(reason), True
             self._warn(self._tf_state)
             return None
+        self._tree.note_own(edge.child, view.frame.stamp_ns, edge.child_to_map)
         self._tf_state = f"{self._options.map_frame} -> {edge.child}"
         return edge

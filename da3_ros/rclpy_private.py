@@ -19,3 +19,9 @@ def given_parameters(node: "Node") -> dict[str, Any]:
     The public ways give one only when its name is declared, and we refuse the names that nobody declares.
     """
     return {name: parameter.value for name, parameter in node._parameter_overrides.items()}
+
+
+def publisher_gid(info: Any) -> bytes:
+    """Of who sent a message, from what a callback is told beside it; empty where that says nothing (before Kilted)."""
+    gid = info.get("publisher_gid") if isinstance(info, dict) else None
+    return bytes(gid["data"]) if gid else b""

@@ -139,7 +139,12 @@ class Settings(InferenceOptions, ModelOptions):
         False, "Use every image in order and fall behind rather than skip, for playback; false takes the newest."
     )
     max_rate_hz: float = option(0.0, "Most inferences per second; 0 is as many as possible.", low=0.0, dynamic=True)
-    map_frame: str = same_option(BagOptions, "map_frame")
+    map_frame: str = same_option(
+        BagOptions,
+        "map_frame",
+        sentence="Name of the frame that poses, path and transforms are given in; in a namespace, the default is "
+        "NAMESPACE/da3_map.",
+    )
     autostart: bool = option(True, "Configure and activate at start, without a lifecycle manager.")
     watchdog_s: float = option(
         5.0,

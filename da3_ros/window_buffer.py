@@ -10,16 +10,15 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import cv2
 import numpy as np
 
 from da3_core.ros_data.images import RefusedMessage
+from da3_core.ros_data.maps import MapReason
 from da3_core.stream.frame import Frame
 from da3_ros.settings import Settings
 
-SessionBreak = Literal["gap", "backwards", "size", "camera"]
 THUMBNAIL_SIZE = (64, 48)
 
 
@@ -39,10 +38,15 @@ class Arrival:
 
 @dataclass(frozen=True, eq=False)
 class LiveWindow:
-    """What one inference takes, oldest first. Windows of another session have nothing to do with each other."""
+    """What one inference takes, oldest first. Windows of another session have nothing to do with each other.
+
+    Attributes:
+        reason: why its session began.
+    """
 
     arrivals: tuple[Arrival, ...]
     session: int
+    reason: MapReason = "start"
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class WindowBuffer:
         self.apply(settings)
         self._changed = threading.Condition()
         self._session = 0
+        self._reasons: dict[int, MapReason] = {0: "start"}  # of the sessions that have not ended
         self._used: list[Arrival] = []  # the last window
         self._used_session = 0
         self._waiting: deque[tuple[int, Arrival]] = deque()  # session and arrival, oldest first
@@ -83,7 +88,7 @@ class WindowBuffer:
         """Take over settings; those that are not dynamic must stay."""
         self._settings = settings
 
-    def put(self, arrival: Arrival) -> SessionBreak | None:
+    def put(self, arrival: Arrival) -> MapReason | None:
         """Take in a frame.
 
         Returns:
@@ -98,7 +103,7 @@ class WindowBuffer:
             self._check(arrival)
             session_break = self._session_break(arrival)
             if session_break:
-                self._start_session()
+                self._start_session(session_break)
             self._newest = arrival
             if thumbnail is not None and self._is_same_view(thumbnail):
                 self._skipped["no motion"] += 1
@@ -143,7 +148,7 @@ class WindowBuffer:
         """A window of what is there, the last one again when nothing new is, or None when there is nothing at all."""
         with self._changed:
             if not self._waiting:
-                return LiveWindow(tuple(self._used), self._used_session) if self._used else None
+                return self._window() if self._used else None
             session = self._waiting[0][0]
             return self._cut(min(self._count(session), self._missing(session)))
 
@@ -160,7 +165,7 @@ class WindowBuffer:
         with self._changed:
             self._forget_frames()
             self._newest = None
-            self._start_session()
+            self._start_session("reset")
             return self._session
 
     def counts(self) -> FrameCounts:
@@ -189,7 +194,7 @@ class WindowBuffer:
                 "queue.max_frames, or let the newest frame win with every_frame: false.",
             )
 
-    def _session_break(self, arrival: Arrival) -> SessionBreak | None:
+    def _session_break(self, arrival: Arrival) -> MapReason | None:
         newest = self._newest
         if newest is None:
             return None
@@ -201,9 +206,10 @@ class WindowBuffer:
             return "backwards"
         return "gap" if arrival.stamp_ns - newest.stamp_ns > self._settings.window.max_gap_s * 1e9 else None
 
-    def _start_session(self) -> None:
+    def _start_session(self, reason: MapReason) -> None:
         """With `every_frame`, what waits from the old session is still used first."""
         self._session += 1
+        self._reasons[self._session] = reason
         self._thumbnail = None
         if not self._settings.every_frame:
             self._forget_frames()
@@ -250,7 +256,11 @@ class WindowBuffer:
         self._used = [*before, *new][-self._settings.window.size :]
         self._used_session = session
         self._used_count += count
-        return LiveWindow(tuple(self._used), session)
+        self._reasons = {each: reason for each, reason in self._reasons.items() if each >= session}
+        return self._window()
+
+    def _window(self) -> LiveWindow:
+        return LiveWindow(tuple(self._used), self._used_session, self._reasons[self._used_session])
 
 
 def _thumbnail(image: np.ndarray) -> np.ndarray:

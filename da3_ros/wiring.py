@@ -13,11 +13,13 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode
 
 from da3_core.errors import InputError
+from da3_core.ros_data.maps import MapCount
 from da3_core.ros_data.transform_tree import TransformTree
 from da3_core.stream.record import SessionRecord
 from da3_core.stream.session import WindowResult
 from da3_ros import engine
 from da3_ros.bag_service import BagService
+from da3_ros.callbacks import Guard
 from da3_ros.camera_input import CameraInput
 from da3_ros.diagnostics import Diagnostics
 from da3_ros.engine import Engine
@@ -26,7 +28,7 @@ from da3_ros.publishers import Publications, close_publishers, open_publishers
 from da3_ros.services import Controls, Services
 from da3_ros.settings import Settings
 from da3_ros.transform_input import TransformInput
-from da3_ros.window_buffer import WindowBuffer
+from da3_ros.window_buffer import LiveWindow, WindowBuffer
 
 
 class Configured:
@@ -36,6 +38,7 @@ class Configured:
         load_model: see `Da3Node`.
         settings: the present ones.
         running: the engine, or None while the node is not active.
+        guard: of what messages lead to.
     """
 
     def __init__(
@@ -44,13 +47,14 @@ class Configured:
         load_model: Callable[[Settings], Any],
         settings: Callable[[], Settings],
         running: Callable[[], Engine | None],
+        guard: Guard,
     ) -> None:
         now = settings()
         with ExitStack() as undo:  # what there is when a part cannot be made
             tree = TransformTree(now.map_frame, now.tf.max_extrapolation_s)
             if now.tf.mode != "none":
                 # Before the model loads, so that static transforms are there after it.
-                undo.callback(TransformInput(node, tree).close)
+                undo.callback(TransformInput(node, tree, guard).close)
             node.get_logger().info(f"Loading {now.model} ...")
             self.model = load_model(now)
             name = engine.model_name(self.model, now)
@@ -81,6 +85,7 @@ class Active:
 
     Args:
         name: of the node, in diagnostics.
+        maps, guard: of the whole life of the node.
     """
 
     def __init__(
@@ -89,8 +94,11 @@ class Active:
         name: str,
         settings: Settings,
         parts: Configured,
+        maps: MapCount,
+        guard: Guard,
     ) -> None:
-        self._logger, self._parts = node.get_logger(), parts
+        self._logger, self._parts, self._maps = node.get_logger(), parts, maps
+        maps.restart()
         buffer = WindowBuffer(settings)
         with ExitStack() as undo:  # from the last to the first: when nothing arrives any more, the engine, then its bag
             undo.callback(parts.bags.wait)
@@ -104,7 +112,7 @@ class Active:
                 on_failure=self._on_failure,
             )
             undo.callback(self.engine.stop)
-            self.camera = CameraInput(node, settings, buffer)
+            self.camera = CameraInput(node, settings, buffer, guard)
             undo.callback(self.camera.close)
             self._diagnostics = Diagnostics(
                 name,
@@ -130,9 +138,11 @@ class Active:
 
     # What the engine's thread reports
 
-    def _on_result(self, result: WindowResult, session: int) -> None:
-        self._parts.record.add(result, session)
-        self._parts.publications.publish(result, session)
+    def _on_result(self, result: WindowResult, window: LiveWindow) -> None:
+        result = self._maps.take_in(result, window.session, window.reason)
+        assert self._maps.present is not None
+        self._parts.record.add(result, window.session)
+        self._parts.publications.publish(result, self._maps.present)
         self._diagnostics.observe(result)
 
     def _on_failure(self, error: Exception, in_a_row: int) -> None:

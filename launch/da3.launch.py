@@ -13,7 +13,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from da3_core.errors import InputError
-from da3_ros.parameters import TABLE
+from da3_ros.parameters import TABLE, frame_in_namespace
 
 CONFIG = Path(__file__).parents[1] / "config"
 NOT_GIVEN = ""
@@ -66,12 +66,13 @@ def _start(context: LaunchContext) -> list[Action]:
         parameters=[arguments["params_file"], *_typed(overrides)],
         remappings=_remappings(arguments["image"], arguments["camera_info"]),
     )
+    map_frame = frame_in_namespace(str(overrides.get("map_frame", TABLE["map_frame"].default)), arguments["namespace"])
     rviz = Node(
         package="rviz2",
         executable="rviz2",
         name="rviz",
         namespace=arguments["namespace"],
-        arguments=["-d", str(CONFIG / "da3.rviz"), "-f", overrides.get("map_frame", TABLE["map_frame"].default)],
+        arguments=["-d", str(CONFIG / "da3.rviz"), "-f", map_frame],
         parameters=_typed({name: overrides[name] for name in ("use_sim_time",) if name in overrides}),
     )
     return [*_dds_profile(arguments["dds_profile"]), node, *([rviz] if _is_true(arguments, "rviz") else [])]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from da3_core.bag.windows import RecordedFrame, RecordedWindow
 from da3_core.errors import InputError
 from da3_core.geometry.cameras import invert_rigid
 from da3_core.ros_data.conventions import camera_pose_in_map
+from da3_core.ros_data.maps import MapCount
 from da3_core.ros_data.outputs import (
     CAMERA_OUTPUTS,
     VIEW_OUTPUTS,
@@ -30,7 +32,7 @@ from da3_core.ros_data.values import packed
 from da3_core.storage.files import package_file
 from da3_core.stream.session import View, WindowResult
 
-OWN_MESSAGES = ("DepthView", "DepthWindow")
+OWN_MESSAGES = ("DepthView", "DepthWindow", "MapInfo")
 
 
 def topics_of(cameras: Iterable[str]) -> dict[str, str]:
@@ -76,12 +78,14 @@ class MessageMaker:
         )
         self._path_poses = options.path_poses
         self._paths: dict[str, Trajectory] = {}
-        self._map = (0, 0)
+        self._maps = MapCount()
+        self._told: tuple[object, ...] = ()
 
     def of(self, result: WindowResult, window: RecordedWindow) -> Iterator[tuple[str, RecordedFrame, Any]]:
         """Every topic of every new view, then the paths and the window."""
-        if (window.session, result.segment) != self._map:
-            self._map = window.session, result.segment
+        before = self._maps.present
+        result = self._maps.take_in(result, window.session, window.reason)
+        if self._maps.present is not before:
             self._paths.clear()
         views = self._view_outputs(result, window)
         for recorded, outputs in views.items():
@@ -94,7 +98,10 @@ class MessageMaker:
         for recorded in window.frame_sets[-1]:
             camera = CameraOutputs(views[recorded], self._path(recorded.camera))
             yield from self._messages(CAMERA_OUTPUTS, camera, recorded, recorded.camera)
-        whole = WindowOutputs(tuple(views.values()), self._model)
+        whole = WindowOutputs(tuple(views.values()), self._model, self._maps.present)
+        if whole.facts == self._told:
+            whole = replace(whole, map=None)
+        self._told = whole.facts
         yield from self._messages(WINDOW_OUTPUTS, whole, window.recorded[-1], "")
 
     def _path(self, camera: str) -> Trajectory:

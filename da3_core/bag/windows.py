@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from da3_core.ros_data.maps import MapReason
 from da3_core.stream.frame import Frame
 
 
@@ -33,10 +34,15 @@ FrameSet = tuple[RecordedFrame, ...]  # the images of all cameras that were take
 
 @dataclass(frozen=True, eq=False)
 class RecordedWindow:
-    """What one inference takes, oldest first. Windows of another session have nothing to do with each other."""
+    """What one inference takes, oldest first. Windows of another session have nothing to do with each other.
+
+    Attributes:
+        reason: why its session began.
+    """
 
     frame_sets: tuple[FrameSet, ...]
     session: int
+    reason: MapReason = "start"
 
     @property
     def recorded(self) -> tuple[RecordedFrame, ...]:
@@ -56,22 +62,31 @@ def cut_windows(frame_sets: Iterable[FrameSet], size: int, stride: int, max_gap_
     used: list[FrameSet] = []
     waiting: list[FrameSet] = []
     session, newest = 0, None
+    reason: MapReason = "start"
     for frame_set in frame_sets:
-        if newest is not None and _starts_session(newest, frame_set, max_gap_s):
+        cut = _session_break(newest, frame_set, max_gap_s) if newest is not None else None
+        if cut is not None:
             if waiting:
-                yield RecordedWindow((*used, *waiting)[-size:], session)
-            used, waiting, session = [], [], session + 1
+                yield RecordedWindow((*used, *waiting)[-size:], session, reason)
+            used, waiting, session, reason = [], [], session + 1, cut
         newest = frame_set
         waiting.append(frame_set)
         if len(waiting) == (stride if used else size):
             used, waiting = [*used, *waiting][-size:], []
-            yield RecordedWindow(tuple(used), session)
+            yield RecordedWindow(tuple(used), session, reason)
     if waiting:
-        yield RecordedWindow((*used, *waiting)[-size:], session)
+        yield RecordedWindow((*used, *waiting)[-size:], session, reason)
 
 
-def _starts_session(before: Sequence[RecordedFrame], after: Sequence[RecordedFrame], max_gap_s: float) -> bool:
+def _session_break(
+    before: Sequence[RecordedFrame], after: Sequence[RecordedFrame], max_gap_s: float
+) -> MapReason | None:
     pairs = [(old.frame, new.frame) for old, new in zip(before, after, strict=True)]
     elapsed_ns = [new.stamp_ns - old.stamp_ns for old, new in pairs]
-    other_images = any(old.camera != new.camera or old.image.shape != new.image.shape for old, new in pairs)
-    return other_images or min(elapsed_ns) < 0 or max(elapsed_ns) > max_gap_s * 1e9
+    if any(old.camera != new.camera for old, new in pairs):
+        return "camera"
+    if any(old.image.shape != new.image.shape for old, new in pairs):
+        return "size"
+    if min(elapsed_ns) < 0:
+        return "backwards"
+    return "gap" if max(elapsed_ns) > max_gap_s * 1e9 else None

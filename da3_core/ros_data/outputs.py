@@ -20,6 +20,7 @@ from da3_core.prediction import IntrinsicsOrigin
 from da3_core.ros_data import values
 from da3_core.ros_data.camera_info import camera_info
 from da3_core.ros_data.conventions import camera_pose_in_map, covariance_in_map, depth_in_millimetres, publishable_depth
+from da3_core.ros_data.maps import MapState
 from da3_core.ros_data.point_cloud import point_cloud
 from da3_core.ros_data.trajectory import Trajectory
 from da3_core.ros_data.values import MessageValue, message
@@ -182,10 +183,37 @@ class WindowOutputs:
     Attributes:
         views: all of the window, oldest first.
         model: the model's name as given.
+        map: the map that it is in; None where what is known of that has been told.
     """
 
     views: Sequence[ViewOutputs]
     model: str
+    map: MapState | None = None
+
+    @property
+    def result(self) -> WindowResult:
+        return self.views[-1].result
+
+    @property
+    def facts(self) -> tuple[object, ...]:
+        """What `map_info` is about: as long as it stays, nothing needs to be told again."""
+        return self.result.segment, self.result.scale_source, self.views[-1].view.intrinsics_source
+
+    def map_info(self) -> MessageValue | None:
+        if self.map is None:
+            return None
+        newest, result = self.views[-1], self.result
+        return message(
+            "da3_ros/msg/MapInfo",
+            header=values.header(self.map.began_ns, newest.options.map_frame),
+            segment=self.map.segment,
+            reason=self.map.reason,
+            scale_source=SCALE_SOURCES[result.scale_source],
+            unit="model units" if result.scale_source == "none" else "metres",
+            scale_deviation=result.scale_deviation,
+            intrinsics_source=newest.view.intrinsics_source or "",
+            up="given poses" if result.placement == "known" else "first camera",
+        )
 
     def window(self) -> MessageValue:
         newest, result = self.views[-1], self.views[-1].result
@@ -218,6 +246,7 @@ class Output(Generic[Source]):
         condition: when there are messages, for the reference; empty for always.
         chosen: whether it is wanted at all.
         qos_depth: messages that are kept for slow subscribers; None for what the node is told.
+        latched: the last message is kept for who subscribes later.
     """
 
     name: str
@@ -227,6 +256,13 @@ class Output(Generic[Source]):
     condition: str = ""
     chosen: Callable[[OutputOptions], bool] = lambda options: True
     qos_depth: int | None = None
+    latched: bool = False
+
+    @property
+    def is_always_sent(self) -> bool:
+        """Also where nobody seems to listen: who looks up a transform later subscribes through somebody else, or has
+        just not been noticed yet."""
+        return self.latched or self is TRANSFORM
 
     def topic(self, node: str, camera: str = "") -> str:
         """Its whole name; `node` is `/da3` or, in ROS, `~`, and the name of a single camera is empty."""
@@ -306,6 +342,15 @@ CAMERA_OUTPUTS: tuple[Output[CameraOutputs], ...] = (
     Output("path", values.PATH, CameraOutputs.path, "the trajectory of this map, as it is known by now", "with a pose"),
 )
 WINDOW_OUTPUTS: tuple[Output[WindowOutputs], ...] = (
+    Output(
+        "map_info",
+        "da3_ros/msg/MapInfo",
+        WindowOutputs.map_info,
+        "latched: the number of the map and why it began, its unit, and what that and the camera rest on",
+        "of a new map, or one that more is known of",
+        qos_depth=1,
+        latched=True,
+    ),
     Output(
         "window",
         "da3_ros/msg/DepthWindow",

@@ -3,7 +3,9 @@
 
 import bisect
 import threading
-from collections.abc import Iterable
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +18,8 @@ from da3_core.ros_data.conventions import compose, stamp_ns
 
 MAX_DEPTH = 1000  # of a tree; deeper means that frames are their own ancestors
 HISTORY_NS = 10_000_000_000
+YIELD_S = 10.0  # after the last transform with which somebody else joined something to the map
+OWN_REMEMBERED = 1000  # transforms of ours that may still come back
 
 
 class TransformUnknown(InputError):
@@ -32,36 +36,68 @@ class _Edge:
     poses: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
 
 
+class JoinedByOther(TransformUnknown):
+    """Somebody else joins frames to the map at the moment."""
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """Somebody else joined `child` to the map, at `time_s` of a steady clock."""
+
+    child: str
+    publisher: str
+    time_s: float
+
+
 class TransformTree:
     """What /tf and /tf_static said in the last ten seconds, without tf2. Thread-safe.
 
-    Every frame has one parent at most and the root has none (REP 105). Transforms whose parent is the map are our own,
-    coming back, and are ignored unless they are static. A transform that is older than the history starts a new one,
-    since a bag began again.
+    Every frame has one parent at most and the root has none (REP 105). Transforms whose parent is the map are no part
+    of it unless they are static: our own come back, and where somebody else joins something to the map, `map_to_tree`
+    yields. A transform that is older than the history starts a new one, since a bag began again.
 
     Args:
         map_frame: the frame that this node adds above the root.
         max_extrapolation_s: how far from the nearest known transform a stamp may lie; the nearest one is then held.
+        now_s: a steady clock.
     """
 
-    def __init__(self, map_frame: str, max_extrapolation_s: float) -> None:
-        self._map_frame = map_frame
+    def __init__(self, map_frame: str, max_extrapolation_s: float, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._map_frame, self._now_s = map_frame.lstrip("/"), now_s
+        self._own: deque[tuple[Any, ...]] = deque(maxlen=OWN_REMEMBERED)
+        self._claim: _Claim | None = None
         self._max_extrapolation_ns = round(max_extrapolation_s * 1e9)
         self._edges: dict[str, _Edge] = {}
         self._lock = threading.Lock()
 
-    def add(self, transforms: Iterable[Any], static: bool) -> None:
-        """Take in `TransformStamped` of /tf, or of /tf_static when `static`. Those that are not finite are ignored."""
+    def add(self, transforms: Iterable[Any], static: bool, publisher: Callable[[], str | None] = str) -> None:
+        """Take in `TransformStamped` of /tf, or of /tf_static when `static`.
+
+        Those that are not finite, have no name or are their own parent are ignored.
+
+        Args:
+            publisher: who sent them, asked when it matters; None is ourselves, and nobody knows a nameless one.
+        """
         for transform in transforms:
             parent, child = (name.lstrip("/") for name in (transform.header.frame_id, transform.child_frame_id))
             t, q = transform.transform.translation, transform.transform.rotation
             translation, quaternion = np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w])
             length = float(np.linalg.norm(quaternion))
-            possible = np.isfinite(translation).all() and 0 < length < np.inf
-            if possible and (static or parent != self._map_frame):
+            if not (np.isfinite(translation).all() and 0 < length < np.inf and parent and child and parent != child):
+                continue
+            stamp = stamp_ns(transform.header.stamp)
+            if static or parent != self._map_frame:
                 with self._lock:
-                    pose = (translation, quaternion / length)
-                    self._insert(parent, child, stamp_ns(transform.header.stamp), pose, static)
+                    self._insert(parent, child, stamp, (translation, quaternion / length), static)
+            elif _content(child, stamp, translation) not in self._own:
+                is_known = self._claim is not None and self._claim.child == child
+                name = self._claim.publisher if self._claim and is_known else publisher()
+                if name is not None:
+                    self._claim = _Claim(child, name, self._now_s())
+
+    def note_own(self, child: str, stamp: int, child_to_map: np.ndarray) -> None:
+        """A transform that is about to be published: it will come back, and is nobody else's."""
+        self._own.append(_content(child, stamp, child_to_map[:3, 3]))
 
     def _insert(self, parent: str, child: str, stamp: int, pose: tuple[np.ndarray, np.ndarray], static: bool) -> None:
         edge = self._edges.get(child)
@@ -134,7 +170,15 @@ class TransformTree:
 
         Raises:
             TransformUnknown: the chain is not known at the stamp, or somebody else already joins it to the map.
+            JoinedByOther: so does somebody else, on /tf, with this frame or another one.
         """
+        claim = self._claim
+        if claim is not None and self._now_s() - claim.time_s < YIELD_S:
+            who = claim.publisher or "somebody else"
+            raise JoinedByOther(
+                f"{who} publishes {self._map_frame} -> {claim.child} on /tf, so this node does not; give one of them "
+                "another map_frame, or set tf.mode to none."
+            )
         root, camera_to_root = self.frame_to_root(camera_frame, stamp)
         if root == self._map_frame:
             raise TransformUnknown(
@@ -169,3 +213,7 @@ class TransformTree:
                 f"of {stamp} ns; at most {self._max_extrapolation_ns} ns beyond are bridged."
             )
         return compose(*edge.poses[nearest])
+
+
+def _content(child: str, stamp: int, translation: np.ndarray) -> tuple[Any, ...]:
+    return child, stamp, *translation.tolist()

@@ -291,6 +291,11 @@ class Graph:
         finally:
             self._in_executor(lambda: [self.node.destroy_subscription(each) for each in subscriptions.values()])
 
+    def latched(self, topic: str, kind: type) -> Any:
+        """The message that is kept for who subscribes now."""
+        with self.listen({topic: kind}, latched=True) as inbox:
+            return self.wait_for(f"what {topic} keeps", lambda: inbox[topic] and inbox[topic][-1])
+
     @contextmanager
     def action(self, name: str, kind: type) -> Iterator[Callable[[Any], Goal]]:
         """A function that sends a goal and returns once it is accepted or rejected."""

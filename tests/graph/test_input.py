@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from da3_ros.msg import DepthWindow
+from da3_ros.msg import DepthWindow, MapInfo
 from diagnostic_msgs.msg import DiagnosticArray
 from footage import Footage, matrix, position
 from geometry_msgs.msg import PoseStamped, TransformStamped
@@ -273,6 +273,11 @@ def test_time_that_runs_backwards_starts_a_new_map(raw: Rig) -> None:
     images = raw.footage.images([0, 1, 2, 3])
     first = raw.play(images)
     again = raw.play(images)
+    before, after = ({window.map_segment for window in out["da3/window"]} for out in (first, again))
+    assert after == {segment + 1 for segment in before}
+    info = raw.graph.latched(raw.topic("da3/map_info"), MapInfo)
+    assert (info.segment, info.reason, stamp_ns(info)) == (*after, "backwards", stamp_ns(images[0]))
+    assert (info.header.frame_id, info.unit, info.up) == ("raw_map", "model units", "first camera")
     for out in (first, again):
         np.testing.assert_allclose(position(out["da3/pose"][0].pose), 0, atol=1e-6)
         assert np.linalg.norm(position(out["da3/pose"][-1].pose)) > 0.1
@@ -317,6 +322,21 @@ def test_a_mounted_camera_keeps_its_parent(raw: Rig) -> None:
         base_to_map = matrix(edge.transform.translation, edge.transform.rotation)
         camera_to_map = matrix(pose.pose.position, pose.pose.orientation)
         np.testing.assert_allclose(base_to_map @ camera_to_base, camera_to_map, atol=1e-6)
+
+
+def test_it_yields_to_another_publisher_of_its_map_and_names_it(raw: Rig) -> None:
+    claim = TransformStamped(child_frame_id="base_link")
+    claim.header.frame_id, claim.transform.rotation.w = "raw_map", 1.0
+    raw.camera.publish("/tf", TFMessage(transforms=[claim]), readers=2)
+
+    def yields() -> bool:
+        raw.play(raw.footage.images([0, 1]))
+        return "/publisher publishes raw_map -> base_link on /tf" in raw.node.log
+
+    raw.graph.wait_for("the warning", yields)
+    with raw.graph.listen({"/tf": TFMessage}) as inbox:
+        raw.play(raw.footage.images([2, 3]))
+        assert not inbox["/tf"]
 
 
 def test_calibration_of_another_picture_is_refused(raw: Rig) -> None:

@@ -40,7 +40,7 @@ class Rig:
             self.model,
             self.buffer,
             settings,
-            on_result=lambda result, session: (self.note(self.results, (result, session)), self.after_result()),
+            on_result=lambda result, window: (self.note(self.results, (result, window.session)), self.after_result()),
             on_refused=lambda refusal: self.note(self.refusals, refusal),
             on_failure=lambda error, in_a_row: self.note(self.failures, (str(error), in_a_row)),
         )

@@ -17,6 +17,7 @@ from rclpy.serialization import serialize_message
 from da3_core.bag.messages import typestore
 from da3_core.bag.options import PointOptions
 from da3_core.ros_data import values
+from da3_core.ros_data.maps import MapState
 from da3_core.ros_data.outputs import (
     CAMERA_OUTPUTS,
     INTRINSICS_SOURCES,
@@ -90,7 +91,7 @@ def values_of(every: View, *, pack: Any = lambda pose: pose) -> dict[str, Messag
     return {
         **{each.name: each.value(views[1]) for each in VIEW_OUTPUTS},
         **{each.name: each.value(camera) for each in CAMERA_OUTPUTS},
-        **{each.name: each.value(WindowOutputs(views, "a model")) for each in WINDOW_OUTPUTS},
+        **{each.name: each.value(WindowOutputs(views, "a model", MapState(3, "gap", 7))) for each in WINDOW_OUTPUTS},
     }
 
 
@@ -131,10 +132,11 @@ def test_both_packers_write_the_same_clouds(organized: bool) -> None:
 
 def test_what_a_model_does_not_say_is_not_published() -> None:
     said = values_of(bare(2))
-    everywhere = {"/tf", "image_rect", "path", "window"}
+    everywhere = {"/tf", "image_rect", "path", "map_info", "window"}
     everywhere |= {f"depth/{name}" for name in ("image", "image_raw", "camera_info", "preview")}
     assert {name for name, value in said.items() if value} == everywhere
     assert {name for name, value in values_of(view(2)).items() if value} == {each.name for each in OUTPUTS}
+    assert WindowOutputs([outputs(view(1))], "a model").map_info() is None, "it has been told"
     assert CameraOutputs(outputs(bare(1)), trajectory(outputs(bare(1)))).path() is None
     assert outputs(view(1)).transform() is None, "nobody knows what to join"
 
@@ -176,7 +178,7 @@ def test_options_choose() -> None:
 
 def test_topics_have_names_below_the_node_and_the_camera_of_a_rig() -> None:
     assert {each.name: each.topic("/da3", "left") for each in VIEW_OUTPUTS}["depth/image"] == "/da3/left/depth/image"
-    assert [each.topic("~") for each in WINDOW_OUTPUTS] == ["~/window"]
+    assert [each.topic("~") for each in WINDOW_OUTPUTS] == ["~/map_info", "~/window"]
     assert [each.topic("/da3", "left") for each in VIEW_OUTPUTS if each.name == "/tf"] == ["/tf"]
     assert len({each.name for each in OUTPUTS}) == len(OUTPUTS)
 

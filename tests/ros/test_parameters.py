@@ -160,3 +160,10 @@ def test_windows_share_views(size, stride, possible):
     else:
         with pytest.raises(InputError, match=r"window\.stride"):
             settings_from(values)
+
+
+def test_the_default_map_frame_follows_the_namespace_and_names_are_taken_as_they_are() -> None:
+    assert parameters.frame_in_namespace("da3_map", "/left/arm") == "left/arm/da3_map"
+    assert parameters.frame_in_namespace("da3_map", "/") == "da3_map"
+    assert parameters.frame_in_namespace("/da3_map", "/left") == "da3_map"
+    assert parameters.frame_in_namespace("map", "/left") == "map"

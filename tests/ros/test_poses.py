@@ -11,7 +11,7 @@ from geometry_msgs.msg import Transform, TransformStamped
 from da3_core.geometry.quaternions import slerp
 from da3_core.ros_data import values
 from da3_core.ros_data.conventions import UNKNOWN_VARIANCE, camera_pose_in_map, compose, covariance_in_map
-from da3_core.ros_data.transform_tree import TransformTree, TransformUnknown
+from da3_core.ros_data.transform_tree import YIELD_S, JoinedByOther, TransformTree, TransformUnknown
 from da3_ros.messages import packed
 
 SECOND = 1_000_000_000
@@ -168,11 +168,33 @@ def test_history_is_bounded_and_starts_anew_when_time_goes_back(tree):
 
 
 def test_our_own_transform_coming_back_is_no_parent(tree):
+    pose = compose(np.array([9.0, 0, 0]), np.array([0, 0, 0, 1.0]))
+    for child in ("camera", "base"):
+        tree.note_own(child, SECOND, pose)
     tree.add([edge("da3_map", "camera", [9, 0, 0], stamp=SECOND)], static=False)
     assert tree.root("camera") == "camera"
     tree.add([edge("base", "camera", [0, 0, 1])], static=True)
-    tree.add([edge("da3_map", "base", [9, 0, 0], stamp=SECOND)], static=False)
+    tree.add([edge("/da3_map", "base", [9, 0, 0], stamp=SECOND)], static=False)
+    tree.add([edge("da3_map", "base", [5, 0, 0], stamp=SECOND)], static=False, publisher=lambda: None)  # ours, too
     assert tree.map_to_tree("camera", np.eye(4), SECOND)[0] == "base"
+
+
+def test_it_yields_to_who_else_joins_frames_to_the_map_until_that_ends():
+    now_s, asked = 100.0, []
+    tree = TransformTree("da3_map", 0.1, now_s=lambda: now_s)
+    tree.note_own("camera", SECOND, np.eye(4))
+    for stamp in (SECOND, 2 * SECOND):  # the same frame and stamp as ours, another place
+        tree.add(
+            [edge("da3_map", "camera", [9, 0, 0], stamp=stamp)],
+            static=False,
+            publisher=lambda: asked.append(1) or "/slam",
+        )
+    assert asked == [1], "asking is not cheap"
+    with pytest.raises(JoinedByOther, match=r"/slam publishes da3_map -> camera .*map_frame"):
+        tree.map_to_tree("camera", np.eye(4), 3 * SECOND)
+    assert tree.root("camera") == "camera"
+    now_s += YIELD_S
+    assert tree.map_to_tree("camera", np.eye(4), 3 * SECOND)[0] == "camera"
 
 
 def test_a_camera_that_somebody_fixed_to_the_map_is_left_alone(tree):
@@ -188,7 +210,11 @@ def test_circles_and_nonsense_do_not_hang_or_poison(tree):
     bad = edge("base", "camera", [0, 0, 1])
     bad.transform.rotation.w = 0.0
     tree.add([bad], static=True)
+    tree.add(
+        [edge("", "camera", [0, 0, 1]), edge("base", "", [0, 0, 1]), edge("camera", "camera", [0, 0, 1])], static=True
+    )
     assert tree.root("camera") == "camera"
+    assert tree.map_to_tree("camera", np.eye(4), SECOND)[0] == "camera"
     tree.add([edge("a", "b", [0, 0, 1]), edge("b", "a", [0, 0, 1])], static=True)
     with pytest.raises(TransformUnknown, match="circle"):
         tree.root("a")

@@ -12,15 +12,17 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from geometry_msgs.msg import TransformStamped
 
 from da3_core.ros_data.conventions import OPTICAL_TO_MAP
+from da3_core.ros_data.maps import MapState
 from da3_core.ros_data.outputs import OUTPUTS
 from da3_core.ros_data.transform_tree import TransformTree
 from da3_core.stream.corrections import CorrectedPose
 from da3_core.stream.frame import Frame
 from da3_core.stream.session import View, WindowResult
 from da3_ros.parameters import settings_from
-from da3_ros.publishers import OutputState, Publications, output_options
+from da3_ros.publishers import IN_METRES, OutputState, Publications, output_options
 
 STAMP_NS = 5_000_000_007
+FIRST = MapState(0, "start", 1)
 
 
 class Kept:
@@ -86,42 +88,45 @@ def result(*views: View, segment: int = 0) -> WindowResult:
 
 def test_a_view_with_everything_is_on_every_topic_and_its_transform_first():
     it = Published()
-    it.publications.publish(result(view()), session=1)
+    it.publications.publish(result(view()), FIRST)
     assert it.counts() == dict.fromkeys(it.outputs, 1)
     assert len(it.outputs) == len(OUTPUTS)
     assert it.order[0] == "/tf"
     assert it.order[-1] == "window"
     (transform,) = it.only("/tf").transforms
     assert (transform.header.frame_id, transform.child_frame_id) == ("da3_map", "camera")
-    assert it.publications.state() == OutputState({}, "da3_map -> camera", False)
+    assert it.publications.state() == OutputState({}, "da3_map -> camera", False, FIRST, list(IN_METRES))
     assert it.only("window").model == "da3-test"
 
 
 def test_what_a_model_does_not_say_is_not_published():
     it = Published()
-    it.publications.publish(result(view(confidence=None, sky=None, intrinsics=None, world_to_camera=None)), session=1)
+    it.publications.publish(result(view(confidence=None, sky=None, intrinsics=None, world_to_camera=None)), FIRST)
     published = {name for name, count in it.counts().items() if count}
     assert published == {
         *(f"depth/{name}" for name in ("image", "image_raw", "camera_info", "preview")),
         "image_rect",
+        "map_info",
         "window",
     }
-    assert it.publications.state() == OutputState({}, "no pose", False)
+    assert it.publications.state().transform == "no pose"
+    assert not it.publications.state().transform_is_missing
 
 
 def test_what_nobody_subscribes_to_is_not_computed():
-    """The depth of this view cannot be packed, as the topic that does have a subscriber need not notice."""
+    """The depth of this view cannot be packed, as the topic that does have a subscriber need not notice. Transforms and
+    what is latched are for who comes later too."""
     it = Published()
     for name, each in it.outputs.items():
         each.subscriptions = int(name == "image_rect")
-    it.publications.publish(result(view(depth=None)), session=1)
-    assert [name for name, count in it.counts().items() if count] == ["image_rect"]
+    it.publications.publish(result(view(depth=None)), FIRST)
+    assert [name for name, count in it.counts().items() if count] == ["/tf", "image_rect", "map_info"]
 
 
 def test_a_view_that_repeats_an_earlier_result_is_only_in_the_window():
     it = Published()
-    it.publications.publish(result(view(1), view(2)), session=1)
-    it.publications.publish(result(view(2, is_new=False), view(3)), session=1)
+    it.publications.publish(result(view(1), view(2)), FIRST)
+    it.publications.publish(result(view(2, is_new=False), view(3)), FIRST)
     stamps = [message.header.stamp.nanosec for message in it.outputs["depth/image"].messages]
     assert stamps == [1, 2, 3]
     assert [len(message.views) for message in it.outputs["window"].messages] == [2, 2]
@@ -130,35 +135,40 @@ def test_a_view_that_repeats_an_earlier_result_is_only_in_the_window():
 
 def test_the_path_holds_poses_as_they_are_known_by_now():
     it = Published()
-    it.publications.publish(result(view(1)), session=1)
+    it.publications.publish(result(view(1)), FIRST)
     moved = np.eye(4)
     moved[2, 3] = -5.0  # the camera is five ahead
     later = replace(result(view(2)), corrected=(CorrectedPose(1, 1, "camera", moved),))
-    it.publications.publish(later, session=1)
+    it.publications.publish(later, FIRST)
     first, path = it.outputs["path"].messages
     assert first.poses[0].pose.position.x == 0
     assert [pose.pose.position.x for pose in path.poses] == [5, 0]
     assert [pose.header.stamp.nanosec for pose in path.poses] == [1, 2]
 
 
-@pytest.mark.parametrize(("session", "segment"), [(2, 0), (1, 1)])
-def test_a_new_map_starts_a_new_trajectory(session, segment):
+def test_a_new_map_starts_a_new_trajectory_and_is_told_once():
     it = Published()
-    it.publications.publish(result(view(1)), session=1)
-    it.publications.publish(result(view(2), segment=segment), session=session)
-    assert [len(message.poses) for message in it.outputs["path"].messages] == [1, 1]
+    it.publications.publish(result(view(1)), FIRST)
+    it.publications.publish(result(view(2), segment=1), MapState(1, "gap", 2))
+    it.publications.publish(result(view(3), segment=1), MapState(1, "gap", 2))
+    assert [len(message.poses) for message in it.outputs["path"].messages] == [1, 1, 2]
+    told = it.outputs["map_info"].messages
+    assert [(each.segment, each.reason, each.header.stamp.nanosec) for each in told] == [(0, "start", 1), (1, "gap", 2)]
+    assert {(each.header.frame_id, each.unit, each.up) for each in told} == {("da3_map", "metres", "first camera")}
+    it.publications.publish(replace(result(view(4), segment=1), scale_source="none"), MapState(1, "gap", 2))
+    assert (told[-1].segment, told[-1].unit) == (1, "model units"), "more is known of it"
 
 
 def test_a_trajectory_is_forgotten_and_has_a_longest_length():
     it = Published(path__max_poses=2)
     for stamp_ns in (1, 2, 3):
-        it.publications.publish(result(view(stamp_ns)), session=1)
+        it.publications.publish(result(view(stamp_ns)), FIRST)
     it.publications.reset()
-    it.publications.publish(result(view(4)), session=1)
+    it.publications.publish(result(view(4)), FIRST)
     assert [len(message.poses) for message in it.outputs["path"].messages] == [1, 2, 2, 1]
     it.publications.apply(settings_from({"path.max_poses": 3}))
     for stamp_ns in (5, 6, 7):
-        it.publications.publish(result(view(stamp_ns)), session=1)
+        it.publications.publish(result(view(stamp_ns)), FIRST)
     assert len(it.outputs["path"].messages[-1].poses) == 3
 
 
@@ -166,7 +176,7 @@ def test_publications_that_the_middleware_refuses_are_counted_and_the_rest_goes_
     it = Published()
     it.outputs["points"].is_flooded = it.outputs["/tf"].is_flooded = True
     for _ in range(2):
-        it.publications.publish(result(view()), session=1)
+        it.publications.publish(result(view()), FIRST)
     assert it.publications.state().failures == {"points": 2, "/tf": 2}
     assert it.counts()["depth/image"] == 2
 
@@ -177,7 +187,7 @@ def test_a_transform_goes_to_the_root_of_the_tree_of_the_camera():
     mounting.header.frame_id = "base_link"
     mounting.transform.translation.x, mounting.transform.rotation.w = 0.5, 1.0
     it.tree.add([mounting], static=True)
-    it.publications.publish(result(view()), session=1)
+    it.publications.publish(result(view()), FIRST)
     (transform,) = it.only("/tf").transforms
     assert transform.child_frame_id == "base_link"
     in_map = transform.transform.translation
@@ -191,18 +201,19 @@ def test_a_transform_goes_to_the_root_of_the_tree_of_the_camera():
 
 def test_a_transform_that_cannot_be_published_is_said_and_the_rest_goes_out():
     it = Published()
-    it.publications.publish(result(view(camera="")), session=1)
+    it.publications.publish(result(view(camera="")), FIRST)
     state = it.publications.state()
     assert state.transform_is_missing
     assert "empty frame_id" in state.transform
     assert it.warnings == [state.transform]
     assert (it.counts()["/tf"], it.counts()["pose"]) == (0, 1)
-    it.publications.publish(result(view()), session=1)
-    assert it.publications.state() == OutputState({}, "da3_map -> camera", False)
+    it.publications.publish(result(view()), FIRST)
+    assert it.publications.state() == OutputState({}, "da3_map -> camera", False, FIRST, list(IN_METRES))
 
 
 def test_no_transforms_where_they_are_not_wanted():
     it = Published(tf__mode="none")
     assert "/tf" not in it.outputs
-    it.publications.publish(result(view()), session=1)
-    assert it.publications.state() == OutputState({}, "off", False)
+    it.publications.publish(result(view()), FIRST)
+    assert it.publications.state().transform == "off"
+    assert not it.publications.state().transform_is_missing

@@ -30,7 +30,7 @@ class Asked:
             self.model,
             self.buffer,
             settings,
-            on_result=lambda result, session: self.sessions.append(session),
+            on_result=lambda result, window: self.sessions.append(window.session),
             on_refused=lambda refusal: None,
             on_failure=lambda error, in_a_row: None,
         )
