@@ -27,6 +27,7 @@ from da3_core.model.presets import Preset, find_preset
 from da3_core.network import build_network
 from da3_core.network.attention import use_attention
 from da3_core.network.config import AttentionKernel
+from da3_core.network.kept_views import KeptViews, KnownViews
 from da3_core.network.requests import check_layers
 from da3_core.options import (
     DEFAULT_MODEL,
@@ -245,6 +246,7 @@ class DepthAnything3(nn.Module):
         infer_gs: bool = False,
         use_ray_pose: bool = False,
         ref_view_strategy: RefViewStrategy = InferenceOptions.ref_view_strategy,
+        known: KnownViews | None = None,
     ) -> dict[str, Any]:
         """The network alone, without resizing, pose normalisation, alignment or autocast.
 
@@ -252,6 +254,7 @@ class DepthAnything3(nn.Module):
             images: `(B, N, 3, H, W)` float32, normalised, sides multiples of 14.
             extrinsics: `(B, N, 4, 4)` world-to-camera of known cameras, used as they are; needs `intrinsics`.
             intrinsics: `(B, N, 3, 3)` pixels of the images.
+            known: from `KeptViews.known`, of views that other calls see too; what they are by themselves is kept.
 
         Returns:
             `depth` `(B, N, H, W)` and, where the model has them, `depth_conf`, `extrinsics` `(B, N, 3, 4)`,
@@ -265,6 +268,7 @@ class DepthAnything3(nn.Module):
             infer_gs=infer_gs,
             use_ray_pose=use_ray_pose,
             ref_view_strategy=ref_view_strategy,
+            known=known,
         )
         return output
 
@@ -414,13 +418,20 @@ class DepthAnything3(nn.Module):
         return options
 
     def predict(
-        self, images: Sequence[ImageInput], options: InferenceOptions, extrinsics: Any = None, intrinsics: Any = None
+        self,
+        images: Sequence[ImageInput],
+        options: InferenceOptions,
+        extrinsics: Any = None,
+        intrinsics: Any = None,
+        *,
+        known: KnownViews | None = None,
     ) -> Prediction:
         """What `inference` does but for the check of its options and the files.
 
         Args:
             images, extrinsics, intrinsics: as of `inference`.
             options: as `check` or `check_scene` returned them.
+            known: of images that other calls see too, see `forward`. A name stands for one image at one size.
 
         Raises:
             InputError: a camera or an image that cannot be used, or not enough memory.
@@ -433,7 +444,7 @@ class DepthAnything3(nn.Module):
             intrinsics = check_intrinsics(intrinsics, len(images), batch.original_sizes)
             intrinsics = batch.processed_from_original @ intrinsics
 
-        output = self._run(batch, extrinsics, intrinsics, options)
+        output = self._run(batch, extrinsics, intrinsics, options, known)
 
         prediction = to_prediction(output, batch, self.preset.focal_length)
         prediction = with_far_as_sky(prediction)
@@ -447,6 +458,11 @@ class DepthAnything3(nn.Module):
             to_input_scale = options.align_to_input_ext_scale
             prediction = aligned_to_given_poses(prediction, extrinsics, to_input_scale=to_input_scale)
         return prediction
+
+    @staticmethod
+    def kept_views() -> KeptViews:
+        """What this model makes of single views, to be kept by one caller, for `KeptViews.known` and `predict`."""
+        return KeptViews()
 
     def resolve_pose_method(
         self, pose_method: PoseMethod = InferenceOptions.pose_method, *, use_ray_pose: bool = False
@@ -487,7 +503,12 @@ class DepthAnything3(nn.Module):
         )
 
     def _run(
-        self, batch: Batch, extrinsics: np.ndarray | None, intrinsics: np.ndarray | None, options: InferenceOptions
+        self,
+        batch: Batch,
+        extrinsics: np.ndarray | None,
+        intrinsics: np.ndarray | None,
+        options: InferenceOptions,
+        known_views: KnownViews | None,
     ) -> dict[str, Any]:
         """The network's output for one scene, conditioned on its cameras if they are known and it sees them."""
         device = self.device
@@ -512,6 +533,7 @@ class DepthAnything3(nn.Module):
                     infer_gs=options.wants_gaussians,
                     use_ray_pose=options.use_ray_pose,
                     ref_view_strategy=options.ref_view_strategy,
+                    known=known_views,
                 )
                 return output
         except (MemoryError, RuntimeError) as error:

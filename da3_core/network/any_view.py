@@ -12,6 +12,7 @@ from da3_core.network.camera import CameraDecoder, CameraEncoder
 from da3_core.network.config import AnyViewConfig, RefViewStrategy
 from da3_core.network.dpt import DualDpt, decode_views
 from da3_core.network.gaussian import GaussianDpt, place_gaussians
+from da3_core.network.kept_views import KnownViews
 from da3_core.network.precision import full_precision
 from da3_core.network.ray_pose import cameras_from_rays
 from da3_core.network.requests import check_cameras, check_gaussians, check_images, check_layers, check_strategy
@@ -49,6 +50,7 @@ class AnyViewNetwork(nn.Module):
         use_ray_pose: bool = False,
         ref_view_strategy: RefViewStrategy = "saddle_balanced",
         export_rays: bool = False,
+        known: KnownViews | None = None,
     ) -> dict[str, Any]:
         """Depth and cameras of every view.
 
@@ -62,6 +64,7 @@ class AnyViewNetwork(nn.Module):
             use_ray_pose: take cameras from the predicted rays instead of the camera tokens.
             ref_view_strategy: which of three and more views without known cameras leads.
             export_rays: return the ray maps.
+            known: names of the views of one scene, whose tokens are kept and not computed again.
 
         Returns:
             `depth`, `depth_conf` (B, N, H, W); `extrinsics` (B, N, 3, 4) world-to-camera; `intrinsics` (B, N, 3, 3);
@@ -78,7 +81,7 @@ class AnyViewNetwork(nn.Module):
         check_strategy(ref_view_strategy)
         check_gaussians(infer_gs, hasattr(self, "gs_head"))
 
-        views = self.embed_views(images, export_feat_layers)
+        views = self.embed_views(images, export_feat_layers, known)
         features = self.join_views(
             views, extrinsics, intrinsics, ref_view_strategy=ref_view_strategy, export_feat_layers=export_feat_layers
         )
@@ -94,9 +97,11 @@ class AnyViewNetwork(nn.Module):
             output = {name: value for name, value in output.items() if name not in ("ray", "ray_conf")}
         return output | {"class_tokens": views.class_tokens, "aux": features.aux()}
 
-    def embed_views(self, images: Tensor, export_feat_layers: Collection[int] = ()) -> ViewTokens:
+    def embed_views(
+        self, images: Tensor, export_feat_layers: Collection[int] = (), known: KnownViews | None = None
+    ) -> ViewTokens:
         """What the backbone makes of each view by itself."""
-        return self.backbone.embed_views(images, export_feat_layers)
+        return self.backbone.embed_views(images, export_feat_layers, known)
 
     def join_views(
         self,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from da3_core.errors import InputError
 from da3_core.network.config import HeadConfig, MonocularConfig, RefViewStrategy, Size, image_size_of
 from da3_core.network.dpt import Dpt, decode_views, value_head
+from da3_core.network.kept_views import KnownViews, parts_of
 from da3_core.network.precision import full_precision
 from da3_core.network.requests import check_gaussians, check_images, check_layers
 from da3_core.network.vit import Backbone
@@ -58,6 +59,7 @@ class MonocularNetwork(nn.Module):
         infer_gs: bool = False,
         use_ray_pose: bool = False,
         ref_view_strategy: RefViewStrategy = "saddle_balanced",
+        known: KnownViews | None = None,
     ) -> dict[str, Any]:
         """`depth` and raw `sky` (B, N, H, W), `aux`, for images (B, N, 3, H, W); what concerns cameras has no effect.
 
@@ -69,13 +71,21 @@ class MonocularNetwork(nn.Module):
         if extrinsics is not None:
             raise InputError("extrinsics came to a model that sees every view by itself: leave them out")
         check_gaussians(infer_gs, has_head=False)
-        views = self.backbone.embed_views(images, export_feat_layers)
-        features = self.backbone.view_features(views, export_feat_layers)
+        layers = tuple(export_feat_layers)
+        parts = parts_of(
+            known, ("depth", id(self), *layers), images.flatten(0, 1), lambda new: self._each_alone(new, layers)
+        )
+        depth, sky, *features = (part.unflatten(0, images.shape[:2]) for part in parts)
+        aux = {f"feat_layer_{i}": maps for i, maps in zip(layers, features, strict=True)}
+        return {"depth": fill_sky(depth, sky), "sky": sky, "aux": aux}
+
+    def _each_alone(self, images: Tensor, layers: tuple[int, ...]) -> tuple[Tensor, ...]:
+        """Images (V, 3, H, W) to depth and raw sky (V, H, W) and the features (V, h, w, C) of `layers`."""
+        views = self.backbone.embed_views(images[None], layers)
+        features = self.backbone.view_features(views, layers)
         with full_precision(images):
-            output: dict[str, Any] = decode_views(self.head, *features.maps, grid=features.grid)
-            output["depth"] = fill_sky(output["depth"], output["sky"])
-        output["aux"] = features.aux()
-        return output
+            output = decode_views(self.head, *features.maps, grid=features.grid)
+        return output["depth"][0], output["sky"][0], *(maps[0] for maps in features.aux().values())
 
 
 def fill_sky(depth: Tensor, sky: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from da3_core.network.any_view import AnyViewNetwork
 from da3_core.network.config import NestedConfig, RefViewStrategy
+from da3_core.network.kept_views import KnownViews
 from da3_core.network.monocular import MIN_PIXELS, SKY_FROM, MonocularNetwork, far_depth, quantile
 
 CANONICAL_FOCAL = 300.0  # pixels; the metric network gives metres for this focal length
@@ -38,6 +39,7 @@ class NestedNetwork(nn.Module):
         infer_gs: bool = False,
         use_ray_pose: bool = False,
         ref_view_strategy: RefViewStrategy = "saddle_balanced",
+        known: KnownViews | None = None,
     ) -> dict[str, Any]:
         """The output of the any-view network with `depth` and `extrinsics` in metres, see `into_metres`.
 
@@ -51,8 +53,9 @@ class NestedNetwork(nn.Module):
             infer_gs=infer_gs,
             use_ray_pose=use_ray_pose,
             ref_view_strategy=ref_view_strategy,
+            known=known,
         )
-        metric = self.da3_metric(images)
+        metric = self.da3_metric(images, known=known)
         return into_metres(output, metric["depth"], metric["sky"])
 
 

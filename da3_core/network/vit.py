@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from da3_core.network.attention import Block, rotary_table, rotate, rotate_across
 from da3_core.network.config import HEAD_WIDTH, PATCH_SIZE, BackboneConfig, RefViewStrategy, Size, image_size_of
+from da3_core.network.kept_views import KnownViews, parts_of
 from da3_core.network.reference_view import choose_reference, reference_first, reorder
 from da3_core.network.torch_private import version_of
 
@@ -156,13 +157,16 @@ class Backbone(nn.Module):
         self.local_depth = config.depth if config.joint_from is None else config.joint_from
         self.pretrained = VisionTransformer(config)
 
-    def embed_views(self, images: Tensor, export_layers: Collection[int] = ()) -> ViewTokens:
-        """Images (B, N, 3, H, W) to tokens, through the blocks that see one view only."""
+    def embed_views(
+        self, images: Tensor, export_layers: Collection[int] = (), known: KnownViews | None = None
+    ) -> ViewTokens:
+        """Images (B, N, 3, H, W) to tokens, through the blocks that see one view only, but for views that are known."""
         grid = (images.shape[-2] // PATCH_SIZE, images.shape[-1] // PATCH_SIZE)
         layers = self._kept_layers(export_layers)
-        tokens, class_tokens, *kept = (
-            part.unflatten(0, images.shape[:2]) for part in self.local_blocks(images.flatten(0, 1), layers)
+        parts = parts_of(
+            known, ("tokens", id(self), *layers), images.flatten(0, 1), lambda new: self.local_blocks(new, layers)
         )
+        tokens, class_tokens, *kept = (part.unflatten(0, images.shape[:2]) for part in parts)
         return ViewTokens(tokens, class_tokens, dict(zip(layers, kept, strict=True)), grid)
 
     def local_blocks(

@@ -71,12 +71,20 @@ class InferenceInTurn(Generic[View]):
 
 
 def bind_predict(model: Any, options: InferenceOptions) -> Predict:
-    """A `DepthAnything3` with its options, as `check` returned them."""
+    """A `DepthAnything3` with its options, as `check` returned them.
+
+    What it makes of a view by itself is kept for the next windows that hold the same frame, or the same file.
+    """
+    kept = model.kept_views() if hasattr(model, "kept_views") else None  # what stands for a model may lack it
 
     def predict(request: WindowRequest) -> Prediction:
         images = [each.image if isinstance(each, Frame) else each for each in request.images]
         prediction: Prediction = model.predict(
-            images, options, extrinsics=request.extrinsics, intrinsics=request.intrinsics
+            images,
+            options,
+            extrinsics=request.extrinsics,
+            intrinsics=request.intrinsics,
+            **({} if kept is None else {"known": kept.known(request.images)}),
         )
         return prediction
 
