@@ -42,6 +42,7 @@ CAMERA_MODELS: dict[str, tuple[str, ...]] = {
     "EUCM": ("fx", "fy", "cx", "cy", "alpha", "beta"),
     "EQUIRECTANGULAR": ("width", "height"),
 }
+_MOST_QUOTED = 300  # characters of what is wrong, which a file may make as long as it likes
 PANORAMA = "EQUIRECTANGULAR"
 _NAMES = list(CAMERA_MODELS)
 
@@ -200,7 +201,8 @@ def read_model(folder: Path) -> tuple[dict[int, Camera], list[Image]]:
     except InputError:
         raise
     except (struct.error, ValueError, IndexError) as error:
-        raise InputError(f"the COLMAP model in {folder} cannot be read ({error}): export it again") from error
+        why = str(error)[:_MOST_QUOTED]
+        raise InputError(f"the COLMAP model in {folder} cannot be read ({why}): export it again") from error
     return cameras, images
 
 

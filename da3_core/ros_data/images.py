@@ -22,7 +22,8 @@ from da3_core.formats.image_files import TooManyPixelsError, open_image_file
 
 SAMPLE_BITS = (10, 12, 14, 16)
 DEPTH_ENCODINGS = ("16UC1", "32FC1")
-JPEG_SCAN, JPEG_END, PNG_END = 0xDA, b"\xff\xd9", b"IEND\xaeB`\x82"
+JPEG_SCAN, JPEG_END = 0xDA, b"\xff\xd9"
+PNG_HEAD_BYTES, PNG_CHUNK_BYTES, PNG_LAST = 8, 12, b"IEND"  # a chunk has a length, a name and a checksum
 COMPRESSED_FORMATS = ("JPEG", "PNG", "WEBP")  # of Pillow
 HEAD_BYTES = 1 << 18  # holds the size of a image, after all that cameras write before it
 
@@ -293,7 +294,13 @@ def _has_jpeg_end(content: bytes) -> bool:
 
 
 def _is_whole_png(data: memoryview) -> bool:
-    return data.tobytes().rfind(PNG_END) >= 0
+    """Whether its chunks follow each other up to the last one; decoders make room for any length that a chunk tells."""
+    at = PNG_HEAD_BYTES
+    while at + PNG_CHUNK_BYTES <= data.nbytes:
+        if data[at + 4 : at + 8] == PNG_LAST:
+            return True
+        at += PNG_CHUNK_BYTES + int.from_bytes(data[at : at + 4], "big")
+    return False
 
 
 def _is_whole_webp(data: memoryview) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,13 +52,13 @@ def _read(path: Path, images: int) -> np.ndarray | None:
         return None
     try:
         return _from_seconds(lines)
-    except (InvalidOperation, ValueError, OverflowError):
+    except (ArithmeticError, ValueError):
         logger.warning("%s holds other things than a number of seconds per line, so it is left out", path)
         return None
 
 
 def _from_seconds(texts: Sequence[str]) -> np.ndarray:
-    """Raises ValueError, InvalidOperation or OverflowError where a text is no number of seconds of this age."""
+    """Raises ValueError or ArithmeticError where a text is no number of seconds of this age."""
     seconds = [Decimal(text.strip()) for text in texts]
     if not all(abs(each) < _MOST_SECONDS for each in seconds):  # whole numbers of any size would take any time
         raise OverflowError

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files are whole for every reader, whoever else writes them, whatever ends the writer and whatever links lie there."""
 
+import errno
 import os
 import signal
 import stat
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,7 @@ from da3_core.storage.staging import PREFIX, own_folder, staged, staged_file, st
 STAGE = """
 import sys
 from pathlib import Path
+from typing import Any
 from da3_core.storage.staging import staged
 with staged(Path(sys.argv[1])) as staging:
     (staging / "half").write_text("half")
@@ -171,3 +174,26 @@ def test_an_opened_folder_stays_itself_when_its_name_or_a_parent_becomes_a_link(
     assert list(below(tmp_path / "moved").values()) == ["new"]
     with pytest.raises(LinkError, match="is a link"):
         OpenedFolder.at(tmp_path / "a/b/c")
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_disk_that_fails_between_two_files_is_told_with_how_many_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Before the first file nothing has changed, and the error stays what it is."""
+    target, replace, moved = tmp_path / "out", os.replace, []
+
+    def fail(*arguments: Any, **named: Any) -> None:
+        if len(moved) == at:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        moved.append(arguments)
+        replace(*arguments, **named)
+
+    expected: tuple[type[Exception], str] = (OSError, "Input/output error")
+    if at:
+        expected = (InputError, r"only 1 of 3 files could be put into .*out \(Input/output error\): make room")
+    with pytest.raises(expected[0], match=expected[1]), staged(target) as staging:  # noqa: PT012
+        for name in "abc":
+            (staging / name).write_text(name)
+        monkeypatch.setattr(os, "replace", fail)
+    assert [path.name for path in target.glob("*")] == ["a"][:at]

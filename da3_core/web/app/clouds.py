@@ -12,27 +12,21 @@ import numpy as np
 from da3_core.errors import InputError
 from da3_core.export import export
 from da3_core.export.points import background_pixels
-from da3_core.options import LEAST_CONFIDENT
+from da3_core.options import LEAST_CONFIDENT, Checked, option
 from da3_core.prediction import Prediction
 
 
 @dataclass(frozen=True)
-class CloudOptions:
-    """Which points are drawn, for every format that holds points.
+class CloudOptions(Checked):
+    """Which points are drawn, for every format that holds points."""
 
-    Attributes:
-        show_cameras: draw a frustum per view (GLB).
-        filter_black: leave out pixels with all channels below 16.
-        filter_white: leave out pixels with all channels of at least 240.
-        filter_percentage: leave out this share of the pixels, the least confident.
-        max_points: beyond it points are drawn at random, seeded.
-    """
-
-    show_cameras: bool = True
-    filter_black: bool = False
-    filter_white: bool = False
-    filter_percentage: float = LEAST_CONFIDENT
-    max_points: int = 1_000_000
+    show_cameras: bool = option(True, "Draw a frustum per view (GLB).")
+    filter_black: bool = option(False, "Leave out pixels with all channels below 16.")
+    filter_white: bool = option(False, "Leave out pixels with all channels of at least 240.")
+    filter_percentage: float = option(
+        LEAST_CONFIDENT, "Leave out this share of the pixels, the least confident; percent.", low=0, high=100
+    )
+    max_points: int = option(1_000_000, "Beyond it points are drawn at random, seeded.", low=0, high=100_000_000)
 
     def export_options(self) -> dict[str, Any]:
         """Keyword arguments of `export.export`; the percentage is all that decides about confidence."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import html
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -286,8 +287,13 @@ def _checked_view(prediction: Prediction, view: int | None) -> int:
 def _cloud_options(
     show_cameras: bool, filter_black: bool, filter_white: bool, filter_percentage: float, max_points_k: float
 ) -> CloudOptions:
+    most: Any = max_points_k * 1000
     return CloudOptions(
-        bool(show_cameras), bool(filter_black), bool(filter_white), float(filter_percentage), int(max_points_k * 1000)
+        bool(show_cameras),
+        bool(filter_black),
+        bool(filter_white),
+        float(filter_percentage),
+        int(most) if math.isfinite(most) else most,
     )
 
 

@@ -23,7 +23,20 @@ MAX_FRAMES = 400  # of a video; more would rather be processed on the command li
 _JPEG_QUALITY = 95
 _ORIENTATION = 0x0112  # EXIF
 _THUMBNAIL = (320, 240)
-_LABELS = {"fps": "Sampling FPS"}
+_LABELS = {
+    "fps": "Sampling FPS",
+    "method": "Image Processing Method",
+    "infer_gs": "Infer 3D Gaussian Splatting",
+    "camera_path": "Trajectory",
+    "quality": "Quality",
+    "ref_view_strategy": "Reference View Strategy",
+    "focal_length_px": "Focal Length",
+    "show_cameras": "Show Camera",
+    "filter_black": "Filter Black Background",
+    "filter_white": "Filter White Background",
+    "filter_percentage": "Filter Percentage",
+    "max_points": "Max Points",
+}
 
 
 def label_of(option: str) -> str:

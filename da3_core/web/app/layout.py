@@ -4,20 +4,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import gradio as gr
 
-from da3_core.export.video import Quality
 from da3_core.model.presets import Preset
-from da3_core.options import RefViewStrategy
+from da3_core.options import Option, declared
 from da3_core.sources.detect import VIDEO_EXTENSIONS
 from da3_core.sources.images import IMAGE_EXTENSIONS
 from da3_core.web.app.clouds import CloudOptions
 from da3_core.web.app.gradio_private import checked_blocks
 from da3_core.web.app.handlers import Handlers
 from da3_core.web.app.images import HEIC_EXTENSIONS, label_of, thumbnails
-from da3_core.web.app.reconstruct import CameraPath, Choices, Method
+from da3_core.web.app.reconstruct import Choices
 from da3_core.web.app.shown import DOWNLOADS, HINT, NO_CAMERA_PATH
 
 QUEUE_SIZE = 20
@@ -183,28 +182,21 @@ def _result() -> _Result:
 
 def _choices(preset: Preset) -> list[Any]:
     """Controls of `Choices`, in its order."""
-    default = Choices()
+    options = declared(Choices)
     with gr.Row():
-        method = gr.Radio(
-            list(get_args(Method)),
-            value=default.method,
-            label="Image Processing Method",
-            info="which side is resized to the model's resolution: the longer, or the shorter",
-        )
-        strategy = gr.Dropdown(
-            list(get_args(RefViewStrategy)), value=default.ref_view_strategy, label="Reference View Strategy"
-        )
+        method = gr.Radio(**_chosen(options["method"]), info=options["method"].sentence)
+        strategy = gr.Dropdown(**_chosen(options["ref_view_strategy"]))
         focal_length = gr.Number(
-            default.focal_length_px,
-            label="Focal Length",
-            info="pixels of the images; 0: unknown",
-            minimum=0,
+            **_valued(options["focal_length_px"]),
+            info=options["focal_length_px"].sentence,
+            minimum=options["focal_length_px"].low,
+            maximum=options["focal_length_px"].high,
             visible=not preset.has_poses,
         )
     with gr.Row():
-        infer_gs = gr.Checkbox(default.infer_gs, label="Infer 3D Gaussian Splatting", visible=preset.has_gaussians)
-        camera_path = gr.Radio(list(get_args(CameraPath)), value=default.camera_path, label="Trajectory", visible=False)
-        quality = gr.Radio(list(get_args(Quality)), value=default.quality, label="Quality", visible=False)
+        infer_gs = gr.Checkbox(**_valued(options["infer_gs"]), visible=preset.has_gaussians)
+        camera_path = gr.Radio(**_chosen(options["camera_path"]), visible=False)
+        quality = gr.Radio(**_chosen(options["quality"]), visible=False)
     infer_gs.change(
         lambda wanted: (gr.Radio(visible=wanted), gr.Radio(visible=wanted)),
         infer_gs,
@@ -216,15 +208,26 @@ def _choices(preset: Preset) -> list[Any]:
 
 def _cloud_controls() -> list[Any]:
     """In the order that handlers take them."""
-    default = CloudOptions()
+    options = declared(CloudOptions)
     with gr.Row():
-        show_cameras = gr.Checkbox(default.show_cameras, label="Show Camera")
-        black = gr.Checkbox(default.filter_black, label="Filter Black Background")
-        white = gr.Checkbox(default.filter_white, label="Filter White Background")
+        flags = [gr.Checkbox(**_valued(options[name])) for name in ("show_cameras", "filter_black", "filter_white")]
+    share, most = options["filter_percentage"], options["max_points"]
     with gr.Row():
-        percentage = gr.Slider(0, 100, default.filter_percentage, step=1, label="Filter Percentage")
-        max_points = gr.Slider(1000, 100000, default.max_points / 1000, step=1000, label="Max Points (thousand)")
-    return [show_cameras, black, white, percentage, max_points]
+        percentage = gr.Slider(share.low, share.high, **_valued(share), step=1)
+        max_points = gr.Slider(
+            1000, most.high / 1000, most.default / 1000, step=1000, label=f"{label_of(most.name)} (thousand)"
+        )
+    return [*flags, percentage, max_points]
+
+
+def _valued(option: Option) -> dict[str, Any]:
+    """What every control is told of the option that it sets."""
+    return {"value": option.default, "label": label_of(option.name)}
+
+
+def _chosen(option: Option) -> dict[str, Any]:
+    """As `_valued`, of a control that offers the choices."""
+    return {"choices": list(option.choices), **_valued(option)}
 
 
 def _examples(handlers: Handlers) -> gr.Gallery | None:

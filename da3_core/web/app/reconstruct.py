@@ -6,16 +6,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
-from da3_core.errors import InputError
 from da3_core.export import export
 from da3_core.export.video import Quality
 from da3_core.formats.image_files import open_image_file
 from da3_core.geometry.trajectories import Mode
-from da3_core.options import ProcessResMethod, RefViewStrategy, SceneOptions
+from da3_core.options import Checked, ProcessResMethod, RefViewStrategy, SceneOptions, option, same_option
 from da3_core.pipeline import Stage
 from da3_core.prediction import Prediction
 from da3_core.sources import SceneImages
@@ -32,31 +31,17 @@ CAMERA_PATHS: dict[CameraPath, Mode] = {"smooth": "interpolate_smooth", "extend"
 
 
 @dataclass(frozen=True)
-class Choices:
-    """
-    Attributes:
-        method: `low_res` resizes the longer side to the model's resolution, `high_res` the shorter one.
-        infer_gs: predict Gaussians and fly through them.
-        camera path: the path of that camera path.
-        quality: of its video.
-        ref_view_strategy: see `DepthAnything3.inference`.
-        focal_length_px: of the images, for models that estimate none; 0 is unknown.
-    """
+class Choices(Checked):
+    """What a visitor chooses before a reconstruction; what a page never sends is refused."""
 
-    method: Method = "low_res"
-    infer_gs: bool = False
-    camera_path: CameraPath = "smooth"
-    quality: Quality = "low"
-    ref_view_strategy: RefViewStrategy = SceneOptions.ref_view_strategy
-    focal_length_px: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuses what a page never sends."""
-        for name, allowed in (("method", Method), ("camera_path", CameraPath), ("quality", Quality)):
-            if getattr(self, name) not in get_args(allowed):
-                raise InputError(f"{name} is {getattr(self, name)!r}: use one of {', '.join(get_args(allowed))}")
-        if not 0 <= self.focal_length_px < 1e6:
-            raise InputError(f"the focal length is {self.focal_length_px!r}: give pixels, or 0 if it is unknown")
+    method: Method = option(
+        "low_res", "Which side is resized to the model's resolution: the longer (low_res), or the shorter (high_res)."
+    )
+    infer_gs: bool = option(False, "Predict Gaussians and fly through them.")
+    camera_path: CameraPath = option("smooth", "How the camera moves there.")
+    quality: Quality = option("low", "Of its video.")
+    ref_view_strategy: RefViewStrategy = same_option(SceneOptions, "ref_view_strategy")
+    focal_length_px: float = option(0.0, "Pixels of the images; 0: unknown.", low=0, high=1e6)
 
 
 def reconstruct(

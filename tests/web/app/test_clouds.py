@@ -3,6 +3,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,3 +63,9 @@ def test_without_intrinsics_a_sentence_says_what_is_missing(prediction: Predicti
     assert not (tmp_path / "new").exists()
     files = write_downloads(unknown, 0, tmp_path, ALL)
     assert [name for name, path in files.items() if path] == ["NPZ"]
+
+
+@pytest.mark.parametrize("wrong", [{"filter_percentage": 200.0}, {"max_points": -1}, {"max_points": float("inf")}])
+def test_what_no_control_sets_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=rf"{min(wrong)} is .*; give a"):
+        CloudOptions(**wrong)

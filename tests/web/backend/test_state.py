@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a backend knows outlives it: killed at any moment, the next one goes on, and nothing accepted is lost."""
 
-import os
-import random
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from backend_process import DA3, BackendProcess
+from reliability import killed_at_random
 from test_http import upload
-
-KILLS = int(os.environ.get("DA3_KILLS", "3"))  # how often `test_killed_at_random` kills
 
 
 @pytest.fixture
@@ -87,22 +83,11 @@ def test_a_task_that_ends_the_backend_is_not_begun_for_ever(start: Callable[[], 
     assert backend.wait(after)["status"] == "completed"
 
 
-def test_killed_at_random(start: Callable[[], BackendProcess]) -> None:
-    """Repeat it with `DA3_KILLS=10`."""
-    chance = random.Random(1)
-    accepted: list[str] = []
-    backend = start()
-    for _ in range(KILLS):
-        latest = time.monotonic() + chance.uniform(0.1, 2)
-        while time.monotonic() < latest:
-            accepted.append(backend.submit(image_paths=images(backend)))
-            time.sleep(0.05)
-        kill(backend)
-        backend = start()
-    ends = [backend.wait(task) for task in accepted]
-    assert len(accepted) > KILLS
-    assert all(end["status"] == "completed" or end["message"].startswith("interrupted") for end in ends)
-    assert sum(end["status"] == "completed" for end in ends) >= len(ends) - KILLS
+def test_nothing_accepted_is_lost_when_the_backend_is_killed_at_random(start: Callable[[], BackendProcess]) -> None:
+    """At length: `python benchmarks/reliability.py kills`."""
+    storm = killed_at_random(start, kills=2, tasks=8)
+    assert storm.accepted > storm.kills
+    assert (storm.lost, storm.interrupted <= storm.kills) == (0, True), storm
 
 
 def refusal(workspace: Path, *arguments: str) -> str:
