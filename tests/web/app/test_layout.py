@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from da3_core.model.presets import find_preset
-from da3_core.options import ModelOptions
+from da3_core.options import LEAST_CONFIDENT, ModelOptions
 from da3_core.web.app.examples import ExampleCache
 from da3_core.web.app.uploads import VisitorUploads
 from da3_core.web.app.visits import Visits
@@ -49,7 +49,7 @@ def test_defaults_are_those_of_the_usage_guide(tmp_path: Path) -> None:
         "Show Camera": True,
         "Filter Black Background": False,
         "Filter White Background": False,
-        "Filter Percentage": 10,
+        "Filter Percentage": LEAST_CONFIDENT,  # as of every cloud
         "Max Points (thousand)": 1000,
     }
     assert {label: shown[label]["value"] for label in defaults} == defaults
