@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("rosbags", reason="needs the package rosbags")
 
-from da3_core.ros_data.maps import MapState
 from da3_ros.msg import DepthView, DepthWindow
 from rclpy.serialization import serialize_message
 
