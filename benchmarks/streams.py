@@ -5,9 +5,10 @@ Writes docs/accuracy.md with `--write`. `--repeats` is the number of seeds, none
 """
 
 import argparse
+import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,20 @@ from stream_lab.measures import Measures, measure
 from stream_lab.noise import CASES, DisturbedModel
 from stream_lab.recipes import RECIPES, join
 from stream_lab.runs import known_metres, live, make_frames, recorded
-from stream_lab.worlds import WorldName, walk
+from stream_lab.worlds import SIZE, WorldName, walk
 
+from da3_core.geometry.cameras import invert_rigid
+from da3_core.geometry.similarity import fit_similarity
+from da3_core.prediction import Prediction
+from da3_core.stream.frame import Frame
+from da3_core.stream.live_loops import LiveLoops
+from da3_core.stream.record import SessionRecord
 from da3_core.stream.session import Session, SessionOptions
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "accuracy.md"
 FIRST_SEED, WORLD_SEED = 1000, 11
 STEP_M = 0.08
+LAP_M = 51.0
 HOW = ("live", "recorded", *RECIPES)
 
 INTRODUCTION = """# Accuracy of streams
@@ -135,6 +143,54 @@ def compare_known(seeds: Sequence[int]) -> list[dict[str, object]]:
         )
         print(rows[-1], flush=True)
     return rows
+
+
+@dataclass(frozen=True)
+class LongRun:
+    """Peak memory of the process after a tenth of the frames and after all, and errors of the path: of the last lap as
+    published, and of what is exported in the end."""
+
+    frames: int
+    early_mb: float
+    late_mb: float
+    published_m: float
+    exported_m: float
+
+
+def long_run(case: str = "real", frames: int = 10_000, views: int = 200, size: int = 8, stride: int = 4) -> LongRun:
+    """Laps of the hall, with loops closed live."""
+    lap = walk("hall", 600, LAP_M / 600, WORLD_SEED)
+    model, of_lap = DisturbedModel(lap, CASES[case], FIRST_SEED), len(lap.depth_m)
+
+    def infer(chosen: Sequence[Frame]) -> Prediction:
+        model.windows.clear()  # what other recipes would need
+        return model([replace(frame, stamp_ns=frame.stamp_ns % of_lap) for frame in chosen])
+
+    session = Session(infer, SessionOptions("auto", 1.0), LiveLoops(infer, in_background=False))
+    record, window, published, peaks = SessionRecord(views), list[Frame](), {}, []
+    image = np.zeros((*SIZE, 3), np.uint8)
+    for number in range(frames):
+        window = [*window, Frame(image, stamp_ns=number)]
+        if len(window) < size:
+            continue
+        result, window = session.process(window), window[stride:]
+        record.add(result, 0)
+        published |= {v.frame.stamp_ns: invert_rigid(v.world_to_camera) for v in result.views if v.is_new}
+        published = dict(list(published.items())[-of_lap:])
+        if number in (frames // 10, frames // 10 + 1, frames // 10 + 2, frames // 10 + 3):
+            peaks = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3]
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+
+    def error_m(stamps: Sequence[int], cameras: np.ndarray) -> float:
+        truth = lap.camera_to_world[np.array(stamps) % of_lap, :3, 3]
+        moved = fit_similarity(cameras[:, :3, 3], truth).apply(cameras[:, :3, 3])
+        return float(np.sqrt(((moved - truth) ** 2).sum(1).mean()))
+
+    kept = record.prediction()
+    assert kept.extrinsics is not None
+    assert kept.stamps_ns is not None
+    exported_m = error_m(list(kept.stamps_ns), invert_rigid(kept.extrinsics.astype(np.float64)))
+    return LongRun(frames, *peaks, error_m(list(published), np.stack(list(published.values()))), exported_m)
 
 
 def live_cost_ms(size: int = 8, stride: int = 4, pixels: tuple[int, int] = (378, 504)) -> float:

@@ -63,8 +63,9 @@ class Diagnostics:
         self._inference_s: deque[float] = deque(maxlen=HISTORY)
         self._residuals: deque[float] = deque(maxlen=HISTORY)
         self._log_scales: deque[float] = deque(maxlen=HISTORY)
+        self._flicker: deque[float] = deque(maxlen=HISTORY)
         self._last: WindowResult | None = None
-        self._published_views = self._inferences = self._failures = 0
+        self._published_views = self._inferences = self._failures = self._loops = 0
         self._failing: str | None = None
         self._previous = self._totals()
 
@@ -79,6 +80,8 @@ class Diagnostics:
         self._inference_s.append(result.inference_s)
         self._residuals.append(result.alignment_residual)
         self._log_scales.append(float(np.log(result.scale_m_per_unit)))
+        self._flicker.append(result.flicker)
+        self._loops += result.bend is not None
         self._published_views += sum(view.is_new for view in result.views)
         self._inferences += 1
         self._last, self._failing = result, None
@@ -189,6 +192,8 @@ class Diagnostics:
             **({"segment began because of": outputs.map.reason} if outputs.map else {}),
             "alignment residual, %": f"{100 * self._last.alignment_residual:.2f}",
             "alignment residual p95, %": f"{100 * _percentiles(self._residuals)[1]:.2f}",
+            "flicker of depth p50, %": f"{100 * _percentiles(self._flicker)[0]:.2f}",
+            "loops closed": self._loops,
         }
         if np.isfinite(self._last.scale_deviation):
             values["scale deviation, %"] = f"{100 * self._last.scale_deviation:.2f}"

@@ -19,6 +19,7 @@ from da3_core.prediction import Prediction
 from da3_core.ros_data.images import RefusedMessage
 from da3_core.stream.frame import Frame
 from da3_core.stream.inference import bind_inference
+from da3_core.stream.live_loops import LiveLoops
 from da3_core.stream.session import Session, SessionOptions, WindowResult
 from da3_ros.settings import Settings
 from da3_ros.window_buffer import LiveWindow, WindowBuffer
@@ -75,7 +76,9 @@ class Engine:
         self.apply(settings)
         self._model = model
         self._infer = bind_inference(model, settings.inference)
-        self._session = Session(self._infer, SessionOptions(settings.scale.source, settings.scale.fixed_m_per_unit))
+        loops = LiveLoops(self._infer_beside, in_background=True) if settings.loop.closure else None
+        options = SessionOptions(settings.scale.source, settings.scale.fixed_m_per_unit)
+        self._session = Session(self._infer, options, loops)
         self._session_number = -1
         self._buffer = buffer
         self._on_result, self._on_refused = on_result, on_refused
@@ -176,6 +179,10 @@ class Engine:
             aside.cancel()
         self._buffer.wake()
         return aside
+
+    def _infer_beside(self, frames: Sequence[Frame]) -> Prediction:
+        """For a thread beside the stream, when it is its turn."""
+        return self.infer_in_background(frames).result()
 
     def _run(self) -> None:
         while not self._stopping.is_set():

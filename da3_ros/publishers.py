@@ -154,10 +154,10 @@ class Publications:
         for each in views:
             if each.view.is_new:
                 self._publish(VIEW_OUTPUTS, each)
+        self._path.correct(result)
         for view in result.views:
             if view.is_new:
                 self._path.add(view)
-        self._path.correct(result)
         self._publish(CAMERA_OUTPUTS, CameraOutputs(views[-1], self._path))
         window = WindowOutputs(views, self._model, present)
         self._publish(WINDOW_OUTPUTS, replace(window, map=None) if window.facts == self._told else window)

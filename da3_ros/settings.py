@@ -70,6 +70,17 @@ class ScaleSettings:
 
 
 @dataclass(frozen=True)
+class LoopSettings:
+    """Places that the camera comes back to."""
+
+    closure: bool = option(
+        False,
+        "Look for places that the camera has seen before, with one more inference now and then, beside the stream; "
+        "where one is found, the map is bent until both ends meet. What was published before stands.",
+    )
+
+
+@dataclass(frozen=True)
 class DepthSettings:
     """What the depth images hold."""
 
@@ -165,6 +176,7 @@ class Settings(InferenceOptions, ModelOptions):
     intrinsics: IntrinsicsSettings = field(default_factory=IntrinsicsSettings)
     rectify: RectifyOptions = field(default_factory=RectifyOptions)
     scale: ScaleSettings = field(default_factory=ScaleSettings)
+    loop: LoopSettings = field(default_factory=LoopSettings)
     depth: DepthSettings = field(default_factory=DepthSettings)
     points: PointOptions = field(default_factory=PointOptions)
     tf: TfSettings = field(default_factory=TfSettings)

@@ -11,6 +11,7 @@ from da3_core.geometry.cameras import invert_rigid
 from da3_core.prediction import Prediction
 from da3_core.stream.frame import Frame
 from da3_core.stream.joined_windows import join_windows
+from da3_core.stream.live_loops import LiveLoops
 from da3_core.stream.record import SessionRecord
 from da3_core.stream.session import Session, SessionOptions, WindowResult
 from stream_lab.noise import DisturbedModel
@@ -45,10 +46,19 @@ def window_ends(frames: int, size: int, stride: int) -> list[int]:
     return ends if ends[-1] == frames else [*ends, frames]
 
 
-def live(model: DisturbedModel, walk: Walk, size: int, stride: int, options: SessionOptions | None = None) -> Joined:
+def live(
+    model: DisturbedModel,
+    walk: Walk,
+    size: int,
+    stride: int,
+    options: SessionOptions | None = None,
+    *,
+    loops: bool = False,
+) -> Joined:
     count = len(walk.depth_m)
     frames = make_frames(count)
-    session = Session(model, options or SessionOptions("auto", 1.0))
+    closing = LiveLoops(model, in_background=False) if loops else None
+    session = Session(model, options or SessionOptions("auto", 1.0), closing)
     cameras, depth, results = np.zeros((count, 4, 4)), np.zeros(walk.depth_m.shape), []
     record = SessionRecord(count)
     for end in window_ends(count, size, stride):

@@ -87,14 +87,14 @@ class MessageMaker:
         result = self._maps.take_in(result, window.session, window.reason)
         if self._maps.present is not before:
             self._paths.clear()
+        for path in self._paths.values():
+            path.correct(result)
         views = self._view_outputs(result, window)
         for recorded, outputs in views.items():
             if not outputs.view.is_new:
                 continue
             yield from self._messages(VIEW_OUTPUTS, outputs, recorded, recorded.camera)
             self._path(recorded.camera).add(outputs.view)
-        for path in self._paths.values():
-            path.correct(result)
         for recorded in window.frame_sets[-1]:
             camera = CameraOutputs(views[recorded], self._path(recorded.camera))
             yield from self._messages(CAMERA_OUTPUTS, camera, recorded, recorded.camera)

@@ -19,6 +19,7 @@ from da3_core.bag.write import BagWriter, OpenFolder, open_or_make
 from da3_core.errors import ImageError, InputError
 from da3_core.prediction import Prediction
 from da3_core.stream.frame import Frame
+from da3_core.stream.live_loops import LiveLoops
 from da3_core.stream.session import Session, SessionOptions, WindowResult
 
 
@@ -98,7 +99,8 @@ def process_bag(
     copied = topics_to_copy(bag, options.copy_topics)
     store = typestore()
     fixed = options.metres_per_unit
-    session = Session(infer, SessionOptions(options.scale, 1.0) if fixed is None else SessionOptions("fixed", fixed))
+    scale = SessionOptions(options.scale, 1.0) if fixed is None else SessionOptions("fixed", fixed)
+    session = Session(infer, scale, LiveLoops(infer, in_background=False))
     maker = MessageMaker(store, model_name, options)
     topics = topics_of(camera.names)
     frames, maps, number, stopped = 0, set(), -1, False

@@ -54,6 +54,7 @@ class Sightings:
         centre: `(K, 3)` of the camera there, in the window's unit.
         depth: `(K,)` typical depth of the view in the window's unit, to which errors of the centre are relative.
         log_ratio: `(K,)` logarithm of the depth that the window says over the depth that the frame is known by.
+        spreads: `(K, 3)` how many spreads of rotation, centre and log depth each errs by; None for one of each.
     """
 
     window: np.ndarray
@@ -62,6 +63,12 @@ class Sightings:
     centre: np.ndarray
     depth: np.ndarray
     log_ratio: np.ndarray
+    spreads: np.ndarray | None = None
+
+    def deviations(self, spread: Spread) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`(K,)` each: of rotation, centre in the window's unit, and log depth."""
+        one = np.ones((len(self.depth), 3)) if self.spreads is None else self.spreads
+        return spread.rotation * one[:, 0], spread.centre * self.depth * one[:, 1], spread.log_depth * one[:, 2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,12 +215,13 @@ def adjust_and_measure(
 
 def _errors(sightings: Sightings, windows: Places, frames: Places, spread: Spread, cauchy_width: float) -> _Errors:
     w, f = sightings.window, sightings.frame
+    of_rotation, of_centre, of_log_depth = sightings.deviations(spread)
     said = windows.rotation[w] @ sightings.rotation  # (K, 3, 3)
-    rotation = _rotation_vectors(said @ frames.rotation[f].transpose(0, 2, 1)) / spread.rotation
+    rotation = _rotation_vectors(said @ frames.rotation[f].transpose(0, 2, 1)) / of_rotation[:, None]
     away = (frames.origin[f] - windows.origin[w]) / np.exp(windows.log_scale[w])[:, None]  # (K, 3)
     said_away = (windows.rotation[w] @ sightings.centre[:, :, None])[:, :, 0]
-    centre = (away - said_away) / (spread.centre * sightings.depth)[:, None]
-    log_depth = (windows.log_scale[w] + sightings.log_ratio - frames.log_scale[f]) / spread.log_depth
+    centre = (away - said_away) / of_centre[:, None]
+    log_depth = (windows.log_scale[w] + sightings.log_ratio - frames.log_scale[f]) / of_log_depth
 
     def weight(squared: np.ndarray) -> np.ndarray:
         return np.asarray(1 / (1 + squared / cauchy_width**2))
@@ -239,19 +247,19 @@ def _step(
     weight = np.repeat(np.stack(errors.weights, 1), (3, 3, 1), axis=1)  # (K, 7)
 
     # Errors by what moves the window, `(K, 7, 7)`, and by what moves the frame, which is diagonal, `(K, 7)`.
-    centre_unit = spread.centre * sightings.depth
+    of_rotation, of_centre, of_log_depth = sightings.deviations(spread)
     scale = np.exp(windows.log_scale[w])
     by_window = np.zeros((count, _SIZE, _SIZE))
-    by_window[:, [0, 1, 2], [0, 1, 2]] = 1 / spread.rotation
+    by_window[:, [0, 1, 2], [0, 1, 2]] = 1 / of_rotation[:, None]
     turned = (windows.rotation[w] @ sightings.centre[:, :, None])[:, :, 0]
-    by_window[:, 3:6, :3] = _cross(turned) / centre_unit[:, None, None]
-    by_window[:, [3, 4, 5], [3, 4, 5]] = (-1 / (scale * centre_unit))[:, None]
-    by_window[:, 3:6, 6] = -(frames.origin[f] - windows.origin[w]) / (scale * centre_unit)[:, None]
-    by_window[:, 6, 6] = 1 / spread.log_depth
+    by_window[:, 3:6, :3] = _cross(turned) / of_centre[:, None, None]
+    by_window[:, [3, 4, 5], [3, 4, 5]] = (-1 / (scale * of_centre))[:, None]
+    by_window[:, 3:6, 6] = -(frames.origin[f] - windows.origin[w]) / (scale * of_centre)[:, None]
+    by_window[:, 6, 6] = 1 / of_log_depth
     by_frame = np.empty((count, _SIZE))
-    by_frame[:, :3] = -1 / spread.rotation
-    by_frame[:, 3:6] = (1 / (scale * centre_unit))[:, None]
-    by_frame[:, 6] = -1 / spread.log_depth
+    by_frame[:, :3] = -1 / of_rotation[:, None]
+    by_frame[:, 3:6] = (1 / (scale * of_centre))[:, None]
+    by_frame[:, 6] = -1 / of_log_depth
 
     weighted = weight[:, :, None] * by_window
     window_blocks = _summed(weighted.transpose(0, 2, 1) @ by_window, w, len(windows))  # (W, 7, 7)

@@ -8,6 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from da3_core.geometry.quaternions import quaternion_from_rotation, rotation_from_quaternion
+
 ROBUST_FROM_VIEWS = 10  # fewer views leave no majority to tell outliers by
 COLLINEAR_RATIO = 1e-2  # a path this narrow against its length does not fix the rotation about itself
 
@@ -39,6 +41,12 @@ class Similarity:
     def inverse(self) -> Similarity:
         rotation = self.rotation.T
         return Similarity(1 / self.scale, rotation, -(rotation @ self.translation) / self.scale)
+
+    def exact(self) -> Similarity:
+        """With the nearest rotation. What is composed and inverted again and again else ceases to be one."""
+        return Similarity(
+            self.scale, rotation_from_quaternion(quaternion_from_rotation(self.rotation)), self.translation
+        )
 
     def transform_camera(self, camera_to_world: np.ndarray) -> np.ndarray:
         """Cameras `(..., 4, 4)` camera-to-source, moved as bodies: `(..., 4, 4)` float64 rigid camera-to-target.

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from da3_core.geometry.cameras import invert_rigid
 from da3_core.ros_data import values
 from da3_core.ros_data.conventions import camera_pose_in_map
 from da3_core.ros_data.values import MessageValue
@@ -47,6 +48,10 @@ class Trajectory:
 
     def correct(self, result: WindowResult) -> None:
         """What a result says about earlier views too."""
+        if result.bend:
+            for number, pose in self._poses.items():
+                camera_to_map, _ = result.bend(number, invert_rigid(pose.world_to_camera))
+                self._poses[number] = _Pose(pose.stamp_ns, invert_rigid(camera_to_map))
         for each in result.corrected:
             if each.number in self._poses:
                 self._poses[each.number] = _Pose(each.stamp_ns, each.world_to_camera)

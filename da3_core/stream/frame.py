@@ -41,3 +41,12 @@ class Frame:
     world_to_camera: np.ndarray | None = None
     rig: RigPlace | None = None
     source: str = ""
+
+
+@dataclass(frozen=True)
+class FrameName:
+    """What tells a frame of a session apart, without its image; `number` counts them."""
+
+    number: int
+    stamp_ns: int
+    camera: str

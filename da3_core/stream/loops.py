@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from da3_core.geometry.cameras import invert_rigid
+from da3_core.geometry.similarity import Similarity
 from da3_core.prediction import Prediction
 from da3_core.stream.window_graph import WindowGraph, WindowViews
 
@@ -36,6 +37,22 @@ class LoopCandidate:
     earlier: int
     later: int
     likeness: float
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Standard deviations of the gap and the turn that tracking between two views may have come to, and the way between
+    them."""
+
+    gap: float
+    turn: float
+    way: float
+
+
+def likeness_of(tokens: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """`(...)` cosines between `(..., C)` tokens."""
+    lengths = np.linalg.norm(tokens, axis=-1) * np.linalg.norm(other, axis=-1)
+    return np.asarray((tokens * other).sum(-1) / np.maximum(lengths, 1e-12))
 
 
 def find_candidates(tokens: np.ndarray, window: int) -> list[LoopCandidate]:
@@ -87,51 +104,59 @@ def close_loops(
         looked_at += 1
         ends = [_around(view, window // 2, len(tokens)) for view in (candidate.earlier, candidate.later)]
         prediction = infer([*ends[0], *ends[1]])
-        refusal = _refusal(graph, candidate, ends, prediction)
-        if refusal:
-            logger.info("views %d and %d look alike, but %s", candidate.earlier, candidate.later, refusal)
+        if prediction.extrinsics is None or not prediction.placed.all() or len(prediction.maps) > 1:
+            logger.info("views %d and %d look alike, but cannot be placed together", candidate.earlier, candidate.later)
+            continue
+        views = _window_views(prediction, [*ends[0], *ends[1]])
+        first = len(ends[0])
+        by_earlier = graph.locate(views.part(slice(first)))
+        by_later = graph.locate(views.part(slice(first, None)))
+        pair = ends[0].index(candidate.earlier), first + ends[1].index(candidate.later)
+        why = refusal(prediction, pair, by_earlier, by_later, _drift(graph, candidate))
+        if why:
+            logger.info("views %d and %d look alike, but %s", candidate.earlier, candidate.later, why)
             continue
         taken.append(candidate)
-        views = _window_views(prediction, [*ends[0], *ends[1]])
-        graph.add(views, graph.locate(_part(views, slice(len(ends[0]), None))))
+        graph.add(views, by_later)
     if taken:
         graph.adjust_loops()
         logger.info("%d loops closed", len(taken))
     return len(taken)
 
 
-def _refusal(
-    graph: WindowGraph[int], candidate: LoopCandidate, ends: Sequence[Sequence[int]], prediction: Prediction
+def refusal(
+    prediction: Prediction,
+    pair: tuple[int, int],
+    by_earlier: Similarity | None,
+    by_later: Similarity | None,
+    drift: Drift,
 ) -> str | None:
-    """Why a loop does not hold; None if it does."""
-    if prediction.extrinsics is None or prediction.intrinsics is None:
-        return "no cameras are known"
-    if not prediction.placed.all() or len(prediction.maps) > 1:
-        return "not all of their neighbours could be placed together"
-    views = _window_views(prediction, [*ends[0], *ends[1]])
-    first = len(ends[0])
-    by_earlier = graph.locate(_part(views, slice(first)))
-    by_later = graph.locate(_part(views, slice(first, None)))
+    """Why a loop does not hold; None if it does.
+
+    Args:
+        prediction: of both ends together, all of whose views have a pose.
+        pair: the views of it that look alike.
+        by_earlier, by_later: where it lies by the views of either end; None where these contradict it.
+        drift: what the gap is to be explained by.
+    """
     if by_earlier is None or by_later is None:
         return "the window of both does not fit to where one of them is"
-    pair = ends[0].index(candidate.earlier), first + ends[1].index(candidate.later)
+    assert prediction.extrinsics is not None
     if min(_seen_share(prediction, *pair), _seen_share(prediction, *pair[::-1])) < SEEN_FROM_BOTH:
         return "they do not show the same surfaces"
-    camera = views.camera_to_window[pair[1], :3, 3]
+    camera = invert_rigid(prediction.extrinsics[pair[1]].astype(np.float64))[:3, 3]
     gap = float(np.linalg.norm(by_earlier.apply(camera) - by_later.apply(camera)))
     turned = float(np.linalg.norm(by_earlier.rotation - by_later.rotation)) / np.sqrt(2)
-    likely_gap, likely_turn, way = _drift(graph, candidate)
-    if gap > min(MOST_DRIFT * likely_gap, MOST_DRIFT_OF_WAY * way) or turned > MOST_DRIFT * likely_turn:
+    if gap > min(MOST_DRIFT * drift.gap, MOST_DRIFT_OF_WAY * drift.way) or turned > MOST_DRIFT * drift.turn:
         return (
-            f"they are {gap / max(way, 1e-12):.0%} of the way between them apart, turned by {np.rad2deg(turned):.1f} "
-            "degrees: more than the windows between them drift"
+            f"they are {gap / max(drift.way, 1e-12):.0%} of the way between them apart, turned by "
+            f"{np.rad2deg(turned):.1f} degrees: more than the windows between them drift"
         )
     return None
 
 
-def _drift(graph: WindowGraph[int], candidate: LoopCandidate) -> tuple[float, float, float]:
-    """Standard deviations of the gap and the turn that the windows between two views may have come to, and the way
-    between them. Every step's error of rotation and scale moves what comes after by how far that is away."""
+def _drift(graph: WindowGraph[int], candidate: LoopCandidate) -> Drift:
+    """Every step's error of rotation and scale moves what comes after by how far that is away."""
     centres = np.stack([graph.camera_to_map(v)[:3, 3] for v in range(candidate.earlier, candidate.later + 1)])
     steps_per_view = graph.windows / len(graph.frames)
     shared = max(1.0, graph.shared_frames())
@@ -141,16 +166,16 @@ def _drift(graph: WindowGraph[int], candidate: LoopCandidate) -> tuple[float, fl
     moved = 2 / shared * steps_per_view * len(centres) * (graph.spread.centre * graph.median_depth()) ** 2 * 3
     gap = float(np.sqrt(by_step * (turn * 2 + scale) * (away**2).sum() + moved))
     way = float(np.linalg.norm(np.diff(centres, axis=0), axis=1).sum())
-    return gap, float(np.sqrt(3 * by_step * turn * len(centres))), way
+    return Drift(gap, float(np.sqrt(3 * by_step * turn * len(centres))), way)
 
 
 def _seen_share(prediction: Prediction, source: int, target: int) -> float:
     """Of the pixels of one view, those that meet a surface where the other view has it."""
     assert prediction.extrinsics is not None
-    assert prediction.intrinsics is not None
+    assert prediction.usable_intrinsics is not None  # without a camera there are no poses
     height, width = prediction.depth.shape[1:]
     v, u = np.mgrid[0 : height - 1 : GRID * 1j, 0 : width - 1 : GRID * 1j].astype(int).reshape(2, -1)
-    k, depth = prediction.intrinsics.astype(np.float64), prediction.depth.astype(np.float64)
+    k, depth = prediction.usable_intrinsics.astype(np.float64), prediction.depth.astype(np.float64)
     rays = np.stack([u + 0.5, v + 0.5, np.ones(len(u))], 1) @ np.linalg.inv(k[source]).T
     target_from_source = prediction.extrinsics[target].astype(np.float64) @ invert_rigid(
         prediction.extrinsics[source].astype(np.float64)
@@ -174,13 +199,3 @@ def _window_views(prediction: Prediction, frames: list[int]) -> WindowViews[int]
     assert prediction.extrinsics is not None
     camera_to_window = invert_rigid(prediction.extrinsics.astype(np.float64))
     return WindowViews(frames, camera_to_window, prediction.depth, prediction.conf, prediction.sky)
-
-
-def _part(views: WindowViews[int], chosen: slice) -> WindowViews[int]:
-    return WindowViews(
-        views.frames[chosen],
-        views.camera_to_window[chosen],
-        views.depth[chosen],
-        None if views.confidence is None else views.confidence[chosen],
-        None if views.sky is None else views.sky[chosen],
-    )

@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 
 from da3_core.errors import InputError
+from da3_core.geometry.cameras import invert_rigid
 from da3_core.prediction import IntrinsicsOrigin, Prediction
-from da3_core.stream.corrections import CorrectedPose, fused
+from da3_core.stream.corrections import Bend, CorrectedPose, fused
 from da3_core.stream.frame import Frame
 from da3_core.stream.session import View, WindowResult
 
@@ -83,6 +84,9 @@ class SessionRecord:
             if starts_map:
                 unplaced = self._present.views if self._present.number == number else []
                 self._present = _MapViews(number, self._max_views, is_placed, result.placement == "known", unplaced)
+            elif result.bend:
+                self._present.bend(result.bend)
+                self._window = [view.bent(result.bend) for view in self._window]
             before = {} if starts_map else {view.number: view for view in self._window}
             self._window, self._window_is_metric = [], is_metric
             for view in result.views:
@@ -172,6 +176,13 @@ class _RecordedView:
             world_to_camera=view.world_to_camera,
         )
 
+    def bent(self, bend: Bend) -> "_RecordedView":
+        """As it is in a map that was bent."""
+        if self.world_to_camera is None:
+            return self
+        camera_to_map, scale = bend(self.number, invert_rigid(self.world_to_camera))
+        return replace(self, world_to_camera=invert_rigid(camera_to_map), depth_scale=scale * self.depth_scale)
+
     def corrected(self, by: CorrectedPose | None) -> "_RecordedView":
         """As it is by now; None where nothing has changed."""
         if by is None:
@@ -211,6 +222,9 @@ class _Thinned:
 
     def remove(self, number: int) -> None:
         self._views.pop(number, None)
+
+    def bend(self, by: Bend) -> None:
+        self._views = {number: (count, view.bent(by)) for number, (count, view) in self._views.items()}
 
     def correct(self, corrected: Mapping[int, CorrectedPose], window: Sequence[_RecordedView]) -> None:
         """Views are where they are by now; those of the `window` are so already."""
@@ -258,6 +272,9 @@ class _MapViews:
         self._lost.remove(view.number)
         is_lost = self.is_placed and view.world_to_camera is None
         (self._lost if is_lost else self._kept).add(view)
+
+    def bend(self, by: Bend) -> None:
+        self._kept.bend(by)
 
     def correct(self, corrected: Mapping[int, CorrectedPose], window: Sequence[_RecordedView]) -> None:
         self._kept.correct(corrected, window)

@@ -21,10 +21,12 @@ from da3_core.geometry.cameras import invert_rigid
 from da3_core.geometry.quaternions import quaternion_from_rotation, rotation_from_quaternion
 from da3_core.geometry.similarity import Similarity
 from da3_core.prediction import IntrinsicsOrigin, Prediction
-from da3_core.stream.corrections import CorrectedPose
-from da3_core.stream.frame import Frame
+from da3_core.stream.corrections import Bend, CorrectedPose
+from da3_core.stream.frame import Frame, FrameName
+from da3_core.stream.key_frames import Unit
 from da3_core.stream.known_cameras import KnownCameras, known_cameras
 from da3_core.stream.known_scale import KnownScale
+from da3_core.stream.live_loops import LiveLoops
 from da3_core.stream.scale_filter import ModelMetres
 from da3_core.stream.uncertainty import MapUncertainty
 from da3_core.stream.window_graph import LIVE_WINDOWS, WindowGraph, WindowViews
@@ -34,6 +36,7 @@ ScaleSource = Literal["none", "model", "fixed", "poses"]
 Placement = Literal["origin", "points", "poses", "last_view", "known", "unposed"]
 
 FOCAL_LENGTH_WINDOWS = 301  # the running median looks this far back
+UNITS: dict[ScaleSource, Unit] = {"poses": "fixed", "model": "newest"}  # whose unit a map keeps where loops are closed
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,10 @@ class WindowResult:
             known. For what may be revised: a path, or what places a robot's odometry in the map.
         scale_deviation: standard deviation of the logarithm of the metres, which known poses tell or the windows of a
             metric model, whose average the map follows by at most `LARGEST_STEP` a window; else NaN.
+        bend: how all frames of the map were moved to close a loop, before `corrected` was measured; None where they
+            were not.
+        flicker: how much the scale of the depth of frames that were published before is another in this inference,
+            median of the logarithm; NaN without such frames.
     """
 
     views: tuple[View, ...]
@@ -121,6 +128,8 @@ class WindowResult:
     inference_s: float
     corrected: tuple[CorrectedPose, ...] = ()
     scale_deviation: float = float("nan")
+    bend: Bend | None = None
+    flicker: float = float("nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +140,7 @@ class _Placed:
         window_to_map: takes its cameras there.
         depth_scale: map units per unit of its depth; another scale than that of `window_to_map` where poses are known.
         starts_map: it defines a new map.
+        flicker: see `WindowResult`.
     """
 
     window_to_map: Similarity
@@ -139,15 +149,7 @@ class _Placed:
     scale_source: ScaleSource
     residual: float = float("nan")
     starts_map: bool = False
-
-
-@dataclass(frozen=True)
-class _FrameName:
-    """What a frame is told apart by, without its image."""
-
-    number: int
-    stamp_ns: int
-    camera: str
+    flicker: float = float("nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +157,7 @@ class _Published:
     """A view as published, and its frame's name."""
 
     view: View
-    name: _FrameName
+    name: FrameName
 
 
 class Session:
@@ -165,18 +167,22 @@ class Session:
     Frames shared by consecutive windows are recognised by being the same objects.
     """
 
-    def __init__(self, infer: Callable[[Sequence[Frame]], Prediction], options: SessionOptions) -> None:
-        """Bind a session to `infer`, the model with its inference options."""
-        self._infer = infer
-        self._options = options
+    def __init__(
+        self,
+        infer: Callable[[Sequence[Frame]], Prediction],
+        options: SessionOptions,
+        loops: LiveLoops | None = None,
+    ) -> None:
+        """Bind a session to `infer`, the model with its inference options, and to what closes loops, if anything."""
+        self._infer, self._options, self._loops = infer, options, loops
         self.reset()
 
     def reset(self) -> None:
         """Forget the map; the next window defines a new one."""
         self._published: dict[Frame, _Published] = {}  # of the last window
-        self._depth_scales: dict[_FrameName, float] = {}  # map units per unit of the depth of the graph, as published
+        self._depth_scales: dict[FrameName, float] = {}  # map units per unit of the depth of the graph, as published
         self._frames_seen = 0
-        self._graph: WindowGraph[_FrameName] = WindowGraph(LIVE_WINDOWS)
+        self._graph: WindowGraph[FrameName] = WindowGraph(LIVE_WINDOWS)
         self._uncertainty = MapUncertainty()
         self._known_scale = KnownScale()
         self._model_metres = ModelMetres()
@@ -186,6 +192,8 @@ class Session:
         self._scale_source: ScaleSource = "none"  # of the last window
         self._scale = 1.0  # map units per unit of the last window
         self._focal_lengths: deque[np.ndarray] = deque(maxlen=FOCAL_LENGTH_WINDOWS)
+        if self._loops:
+            self._loops.clear()
 
     def process(self, frames: Sequence[Frame]) -> WindowResult:
         """Infer a window and place it in the map.
@@ -201,6 +209,7 @@ class Session:
         started = time.perf_counter()
         prediction = _orthonormal(_in_one_map(self._infer(frames), self._published.keys() & set(frames), frames))
         inference_s = time.perf_counter() - started
+        bend = self._bend()
 
         intrinsics = self._intrinsics(frames, prediction)
         names = self._names(frames)
@@ -215,12 +224,14 @@ class Session:
         self._has_map |= placed.starts_map
         if placed.starts_map:
             self._map_is_known = placed.placement == "known"
+            bend = None
 
         self._publish(frames, names, prediction, intrinsics, placed)
         if placed.placement == "known":
             self._fix_known()
         if placed.placement != "unposed":
             self._scale, self._scale_source = placed.depth_scale, placed.scale_source
+        self._follow_loops(prediction, placed)
         applied = known.metres_per_unit if known and known.metres_per_unit else 1.0
         return WindowResult(
             views=tuple(each.view for each in self._published.values()),
@@ -232,12 +243,52 @@ class Session:
             inference_s=inference_s,
             corrected=self._corrected(prediction, placed) if placed.placement not in ("known", "unposed") else (),
             scale_deviation=known.deviation if known else self._model_deviation(placed),
+            bend=bend,
+            flicker=placed.flicker,
+        )
+
+    def _bend(self) -> Bend | None:
+        """Close a loop that has been found since the last window."""
+        taken = self._loops.take() if self._loops else None
+        if taken is None:
+            return None
+        bend, move, uncertainty = taken
+        self._graph.move(move)
+        self._uncertainty = uncertainty
+        return bend
+
+    def _follow_loops(self, prediction: Prediction, placed: _Placed) -> None:
+        """Of a map that is not known already."""
+        if self._loops is None:
+            return
+        if placed.starts_map or self._map_is_known:
+            self._loops.clear()
+        if self._map_is_known or placed.placement == "unposed" or prediction.class_tokens is None:
+            return
+        newest = int(np.flatnonzero(prediction.placed)[-1])
+        published = list(self._published.values())[newest]
+        view, frame = published.view, published.view.frame
+        seen = Frame(
+            view.image,
+            frame.stamp_ns,
+            frame.camera,
+            intrinsics=view.intrinsics if view.intrinsics_source == "known" else None,
+            source=frame.source,
+        )
+        self._loops.follow(
+            self._graph,
+            self._uncertainty,
+            published.name,
+            seen,
+            prediction.class_tokens[newest],
+            window=len(self._published),
+            unit=UNITS.get(placed.scale_source, "first"),
         )
 
     def _place(
         self,
         frames: Sequence[Frame],
-        names: Sequence[_FrameName],
+        names: Sequence[FrameName],
         prediction: Prediction,
         known: KnownCameras | None,
     ) -> _Placed:
@@ -272,16 +323,33 @@ class Session:
         elif self._map_is_known:
             source = self._scale_source
         prior = (0.0, METRIC_DEVIATION if is_metric else np.inf)  # of the logarithm of the window's scale
-        self._graph.add(views, alignment.window_to_map, prior)
+        log_ratio = self._graph.add(views, alignment.window_to_map, prior)
         self._graph.adjust()
         if source == "model":
             self._follow_model(None if starts_map else _newest(names, self._published.values()))
         joined_by = np.stack([each.camera_to_world for each in (in_map[-1:] if starts_map else in_map)])
         self._uncertainty.add(joined_by, self._graph.median_depth(), by_matches)
         window_to_map = self._graph.window_to_map()
-        return _Placed(window_to_map, window_to_map.scale, alignment.method, source, alignment.residual, starts_map)
+        return _Placed(
+            window_to_map,
+            window_to_map.scale,
+            alignment.method,
+            source,
+            alignment.residual,
+            starts_map,
+            self._flicker(views.frames, log_ratio + np.log(window_to_map.scale)),
+        )
 
-    def _follow_model(self, stays: _FrameName | None) -> None:
+    def _flicker(self, names: Sequence[FrameName], log_scales: np.ndarray) -> float:
+        """Of frames of which a window says so many map units per unit of the depth of the graph."""
+        changes = [
+            abs(log_scale - np.log(self._depth_scales[name]))
+            for name, log_scale in zip(names, log_scales, strict=True)
+            if name in self._depth_scales
+        ]
+        return float(np.median(changes)) if changes else float("nan")
+
+    def _follow_model(self, stays: FrameName | None) -> None:
         """Let the map's unit become the metre of a metric model's windows; the camera of `stays` stays where it is.
 
         None where the map has just begun, with nothing published yet.
@@ -290,7 +358,9 @@ class Session:
             self._model_metres.clear()
         self._model_metres.measure(self._graph.log_scales()[-1], self._graph.scale_drift())
         if stays is not None:
-            self._graph.rescale(float(np.exp(self._model_metres.step())), stays)
+            larger = self._graph.rescale(float(np.exp(self._model_metres.step())), stays)
+            if self._loops:
+                self._loops.rescale(larger)
 
     def _model_deviation(self, placed: _Placed) -> float:
         is_followed = placed.scale_source == "model" and placed.placement in ("origin", "points", "poses", "last_view")
@@ -336,20 +406,20 @@ class Session:
             matrices.append(view.intrinsics)
         return in_map, in_window, matrices
 
-    def _names(self, frames: Sequence[Frame]) -> list[_FrameName]:
+    def _names(self, frames: Sequence[Frame]) -> list[FrameName]:
         names = []
         for frame in frames:
             if frame in self._published:
                 names.append(self._published[frame].name)
             else:
-                names.append(_FrameName(self._frames_seen, frame.stamp_ns, frame.camera))
+                names.append(FrameName(self._frames_seen, frame.stamp_ns, frame.camera))
                 self._frames_seen += 1
         return names
 
     def _publish(
         self,
         frames: Sequence[Frame],
-        names: Sequence[_FrameName],
+        names: Sequence[FrameName],
         prediction: Prediction,
         intrinsics: Sequence[_Intrinsics],
         placed: _Placed,
@@ -481,7 +551,7 @@ def _orthonormal(prediction: Prediction) -> Prediction:
 
 def _view(
     frame: Frame,
-    name: _FrameName,
+    name: FrameName,
     is_new: bool,
     prediction: Prediction,
     i: int,
@@ -510,7 +580,7 @@ def _view(
     )
 
 
-def _newest(names: Sequence[_FrameName], published: Collection[_Published]) -> _FrameName:
+def _newest(names: Sequence[FrameName], published: Collection[_Published]) -> FrameName:
     """Of the frames of a window the last one that has been published."""
     before = {each.name for each in published}
     return [name for name in names if name in before][-1]

@@ -11,6 +11,8 @@ make the same mistakes, of which their agreement says nothing. These grow with t
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 
 from da3_core.geometry.pose_graph import Spread
@@ -49,6 +51,13 @@ class MapUncertainty:
         if way > STEP * depth or turn > STEP_RAD or self._last is None or not by_matches:
             self._way, self._turn = self._way + way, self._turn + turn
             self._last = camera_to_map[-1] if by_matches else None
+
+    def led_back(self, camera_to_map: np.ndarray, depth: float) -> MapUncertainty:
+        """Where a loop leads back to a camera `(4, 4)` near which it was this, by one more window."""
+        closed = deepcopy(self)
+        closed._last = None
+        closed.add(camera_to_map[None], depth, False)
+        return closed
 
     def pose_covariance(self, camera_to_map: np.ndarray, depth: float, spread: Spread) -> np.ndarray:
         """`(6, 6)` of a camera `(4, 4)` that one more sighting tells: of its position, then of its rotation in radians

@@ -48,6 +48,16 @@ class WindowViews(Generic[Name]):
     confidence: np.ndarray | None
     sky: np.ndarray | None
 
+    def part(self, chosen: slice) -> WindowViews[Name]:
+        """Some of the frames."""
+        return WindowViews(
+            self.frames[chosen],
+            self.camera_to_window[chosen],
+            self.depth[chosen],
+            None if self.confidence is None else self.confidence[chosen],
+            None if self.sky is None else self.sky[chosen],
+        )
+
     def sampled_log_depth(self) -> np.ndarray:
         """`(N, P)` float32 on a grid of pixels; NaN where there is none, or confidence doubts it."""
         height, width = self.depth.shape[1:]
@@ -77,7 +87,7 @@ class _Window(Generic[Name]):
 
 
 @dataclass(frozen=True, eq=False)
-class _Frame:
+class PlacedFrame:
     """A frame: its camera's axes in the map, map units per unit of the depth that it is known by, and samples of
     that."""
 
@@ -96,7 +106,7 @@ class WindowGraph(Generic[Name]):
     def __init__(self, most_windows: int | None) -> None:
         self._most_windows = most_windows
         self._windows: deque[_Window[Name]] = deque()
-        self._frames: dict[Name, _Frame] = {}
+        self._frames: dict[Name, PlacedFrame] = {}
         self.spread = Spread()
 
     def clear(self) -> None:
@@ -113,6 +123,10 @@ class WindowGraph(Generic[Name]):
         place = self._frames[frame].place
         camera[:3, :3], camera[:3, 3] = place.rotation, place.translation
         return camera
+
+    def placed(self, frame: Name) -> PlacedFrame:
+        """Where a frame is by now, and what its depth is known by."""
+        return self._frames[frame]
 
     def depth_scale(self, frame: Name) -> float:
         """Map units per unit of the depth that the first window said of a frame."""
@@ -142,14 +156,12 @@ class WindowGraph(Generic[Name]):
         """Map units per unit of each window, as logarithm, oldest first."""
         return [float(np.log(window.place.scale)) for window in self._windows]
 
-    def rescale(self, factor: float, about: Name) -> None:
-        """Make everything larger, in map units; the camera of the frame `about` stays where it is."""
+    def rescale(self, factor: float, about: Name) -> Similarity:
+        """Make everything larger, in map units; the camera of the frame `about` stays where it is. How all moved."""
         centre = self._frames[about].place.translation
         larger = Similarity(factor, np.eye(3), (1 - factor) * centre)
-        for number, window in enumerate(self._windows):
-            self._windows[number] = replace(window, place=larger @ window.place)
-        for name, frame in self._frames.items():
-            self._frames[name] = replace(frame, place=larger @ frame.place)
+        self.move(larger)
+        return larger
 
     def median_depth(self) -> float:
         """Of the views of all windows, in map units."""
@@ -162,33 +174,18 @@ class WindowGraph(Generic[Name]):
 
     def locate(self, views: WindowViews[Name]) -> Similarity | None:
         """About where a window lies by the frames it shares; None where it shares none, or they contradict it."""
-        shared = [i for i, name in enumerate(views.frames) if name in self._frames]
-        if not shared:
-            return None
-        known = [self._frames[views.frames[i]] for i in shared]
-        samples = views.sampled_log_depth()[shared]
-        log_scales = [
-            np.log(frame.place.scale) - self._log_ratio(frame, log_depth, frame.place.scale)
-            for frame, log_depth in zip(known, samples, strict=True)
-        ]
-        scale = float(np.exp(np.median(log_scales)))
-        cameras = views.camera_to_window[shared]
-        map_rotations = np.stack([frame.place.rotation for frame in known])
-        origins = np.stack([frame.place.translation for frame in known])
-        rotation = central_rotation(map_rotations @ cameras[:, :3, :3].transpose(0, 2, 1))
-        away = origins - scale * cameras[:, :3, 3] @ rotation.T
-        translation = np.median(away, axis=0)
-        offset = float(np.median(np.linalg.norm(away - translation, axis=1)))
-        turned = np.linalg.norm(rotation @ cameras[:, :3, :3] - map_rotations, axis=(1, 2)) / np.sqrt(2)
-        depth = scale * float(np.exp(np.nanmedian(samples))) if np.isfinite(samples).any() else np.inf
-        agree = offset <= LARGEST_OFFSET * depth and bool(np.median(turned) <= LARGEST_ANGLE)
-        return Similarity(scale, rotation, translation) if agree else None
+        return locate([self._frames.get(name) for name in views.frames], views)
+
+    def move(self, by: Similarity) -> None:
+        """All windows and frames, as one."""
+        self._windows = deque(replace(window, place=by @ window.place) for window in self._windows)
+        self._frames = {name: replace(frame, place=by @ frame.place) for name, frame in self._frames.items()}
 
     def fix(self, views: WindowViews[Name], camera_to_map: np.ndarray) -> None:
         """Frames whose cameras `(N, 4, 4)` and depths, in map units, are known and stay."""
         for i, log_depth in enumerate(views.sampled_log_depth()):
             place = Similarity(1.0, camera_to_map[i, :3, :3], camera_to_map[i, :3, 3])
-            self._frames[views.frames[i]] = _Frame(place, log_depth, stays=True)
+            self._frames[views.frames[i]] = PlacedFrame(place, log_depth, stays=True)
 
     def add(
         self,
@@ -211,10 +208,10 @@ class WindowGraph(Generic[Name]):
         log_ratio = np.zeros(len(samples))
         for i, (frame, log_depth) in enumerate(zip(views.frames, samples, strict=True)):
             if frame in self._frames:
-                log_ratio[i] = self._log_ratio(self._frames[frame], log_depth, window_to_map.scale)
+                log_ratio[i] = _log_ratio(self._frames[frame], log_depth, window_to_map.scale)
             else:
                 place = Similarity(window_to_map.scale, cameras_in_map[i, :3, :3], cameras_in_map[i, :3, 3])
-                self._frames[frame] = _Frame(place, log_depth, stays=False)
+                self._frames[frame] = PlacedFrame(place, log_depth, stays=False)
         depth = np.exp(_nan_median(samples))
         known = np.isfinite(depth)
         self._windows.append(
@@ -287,15 +284,6 @@ class WindowGraph(Generic[Name]):
         fixed_windows[0] = not any(frame.stays for frame in self._frames.values())
         return sightings, windows, frames, names, fixed_windows
 
-    def _log_ratio(self, frame: _Frame, log_depth: np.ndarray, scale: float) -> float:
-        """Of the depth that a window says over that which the frame is known by; as the map has it without any."""
-        if frame.log_depth.shape == log_depth.shape:
-            ratios = log_depth - frame.log_depth
-            known = np.isfinite(ratios)
-            if known.any():
-                return float(np.median(ratios[known]))
-        return float(np.log(frame.place.scale / scale))
-
     def _forget(self) -> None:
         """Let the oldest windows go. Their frames stay where they are, as long as another window shows them."""
         if self._most_windows is None or len(self._windows) <= self._most_windows:
@@ -309,6 +297,41 @@ class WindowGraph(Generic[Name]):
             for name, frame in self._frames.items()
             if name in shown
         }
+
+
+def locate(frames: Sequence[PlacedFrame | None], views: WindowViews[Name]) -> Similarity | None:
+    """About where a window lies by its frames that are known; None where there are none, or they contradict it."""
+    shared = [i for i, frame in enumerate(frames) if frame is not None]
+    known = [frame for frame in frames if frame is not None]
+    if not known:
+        return None
+    samples = views.sampled_log_depth()[shared]
+    log_scales = [
+        np.log(frame.place.scale) - _log_ratio(frame, log_depth, frame.place.scale)
+        for frame, log_depth in zip(known, samples, strict=True)
+    ]
+    scale = float(np.exp(np.median(log_scales)))
+    cameras = views.camera_to_window[shared]
+    map_rotations = np.stack([frame.place.rotation for frame in known])
+    origins = np.stack([frame.place.translation for frame in known])
+    rotation = central_rotation(map_rotations @ cameras[:, :3, :3].transpose(0, 2, 1))
+    away = origins - scale * cameras[:, :3, 3] @ rotation.T
+    translation = np.median(away, axis=0)
+    offset = float(np.median(np.linalg.norm(away - translation, axis=1)))
+    turned = np.linalg.norm(rotation @ cameras[:, :3, :3] - map_rotations, axis=(1, 2)) / np.sqrt(2)
+    depth = scale * float(np.exp(np.nanmedian(samples))) if np.isfinite(samples).any() else np.inf
+    agree = offset <= LARGEST_OFFSET * depth and bool(np.median(turned) <= LARGEST_ANGLE)
+    return Similarity(scale, rotation, translation) if agree else None
+
+
+def _log_ratio(frame: PlacedFrame, log_depth: np.ndarray, scale: float) -> float:
+    """Of the depth that a window says over that which the frame is known by; as the map has it without any."""
+    if frame.log_depth.shape == log_depth.shape:
+        ratios = log_depth - frame.log_depth
+        known = np.isfinite(ratios)
+        if known.any():
+            return float(np.median(ratios[known]))
+    return float(np.log(frame.place.scale / scale))
 
 
 def _nan_median(values: np.ndarray) -> np.ndarray:

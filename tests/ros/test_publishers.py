@@ -11,11 +11,12 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from geometry_msgs.msg import TransformStamped
 
+from da3_core.geometry.similarity import Similarity
 from da3_core.ros_data.conventions import OPTICAL_TO_MAP
 from da3_core.ros_data.maps import MapState
 from da3_core.ros_data.outputs import OUTPUTS
 from da3_core.ros_data.transform_tree import TransformTree
-from da3_core.stream.corrections import CorrectedPose
+from da3_core.stream.corrections import Bend, CorrectedPose
 from da3_core.stream.frame import Frame
 from da3_core.stream.session import View, WindowResult
 from da3_ros.parameters import settings_from
@@ -144,6 +145,10 @@ def test_the_path_holds_poses_as_they_are_known_by_now():
     assert first.poses[0].pose.position.x == 0
     assert [pose.pose.position.x for pose in path.poses] == [5, 0]
     assert [pose.header.stamp.nanosec for pose in path.poses] == [1, 2]
+    ahead = Similarity(1.0, np.eye(3), np.array([0.0, 0, 2]))
+    it.publications.publish(replace(result(view(3)), bend=Bend({1: Similarity.identity(), 2: ahead})), session=1)
+    path = it.outputs["path"].messages[-1]
+    assert [pose.pose.position.x for pose in path.poses] == [5, 2, 0], "the newest is in the bent map already"
 
 
 def test_a_new_map_starts_a_new_trajectory_and_is_told_once():

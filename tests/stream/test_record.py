@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from da3_core.errors import InputError
+from da3_core.geometry.similarity import Similarity
+from da3_core.stream.corrections import Bend, CorrectedPose
 from da3_core.stream.frame import Frame
 from da3_core.stream.record import SessionRecord
 from da3_core.stream.session import View, WindowResult
@@ -71,6 +73,29 @@ def test_a_prediction_holds_the_views_as_they_were():
     np.testing.assert_array_equal(prediction.original_intrinsics(), [np.diag([10.0, 10.0, 1.0])] * 2)
     assert prediction.is_metric == 1
     assert prediction.sky is None
+
+
+def test_views_are_handed_out_where_they_are_by_now() -> None:
+    record = SessionRecord(8)
+    first, second, third = (replace(view(stamp), number=stamp) for stamp in (1, 2, 3))
+    record.add(result(first, second), 0)
+    moved = np.eye(4)
+    moved[1, 3] = 4.0
+    again = np.full(SIZE, 2.2 * (1 + 1 / 3), np.float32)
+    again[0, 0] = 99.0  # another surface
+    by = CorrectedPose(1, 1, "camera", moved, depth_scale=2.0, seen_again=again)
+    record.add(result(replace(first, is_new=False), replace(second, is_new=False), third, corrected=(by,)), 0)
+    for scope in ("session", "window"):
+        prediction = record.prediction(scope)
+        np.testing.assert_array_equal(prediction.extrinsics[0], moved)
+        np.testing.assert_allclose(prediction.depth[0, 1], 2.1 * (1 + 1 / 3), rtol=1e-6)
+        np.testing.assert_allclose(prediction.depth[0, 0, 0], 2.0 * (1 + 1 / 3), rtol=1e-6)
+        np.testing.assert_array_equal(prediction.depth[1], second.depth)
+    twice = Bend({1: Similarity(2.0, np.eye(3), np.zeros(3))})
+    record.add(result(replace(third, is_new=False), replace(view(4), number=4), bend=twice), 0)
+    prediction = record.prediction()
+    np.testing.assert_allclose(prediction.extrinsics[:, 0, 3], [0, -4, -6, -4])
+    np.testing.assert_allclose(prediction.depth[1:], np.stack([second.depth * 2, third.depth * 2, view(4).depth]))
 
 
 def test_what_is_assumed_is_recorded_as_that():
