@@ -100,8 +100,7 @@ class LiveLoops:
             Exception: what `infer` does, unless that is in the background.
         """
         found = self._search.take() if self._search else None
-        counts = {key.count: key for key in self._keys}
-        if found is None or not {found.loop.earlier, found.loop.later} <= counts.keys():
+        if found is None or not {found.loop.earlier, found.loop.later} <= {key.count for key in self._keys}:
             return None
         newest = found.tracked_to_map[max(found.tracked_to_map)]
         moves, keys, tracked = {}, [], set(self._tracked.values())
@@ -111,9 +110,8 @@ class LiveLoops:
             keys.append(replace(key, tracked_to_map=to_map))
         self._keys, self._loops, self._rest = keys, thinned_loops([*self._loops, found.loop]), REST_AFTER_LOOP
         move, self._tracked_to_map = newest @ self._tracked_to_map.inverse(), newest
-        earlier, later = (
-            next(key for key in keys if key.count == end) for end in (found.loop.earlier, found.loop.later)
-        )
+        by_count = {key.count: key for key in keys}
+        earlier, later = by_count[found.loop.earlier], by_count[found.loop.later]
         camera = later.in_map.transform_camera(np.eye(4))
         return Bend(moves), move, earlier.uncertainty.led_back(camera, later.depth * later.in_map.scale)
 
@@ -161,7 +159,8 @@ class LiveLoops:
         places = {count: map_to_tracks @ graph.placed(name).place for name, count in self._tracked.items()}
         for i in range(max(0, len(self._keys) - len(places)), len(self._keys)):
             key = self._keys[i]
-            self._keys[i] = replace(key, tracked=replace(key.tracked, place=places[key.count]))
+            tracked = replace(key.tracked, place=places[key.count])
+            self._keys[i] = replace(key, tracked=tracked, tracked_to_map=self._tracked_to_map)
 
         camera = map_to_tracks.apply(graph.camera_to_map(newest)[:3, 3])
         self._way += 0.0 if self._camera is None else float(np.linalg.norm(camera - self._camera))

@@ -262,6 +262,8 @@ def test_the_values_of_the_map():
         "segment": "3",
         "alignment residual, %": "1.00",
         "alignment residual p95, %": "1.00",
+        "flicker of depth p50, %": "nan",
+        "loops closed": "0",
         "scale deviation, %": "1.20",
         "scale spread, %": f"{100 * np.log(1.1) / 2:.2f}",
     }

@@ -5,6 +5,7 @@ import threading
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def test_a_long_stream_is_remembered_in_bounded_memory() -> None:
     depth, image, sizes = np.full((2, 24, 32), 2.0, np.float32), np.zeros((24, 32, 3), np.uint8), []
     names = [FrameName(i, i, "camera") for i in range(440)]
     tracemalloc.start()
-    for name, after in zip(names, names[1:], strict=False):
+    for name, after in pairwise(names):
         cameras = np.tile(np.eye(4), (2, 1, 1))
         cameras[:, 0, 3] = name.number, after.number
         views = WindowViews([name, after], cameras, depth, None, None)
