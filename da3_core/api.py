@@ -53,7 +53,7 @@ from da3_core.postprocessing import (
     with_known_intrinsics,
 )
 from da3_core.prediction import Prediction
-from da3_core.preprocessing import Batch, ImageInput, image_names, list_images, preprocess
+from da3_core.preprocessing import Batch, ImageInput, decode, image_names, list_images, preprocess
 from da3_core.storage.files import user_cache
 
 if TYPE_CHECKING:
@@ -327,8 +327,8 @@ class DepthAnything3(nn.Module):
             conf_thresh_percentile, num_max_points, show_cameras, feat_vis_fps: options of the formats that have them.
             export_kwargs: options by format, before those above.
             pose_method: where cameras come from, see `resolve_pose_method`. With `features`, a view that cannot be
-                placed leaves all of them without poses, with a warning; `aux["feature_poses"]` tells more. A single
-                view keeps what the network says of it.
+                placed has none, with a warning; `aux["feature_poses"]` tells more. A single view keeps what the network
+                says of it.
             refine_scale: with poses from features, let depth in metres take the scale at which views match; else it is
                 `focal * raw / 300` of each view.
             apply_exif: turn images upright by their EXIF tag; intrinsics then refer to the upright image.
@@ -453,7 +453,8 @@ class DepthAnything3(nn.Module):
         if self.preset.kind == "metric":
             prediction = in_metres(prediction)
         if options.pose_method == "features" and len(images) >= 2:
-            prediction = with_feature_poses(prediction, refine_scale=options.refine_scale)
+            as_given = (decode(image, apply_exif=options.apply_exif) for image in images)
+            prediction = with_feature_poses(prediction, as_given, refine_scale=options.refine_scale)
         if extrinsics is not None:
             to_input_scale = options.align_to_input_ext_scale
             prediction = aligned_to_given_poses(prediction, extrinsics, to_input_scale=to_input_scale)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -123,7 +123,9 @@ def in_metres(prediction: Prediction) -> Prediction:
     return replace(prediction, depth=metres, is_metric=1, aux={**prediction.aux, "raw_depth": prediction.depth})
 
 
-def with_feature_poses(prediction: Prediction, *, refine_scale: bool = False) -> Prediction:
+def with_feature_poses(
+    prediction: Prediction, images: Iterable[np.ndarray] | None = None, *, refine_scale: bool = False
+) -> Prediction:
     """Cameras of two or more views from matching features and depth, in place of those of the network.
 
     `aux["feature_poses"]` is the report, a `FeaturePoses`. The world of a segment is the optical frame of its first
@@ -131,6 +133,10 @@ def with_feature_poses(prediction: Prediction, *, refine_scale: bool = False) ->
     only if `refine_scale` says so. Where there are no intrinsics, the cameras
     rest on those of `default_intrinsics`, which become the `assumed_intrinsics` of the result. A view that cannot be
     placed has no pose, and its depth stays as it is.
+
+    Args:
+        images: `N` of `(H', W', 3)` uint8 RGB as given, in which more is found than in the processed ones. They are
+            taken one after the other.
     """
     views, height, width = prediction.depth.shape
     if prediction.intrinsics is None:
@@ -145,7 +151,10 @@ def with_feature_poses(prediction: Prediction, *, refine_scale: bool = False) ->
     assert intrinsics is not None
     depth = prediction.depth if prediction.sky is None else np.where(prediction.sky, np.nan, prediction.depth)
     assert prediction.processed_images is not None
-    found = poses_from_features(prediction.processed_images, depth, intrinsics)
+    if images is None or prediction.processed_from_original is None:
+        found = poses_from_features(prediction.processed_images, depth, intrinsics)
+    else:
+        found = poses_from_features(images, depth, intrinsics, prediction.processed_from_original)
     aux = {**prediction.aux, "feature_poses": found}
     if found.world_to_camera is None or found.depth_scales is None:
         log.warning("no camera poses from features: %s", found.failure)

@@ -16,23 +16,28 @@ import numpy as np
 from da3_core.geometry.cameras import invert_rigid
 from da3_core.geometry.matching import Features, choose_pairs, detect_features, match_features
 from da3_core.geometry.pose_refinement import (
-    DEPTH_NOISE_RANGE,
     LARGEST_SQUARED_ERROR,
     Cameras,
     DirectedMatches,
+    Noise,
     carry,
-    estimate_depth_noise,
+    estimate_noise,
     median_parallax,
     refine,
     rotation_deviation,
+    spread_across_lines,
     squared_errors,
+    worst_noise,
 )
 from da3_core.geometry.relative_pose import solve_epipolar, solve_pnp
 
 DEFAULT_FIELD_OF_VIEW_DEG = 60.0  # over the longer side, where no intrinsics are known
 MIN_INLIERS = 20
 MIN_INLIER_SHARE = 0.4  # of the matches of a pair, and of all those of a view
+MIN_INLIER_SHARE_OF_MANY = 0.2  # beyond `MIN_INLIERS`: so many never agree by chance
 MAX_ROTATION_DEVIATION_DEG = 2.0
+MAX_SPREAD = 1.75  # of features about their epipolar lines, of the worst noise; chance would spread them by 3.5
+REFINEMENTS = 2  # once the matches that agree at all are known, and how well they do
 MAX_DEPTH_JUMP = 0.1  # between the four pixels around a feature; beyond it, depth there is that of neither surface
 
 
@@ -53,7 +58,8 @@ class FeaturePoses:
         parallax_px: how far such a match moves because the camera moved and did not only turn, median over the pair
             of views with most of it; below about 1 the cameras stood still and directions of motion mean nothing.
             NaN on failure.
-        depth_noise: relative standard deviation of the depths about each other; NaN on failure.
+        depth_noise: relative standard deviation of the depths, about what the matches triangulate where the cameras
+            moved; NaN on failure.
         failure: why views have no pose, or no common world, in one sentence; None on success.
     """
 
@@ -89,27 +95,37 @@ def default_intrinsics(height: int, width: int) -> np.ndarray:
     return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
 
 
-def poses_from_features(images: np.ndarray, depth: np.ndarray, intrinsics: np.ndarray) -> FeaturePoses:
+def poses_from_features(
+    images: Iterable[np.ndarray],
+    depth: np.ndarray,
+    intrinsics: np.ndarray,
+    depth_from_images: np.ndarray | None = None,
+) -> FeaturePoses:
     """The cameras of `N >= 2` views of one scene. Deterministic; never raises for what the images show.
 
     Args:
-        images: `(N, H, W, 3)` uint8 RGB.
+        images: `N` of `(H', W', 3)` uint8 RGB, taken one after the other. The larger they are, the more they tell.
         depth: `(N, H, W)` z-depth up to one factor per view; pixels that are not finite and positive are ignored.
-        intrinsics: `(N, 3, 3)` pixels of the images, pixel edges at integers.
+        intrinsics: `(N, 3, 3)` pixels of `depth`, pixel edges at integers.
+        depth_from_images: `(N, 3, 3)` takes pixels of the images to those of `depth`; by default they are the same.
     """
-    views = [_View.of(*view) for view in zip(images, depth, intrinsics.astype(np.float64), strict=True)]
-    pairs = [pair for i, j in choose_pairs(len(views)) if (pair := _relate(i, j, views)) is not None]
-    waiting, solved, uncertain = _groups(range(len(views)), pairs), list[_Segment](), None
+    transforms = np.tile(np.eye(3), (len(depth), 1, 1)) if depth_from_images is None else depth_from_images
+    given = zip(images, depth, intrinsics.astype(np.float64), transforms, strict=True)
+    views = [_View.of(*view) for view in given]
+    related = [_relate(i, j, views) for i, j in choose_pairs(len(views))]
+    pairs = [pair for pair in related if isinstance(pair, _Pair)]
+    doubts = [pair for pair in related if isinstance(pair, _Doubt)]
+    waiting, solved = _groups(range(len(views)), pairs), list[_Segment]()
     while waiting:
         members = waiting.pop()
         found = _solve(members, pairs)
         if isinstance(found, _Segment):
             solved.append(found)
         else:  # without it the others may agree
-            uncertain = uncertain or found.reason
-            waiting += _groups([view for view in members if view != found.view], pairs)
+            doubts.append(found)
+            waiting += _groups([view for view in members if view not in found.views], pairs)
     solved.sort(key=lambda segment: (-len(segment.members), segment.members))
-    return _together(solved, len(views), uncertain)
+    return _together(solved, len(views), doubts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,10 +143,38 @@ class _Segment:
 
 @dataclass(frozen=True)
 class _Doubt:
-    """The view of a group that agrees least with the others; `reason` where it is another than too few matches."""
+    """Views that cannot be placed together, or one that agrees least with its group, and the test that said so.
 
-    view: int
-    reason: str | None = None
+    Of `tried` matches `agreeing` have one motion of the camera; or these leave a rotation uncertain by `deviation_deg`,
+    or are `spread_px` off their epipolar lines, of which `most_px` are allowed.
+    """
+
+    views: tuple[int, ...]
+    agreeing: int
+    tried: int
+    deviation_deg: float = 0.0
+    spread_px: float = 0.0
+    most_px: float = 0.0
+
+    @property
+    def reason(self) -> str | None:
+        """A sentence where the matches are enough, but not good enough."""
+        if self.deviation_deg:
+            return (
+                f"the matches of view {self.views[0]} leave its rotation uncertain by {self.deviation_deg:.1f} degrees "
+                f"({MAX_ROTATION_DEVIATION_DEG:.0f} are allowed); give views that overlap more"
+            )
+        if self.spread_px:
+            return (
+                f"the matches of view {self.views[0]} with the others are {self.spread_px:.1f} pixels off their "
+                f"epipolar lines ({self.most_px:.1f} are allowed), as by chance; give views that overlap more"
+            )
+        return None
+
+    @property
+    def support(self) -> float:
+        """Of what is enough."""
+        return self.agreeing / _enough(self.tried)
 
 
 def _groups(views: Iterable[int], pairs: Sequence[_Pair]) -> list[list[int]]:
@@ -149,7 +193,13 @@ def _groups(views: Iterable[int], pairs: Sequence[_Pair]) -> list[list[int]]:
     return groups
 
 
-def _together(segments: Sequence[_Segment], views: int, uncertain: str | None) -> FeaturePoses:
+def _enough(tried: int) -> float:
+    """How many of so many matches must agree."""
+    of_many = MIN_INLIERS + MIN_INLIER_SHARE_OF_MANY * tried
+    return max(MIN_INLIERS, min(MIN_INLIER_SHARE * tried, of_many))
+
+
+def _together(segments: Sequence[_Segment], views: int, doubts: Sequence[_Doubt]) -> FeaturePoses:
     """The result of all views, by segments from the largest to the smallest."""
     numbers, inliers = np.full(views, -1), np.zeros(views, np.int64)
     world_to_camera, depth_scales = np.full((views, 4, 4), np.nan), np.ones(views)
@@ -163,7 +213,7 @@ def _together(segments: Sequence[_Segment], views: int, uncertain: str | None) -
         ]
         depth_scales[members] = unit * np.exp(segment.cameras.log_scale)
     apart = np.flatnonzero(numbers != 0).tolist()
-    failure = None if not apart else uncertain or _too_few(apart, views)
+    failure = _failure(apart, views, doubts) if apart else None
     if not segments:
         return FeaturePoses(None, None, inliers, numbers, failure=failure)
     largest = segments[0]
@@ -190,19 +240,21 @@ class _View:
     intrinsics: np.ndarray
 
     @classmethod
-    def of(cls, image: np.ndarray, depth: np.ndarray, intrinsics: np.ndarray) -> _View:
-        features = detect_features(image)
+    def of(cls, image: np.ndarray, depth: np.ndarray, intrinsics: np.ndarray, depth_from_image: np.ndarray) -> _View:
+        features = detect_features(image, depth_from_image)
         at_features = _interpolate(depth, features.pixels)
         known = np.isfinite(at_features)
-        pixels, at_features = features.pixels[known], at_features[known]
-        rays = np.insert(pixels, 2, 1, axis=1) @ np.linalg.inv(intrinsics).T
+        features, at_features = features[known], at_features[known]
+        rays = np.insert(features.pixels, 2, 1, axis=1) @ np.linalg.inv(intrinsics).T
         points = rays * at_features[:, None]
-        return cls(Features(pixels, features.descriptors[known]), at_features, points, intrinsics)
+        return cls(features, at_features, points, intrinsics)
 
 
 def _interpolate(depth: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """`(K,)` depth between the four pixel centres around each of `pixels`; NaN where these differ much or hold none."""
+    """`(K,)` depth between the four pixel centres around each of `pixels`; NaN where these differ much or hold none,
+    and outside."""
     height, width = depth.shape
+    inside = ((pixels >= 0) & (pixels <= (width, height))).all(axis=1)
     x = np.clip(pixels[:, 0] - 0.5, 0, width - 1.001)
     y = np.clip(pixels[:, 1] - 0.5, 0, height - 1.001)
     column, row = x.astype(int), y.astype(int)
@@ -210,26 +262,26 @@ def _interpolate(depth: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     right, below = x - column, y - row
     shares = np.stack([(1 - below) * (1 - right), (1 - below) * right, below * (1 - right), below * right])
     with np.errstate(invalid="ignore"):
-        smooth = (corners.min(0) > 0) & (corners.max(0) <= (1 + MAX_DEPTH_JUMP) * corners.min(0))
+        smooth = inside & (corners.min(0) > 0) & (corners.max(0) <= (1 + MAX_DEPTH_JUMP) * corners.min(0))
     return np.where(smooth, (shares * corners).sum(0), np.nan)
 
 
-def _relate(i: int, j: int, views: Sequence[_View]) -> _Pair | None:
-    """The relative pose of two views that most matches support, or None for too few.
+def _relate(i: int, j: int, views: Sequence[_View]) -> _Pair | _Doubt:
+    """The relative pose of two views that most matches support.
 
     PnP is right where depth is good or the camera only turned, the essential matrix where it moved; both are tried.
     """
     first, second = views[i], views[j]
     at_first, at_second = match_features(first.features, second.features)
     if len(at_first) < MIN_INLIERS:
-        return None
+        return _Doubt((i, j), len(at_first), len(at_first))
     forward = _directed(0, 1, first, second, at_first, at_second)
     backward = _directed(1, 0, second, first, at_second, at_first)
     candidates = [*solve_pnp(forward), *solve_pnp(backward), *solve_epipolar(forward, first.intrinsics)]
     supports = [_support(cameras, (forward, backward)) for cameras in candidates]
     inliers = max(supports, default=0)
-    if inliers < 2 * max(MIN_INLIERS, MIN_INLIER_SHARE * len(at_first)):
-        return None
+    if inliers < 2 * _enough(len(at_first)):
+        return _Doubt((i, j), inliers // 2, len(at_first))
     best = candidates[supports.index(inliers)]
     unit, second_scale = np.exp(best.log_scale[0]), float(np.exp(best.log_scale[1] - best.log_scale[0]))
     second_from_first = best.world_to_camera[1] @ invert_rigid(best.world_to_camera[0])
@@ -252,23 +304,27 @@ def _directed(
         target_view.features.pixels[at_target],
         target_view.depth[at_target],
         target_view.intrinsics,
+        target_view.features.pixel_size,
     )
 
 
 def _support(cameras: Cameras, directed: Sequence[DirectedMatches]) -> int:
-    """How many matches agree, if depth were as bad as it may be."""
-    worst = DEPTH_NOISE_RANGE[1]
-    return sum(int((squared_errors(cameras, one, worst) <= LARGEST_SQUARED_ERROR).sum()) for one in directed)
+    """How many matches agree, if all were as bad as it may be."""
+    return sum(len(matches.depth) for matches in _agreeing(cameras, directed, worst_noise(directed)))
 
 
 def _solve(members: Sequence[int], pairs: Sequence[_Pair]) -> _Segment | _Doubt:
     """The cameras of connected views, refined together, if every view agrees with them by enough matches."""
     own = _among(members, pairs)
     directed = [matches for pair in own for matches in (pair.forward, pair.backward)]
-    cameras = refine(_place(len(members), own), directed)
-    agreeing = _agreeing(cameras, directed)
-    if _count(len(members), agreeing).min() >= MIN_INLIERS:
-        cameras = refine(cameras, agreeing)
+    noise = worst_noise(directed)
+    cameras = refine(_place(len(members), own), directed, noise)
+    for _ in range(REFINEMENTS):
+        agreeing = _agreeing(cameras, directed, noise)
+        if _count(len(members), agreeing).min() < MIN_INLIERS:
+            break
+        noise = estimate_noise(cameras, agreeing)
+        cameras = refine(cameras, agreeing, noise)
     return _judged(members, cameras, directed)
 
 
@@ -310,27 +366,27 @@ def _in_units(transform: np.ndarray, scale: float) -> np.ndarray:
     return scaled
 
 
-def _agreeing(cameras: Cameras, directed: Sequence[DirectedMatches]) -> list[DirectedMatches]:
-    """Of all matches those that fit the cameras, given how good the depth is."""
-    noise = estimate_depth_noise(cameras, directed)
+def _agreeing(cameras: Cameras, directed: Sequence[DirectedMatches], noise: Noise) -> list[DirectedMatches]:
+    """Of all matches those that fit the cameras."""
     return [matches[squared_errors(cameras, matches, noise) <= LARGEST_SQUARED_ERROR] for matches in directed]
 
 
 def _judged(members: Sequence[int], cameras: Cameras, directed: Sequence[DirectedMatches]) -> _Segment | _Doubt:
     """The result, if the matches that agree with it are many enough in every view."""
-    agreeing, views = _agreeing(cameras, directed), len(members)
+    noise, views = estimate_noise(cameras, directed), len(members)
+    agreeing = _agreeing(cameras, directed, noise)
     inliers, tried = _count(views, agreeing), _count(views, directed)
-    support = np.minimum(inliers / MIN_INLIERS, inliers / np.maximum(MIN_INLIER_SHARE * tried, 1e-9))
-    if support.min() < 1:
-        return _Doubt(members[int(support.argmin())])
-    deviation_deg = np.rad2deg(rotation_deviation(cameras, agreeing))
+    doubts = [_Doubt((view,), int(inliers[i]), int(tried[i])) for i, view in enumerate(members)]
+    least = min(doubts, key=lambda doubt: doubt.support)
+    if least.support < 1:
+        return least
+    spread_px, most_px = spread_across_lines(cameras, agreeing), MAX_SPREAD * worst_noise(agreeing).pixel
+    if spread_px > most_px:
+        return replace(least, spread_px=spread_px, most_px=most_px)
+    deviation_deg = np.rad2deg(rotation_deviation(cameras, agreeing, noise))
     worst = int(deviation_deg.argmax())
     if deviation_deg[worst] > MAX_ROTATION_DEVIATION_DEG:
-        reason = (
-            f"the matches of view {members[worst]} leave its rotation uncertain by {deviation_deg[worst]:.1f} degrees "
-            f"({MAX_ROTATION_DEVIATION_DEG:.0f} are allowed); give views that overlap more"
-        )
-        return _Doubt(members[worst], reason)
+        return replace(doubts[worst], deviation_deg=float(deviation_deg[worst]))
     errors_px = [np.linalg.norm(carry(cameras, matches).errors[:, :2], axis=1) for matches in agreeing]
     return _Segment(
         members,
@@ -339,7 +395,7 @@ def _judged(members: Sequence[int], cameras: Cameras, directed: Sequence[Directe
         rotation_deviation_deg=float(deviation_deg[worst]),
         residual_px=float(np.median(np.concatenate(errors_px))),
         parallax_px=max(median_parallax(cameras, matches) for matches in agreeing if len(matches.depth)),
-        depth_noise=estimate_depth_noise(cameras, agreeing),
+        depth_noise=noise.depth,
     )
 
 
@@ -351,11 +407,27 @@ def _count(views: int, directed: Sequence[DirectedMatches]) -> np.ndarray:
     return counts
 
 
-def _too_few(unplaced: Sequence[int], views: int) -> str:
+def _failure(unplaced: Sequence[int], views: int, doubts: Sequence[_Doubt]) -> str:
+    """Which test the views failed, its value and its limit."""
+    own = [doubt for doubt in doubts if set(doubt.views) & set(unplaced)]
+    reason = next((doubt.reason for doubt in own if doubt.reason), None)
+    if reason is not None:
+        return reason
     if views == 2:
         which = "the two views share too few features"
     elif len(unplaced) == 1:
         which = f"view {unplaced[0]} of {views} shares too few features with the others"
     else:
         which = f"views {', '.join(map(str, unplaced))} of {views} share too few features with the others"
-    return f"{which} (at least {MIN_INLIERS} matches must agree); give views that overlap more and show more texture"
+    return f"{which} ({_shortage(own)}); give views that overlap more and show more texture"
+
+
+def _shortage(doubts: Sequence[_Doubt]) -> str:
+    if not doubts:
+        return f"at least {MIN_INLIERS} matches must agree"
+    best = max(doubts, key=lambda doubt: doubt.support)
+    at_best = "" if len(doubts) == 1 else "at best "
+    if best.tried < MIN_INLIERS:
+        return f"{at_best}{best.tried} features match, at least {MIN_INLIERS} must"
+    needed = int(np.ceil(_enough(best.tried)))
+    return f"{at_best}{best.agreeing} of {best.tried} matches agree on where the cameras are, at least {needed} must"
