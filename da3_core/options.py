@@ -323,7 +323,12 @@ class CameraOptions(Checked):
         faces=_CAMERA_FACES,
     )
     focal_px: float | None = option(
-        None, "Focal length in pixels of the images as given.", low=1, high=1e6, unset="not known", faces=_CAMERA_FACES
+        None,
+        "Focal length in pixels of the images as given.",
+        low=1,
+        high=1e6,
+        unset="not known",
+        faces=(*_CAMERA_FACES, "http"),
     )
     hfov_deg: float | None = option(
         None,
@@ -331,10 +336,10 @@ class CameraOptions(Checked):
         low=1,
         high=179,
         unset="not known",
-        faces=_CAMERA_FACES,
+        faces=(*_CAMERA_FACES, "http"),
     )
     focal_from_exif: bool = option(
-        False, "Take the focal length from the EXIF tags of photographs.", faces=("command", "intrinsics")
+        False, "Take the focal length from the EXIF tags of photographs.", faces=("command", "intrinsics", "http")
     )
 
     def __post_init__(self) -> None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from da3_core.ros_data.camera_info import ImageCamera
 
 _EXIF_IFD, _ORIENTATION = 0x8769, 0x0112
-_FOCAL_35MM, _FOCAL_MM, _PLANE_X_RESOLUTION, _PLANE_UNIT, _PIXELS_X = 0xA405, 0x920A, 0xA20E, 0xA210, 0xA002
+_FOCAL_35MM, _FOCAL_MM, _PLANE_X_RESOLUTION, _PLANE_UNIT = 0xA405, 0x920A, 0xA20E, 0xA210
+_PIXELS_X, _PIXELS_Y = 0xA002, 0xA003
 _MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0}  # inch, centimetre, millimetre
 _DIAGONAL_35MM = 43.2666  # millimetres, of 36 x 24
 
@@ -155,7 +156,8 @@ def _focal_length_px(tags: dict[int, object], details: dict[int, object], width:
     mm_per_unit = _MM_PER_UNIT.get(int(number(_PLANE_UNIT)), _MM_PER_UNIT[2])
     if not (number(_FOCAL_MM) > 0 and number(_PLANE_X_RESOLUTION) > 0):
         return None
-    resized = width / number(_PIXELS_X) if number(_PIXELS_X) > 0 else 1.0
+    pixels = max(number(_PIXELS_X), number(_PIXELS_Y))
+    resized = max(width, height) / pixels if pixels > 0 else 1.0  # whichever way up
     return number(_FOCAL_MM) * number(_PLANE_X_RESOLUTION) / mm_per_unit * resized
 
 

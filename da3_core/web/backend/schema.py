@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, create_model, mo
 
 from da3_core.errors import InputError
 from da3_core.export import check_formats
-from da3_core.options import EXPORT_FORMATS, Option, SceneOptions, declared
+from da3_core.options import EXPORT_FORMATS, CameraOptions, Option, SceneOptions, declared
 
 MAX_VIEWS = 20_000
 
@@ -44,18 +44,29 @@ def _field(each: Option, hint: Any) -> tuple[Any, Any]:
 
 
 _HTTP_TYPES: dict[str, Any] = {"render_exts": Matrices, "render_ixts": Matrices}  # of arrays in Python
-_OPTIONS = {name: each for name, each in declared(SceneOptions).items() if "http" in each.faces}
+
+
+def _offered(owner: type) -> dict[str, Option]:
+    return {name: each for name, each in declared(owner).items() if "http" in each.faces}
+
+
+_OPTIONS, _CAMERA_OPTIONS = _offered(SceneOptions), _offered(CameraOptions)
 
 if TYPE_CHECKING:
     _Options = BaseModel
 else:
     _Options = create_model(
-        "_Options", **{name: _field(each, get_type_hints(SceneOptions)[name]) for name, each in _OPTIONS.items()}
+        "_Options",
+        **{name: _field(each, get_type_hints(SceneOptions)[name]) for name, each in _OPTIONS.items()},
+        **{name: _field(each, get_type_hints(CameraOptions)[name]) for name, each in _CAMERA_OPTIONS.items()},
     )
 
 
 class InferenceRequest(_Options):
-    """Images of one scene on the backend's disk, and what is wanted of them: also every option of `SceneOptions`."""
+    """Images of one scene on the backend's disk, and what is wanted of them.
+
+    Also every option of `SceneOptions`, and of `CameraOptions` those that need no file.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -84,7 +95,13 @@ class InferenceRequest(_Options):
         check_formats(options.export_format, **options.export_options())
         if any("image_names" in given for given in options.export_kwargs.values()):
             raise InputError("the option 'image_names' names files of the backend: leave it out, image_paths are taken")
+        if self.camera_options().is_given and (self.intrinsics is not None or self.extrinsics is not None):
+            raise InputError("intrinsics or extrinsics came with another way to tell the camera: leave one out")
         return self
+
+    def camera_options(self) -> CameraOptions:
+        """Raises InputError for several ways to tell the camera."""
+        return CameraOptions(**{name: getattr(self, name) for name in _CAMERA_OPTIONS})
 
     def scene_options(self) -> SceneOptions:
         """Raises InputError for a value that is not allowed, and for matrices that are none."""

@@ -18,6 +18,7 @@ from da3_core.geometry.cameras import check_extrinsics, check_intrinsics
 from da3_core.options import SceneOptions
 from da3_core.pipeline import export_scene
 from da3_core.sources import SceneImages
+from da3_core.sources.given_camera import GivenCamera, given_camera
 from da3_core.sources.times import stamps_in_names
 from da3_core.storage.allowed_folders import AllowedFolders
 from da3_core.storage.export_folder import ExportFolder, choose_export_folder
@@ -69,6 +70,7 @@ class Job:
     Attributes:
         image_paths, export_dir, auto_cleanup: of `InferenceRequest`.
         extrinsics, intrinsics: of `sources.SceneImages`.
+        camera: tells the intrinsics in their place.
         options: what is computed and written.
     """
 
@@ -78,6 +80,7 @@ class Job:
     extrinsics: np.ndarray | None
     intrinsics: np.ndarray | None
     options: SceneOptions
+    camera: GivenCamera | None = None
 
 
 def check(request: InferenceRequest, folders: AllowedFolders, runner: ModelRunner, limits: TaskLimits) -> Job:
@@ -98,14 +101,20 @@ def make_job(request: InferenceRequest) -> Job:
     Raises:
         InputError: a camera cannot be used.
     """
-    views = len(request.image_paths)
+    views, options = len(request.image_paths), request.scene_options()
     extrinsics, intrinsics = as_array(request.extrinsics), as_array(request.intrinsics)
     if extrinsics is not None:
         check_extrinsics(extrinsics, views)
     if intrinsics is not None:
         check_intrinsics(intrinsics, views)
     return Job(
-        request.image_paths, request.export_dir, request.auto_cleanup, extrinsics, intrinsics, request.scene_options()
+        request.image_paths,
+        request.export_dir,
+        request.auto_cleanup,
+        extrinsics,
+        intrinsics,
+        options,
+        given_camera(request.camera_options(), apply_exif=options.apply_exif),
     )
 
 
@@ -151,7 +160,8 @@ def _find(job: Job, folders: AllowedFolders) -> tuple[SceneImages, ExportFolder 
     """The scene of a job and the folder of its results, with links followed."""
     files = tuple(map(folders.input_image, job.image_paths))
     paths = [file.path for file in files]
-    scene = SceneImages(files, job.extrinsics, job.intrinsics, stamps_in_names(paths))
+    intrinsics = job.intrinsics if job.camera is None else job.camera.of_files(files)
+    scene = SceneImages(files, job.extrinsics, intrinsics, stamps_in_names(paths))
     if job.export_dir is None:
         return scene, None
     folder = choose_export_folder(

@@ -51,6 +51,32 @@ def test_a_task_ends_with_the_files_that_the_command_would_write(
         assert path.read_bytes() == twin.read_bytes()
 
 
+def test_the_same_photograph_gives_the_same_by_http_and_command(
+    backend: BackendProcess, da3: Callable[..., Any]
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its side
+    exif.get_ifd(0x8769)[0xA405] = 28
+    pixels = np.random.default_rng(0).integers(0, 255, (80, 112, 3), np.uint8)
+    photo = backend.workspace / "phone.jpg"
+    Image.fromarray(pixels).save(photo, exif=exif)
+    asked = {"image_paths": [str(photo)], "export_format": "npz", "apply_exif": True, "focal_from_exif": True}
+    task = backend.wait(backend.submit(**asked, export_dir="by_http"))
+    assert task["status"] == "completed", task
+    small = ("--model-dir", "untrained:da3-small", "--process-res", "56", "--device", "cpu", "--export-format", "npz")
+    local = da3("image", photo, "--export-dir", "by_command", "--apply-exif", "--focal-from-exif", *small)
+    assert local.exit_code == 0, local.stderr
+    one, other = (
+        np.load(backend.workspace / folder / "exports/npz/results.npz") for folder in ("by_http", "by_command")
+    )
+    assert one["intrinsics_source"].tolist() == ["known"]
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+    twice = backend.ask("POST", "/inference", {**asked, "intrinsics": [np.eye(3).tolist()]})
+    assert twice.status == 422, twice.body
+    assert "another way to tell the camera" in str(twice.body)
+
+
 def test_given_cameras_become_the_results(backend: BackendProcess, photos: list[str]) -> None:
     extrinsics = np.tile(np.eye(4), (3, 1, 1))
     extrinsics[:, 0, 3] = (0, 1, 3)
