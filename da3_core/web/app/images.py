@@ -20,7 +20,7 @@ from da3_core.storage.allowed_folders import IMAGE_FORMATS
 
 HEIC_EXTENSIONS = ("heic", "heif")
 MAX_FRAMES = 400  # of a video; more would rather be processed on the command line
-_JPEG_QUALITY = 95
+_JPEG_QUALITY, _PNG_COMPRESSION = 95, 1
 _ORIENTATION = 0x0112  # EXIF
 _THUMBNAIL = (320, 240)
 _LABELS = {
@@ -47,7 +47,8 @@ def label_of(option: str) -> str:
 def take_images(uploads: Iterable[Path], folder: Path) -> tuple[Path, ...]:
     """Copies of image files in `folder`, in natural order of their names; a second `a.jpg` becomes `a_2.jpg`.
 
-    What lies on its side, or is HEIC, is written anew as an upright JPEG; everything else is copied byte by byte.
+    What lies on its side is written anew, upright and without loss, as PNG, and HEIC as JPEG, with its other EXIF tags;
+    everything else is copied byte by byte.
 
     Raises:
         InputError: a file is no image, or HEIC and its reader is not installed.
@@ -116,8 +117,10 @@ def _take(upload: Path, folder: Path) -> Path:
     try:
         with open_image_file(upload, ("HEIF",) if is_heic else IMAGE_FORMATS) as image:
             if is_heic or image.getexif().get(_ORIENTATION, 1) != 1:
-                path = _free_name(folder, f"{upload.stem}.jpg")
-                ImageOps.exif_transpose(image).convert("RGB").save(path, quality=_JPEG_QUALITY)
+                upright = ImageOps.exif_transpose(image)
+                path = _free_name(folder, f"{upload.stem}.{'jpg' if is_heic else 'png'}")
+                how = {"quality": _JPEG_QUALITY} if is_heic else {"compress_level": _PNG_COMPRESSION}
+                upright.convert("RGB").save(path, exif=upright.getexif(), **how)
                 return path
     except Exception as error:  # decoders raise almost anything at a broken file
         why = f" ({error.strerror})" if isinstance(error, BadImageError) else ""

@@ -10,6 +10,9 @@ import pytest
 from PIL import Image
 
 from da3_core.errors import InputError
+from da3_core.options import CameraOptions
+from da3_core.preprocessing import preprocess
+from da3_core.sources.given_camera import GivenCamera
 from da3_core.web.app import images as app_images
 from da3_core.web.app.images import take_frames, take_images, thumbnails
 
@@ -38,10 +41,16 @@ def test_pictures_of_the_same_name_are_kept_apart_and_in_natural_order(tmp_path:
 def test_a_picture_on_its_side_becomes_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
-    (taken,) = take_images([picture(tmp_path / "phone.jpg", exif=exif)], tmp_path / "images")
+    exif.get_ifd(0x8769).update({0x920A: 5.0, 0xA20E: 4000.0, 0xA210: 3, 0xA002: 120, 0xA003: 80})
+    lying = picture(tmp_path / "phone.jpg", exif=exif)
+    (taken,) = take_images([lying], tmp_path / "images")
     with Image.open(taken) as image:
         assert image.size == (40, 60)
         assert image.getexif().get(0x0112, 1) == 1
+    batches = [preprocess([path], 56, apply_exif=True) for path in (lying, taken)]
+    np.testing.assert_array_equal(batches[0].images, batches[1].images)  # as the command sees it
+    by_exif = GivenCamera(CameraOptions(focal_from_exif=True), apply_exif=True)
+    np.testing.assert_array_equal(by_exif.of_files([lying]), by_exif.of_files([taken]))
 
 
 def test_heic_becomes_jpeg(tmp_path: Path) -> None:
