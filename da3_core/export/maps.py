@@ -62,8 +62,8 @@ def said_of_views(prediction: Prediction, formats: Collection[str]) -> str | Non
 def said_of_others(count: int, names: Sequence[str], formats: Collection[str]) -> str:
     """As `said_of_views`, of views that a prediction does not hold."""
     more = "" if count == len(names) else f" and {count - len(names)} more"
-    number, are = ("1 image", "is") if count == 1 else (f"{count} images", "are")
-    return f"{number} could not be placed and {are} left out of {', '.join(formats)}: {', '.join(names)}{more}"
+    number, have = ("1 image", "has") if count == 1 else (f"{count} images", "have")
+    return f"{number} could not be placed and {have} no pose in {', '.join(formats)}: {', '.join(names)}{more}"
 
 
 def _views(prediction: Prediction, numbers: Sequence[int]) -> str:
