@@ -84,4 +84,10 @@ def test_one_sentence_names_the_views(prediction: Prediction, segments: list[int
     partial = without(prediction, segments)
     assert left_out(partial, "glb-mini_npz-depth_vis") == expected
     assert left_out(partial, "depth_vis") is None
+    of_a_session = left_out(partial, "glb-depth_png", (3, ("1.png", "2.png")))
+    if partial.maps:
+        assert of_a_session == "3 images could not be placed and have no pose in glb: 1.png, 2.png and 1 more"
+    else:
+        assert of_a_session == left_out(partial, "glb")
+    assert left_out(partial, "depth_png", (3, ("1.png",))) is None
     assert left_out(prediction, "glb") is None
