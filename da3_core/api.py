@@ -33,6 +33,7 @@ from da3_core.options import (
     DEFAULT_MODEL,
     EXPORT_FORMATS,
     LEAST_CONFIDENT,
+    DepthSize,
     Engine,
     InferenceOptions,
     ModelOptions,
@@ -46,6 +47,7 @@ from da3_core.options import (
 )
 from da3_core.postprocessing import (
     aligned_to_given_poses,
+    at_input_size,
     in_metres,
     to_prediction,
     with_far_as_sky,
@@ -298,6 +300,7 @@ class DepthAnything3(nn.Module):
         pose_method: PoseMethod = InferenceOptions.pose_method,
         refine_scale: bool = InferenceOptions.refine_scale,
         apply_exif: bool = False,
+        depth_size: DepthSize = SceneOptions.depth_size,
     ) -> Prediction:
         """Depth and cameras of N images of one scene, and files of them if `export_dir` is given.
 
@@ -332,6 +335,8 @@ class DepthAnything3(nn.Module):
             refine_scale: with poses from features, let depth in metres take the scale at which views match; else it is
                 `focal * raw / 300` of each view.
             apply_exif: turn images upright by their EXIF tag; intrinsics then refer to the upright image.
+            depth_size: `input` gives everything in pixels of the images as given, which must be of one size; see
+                `postprocessing.at_input_size`.
 
         Raises:
             InputError: in one sentence, before any image is opened where that is possible.
@@ -347,6 +352,7 @@ class DepthAnything3(nn.Module):
             align_to_input_ext_scale=align_to_input_ext_scale,
             infer_gs=infer_gs,
             export_feat_layers=_layers(export_feat_layers),
+            depth_size=depth_size,
             export_format=export_format,
             export_kwargs=export_kwargs or {},
             conf_thresh_percentile=conf_thresh_percentile,
@@ -365,6 +371,8 @@ class DepthAnything3(nn.Module):
             images_are_paths=image_names(images) is not None,
         )
         prediction = self.predict(images, options, extrinsics, intrinsics)
+        if depth_size == "input":
+            prediction = at_input_size(prediction, images, apply_exif=apply_exif)
         if export_dir is not None:
             export(prediction, export_dir, options.export_format, **options.export_options())
         return prediction

@@ -27,6 +27,7 @@ ALL_FACES: tuple[Face, ...] = get_args(Face)
 PoseMethod = Literal["auto", "decoder", "rays", "features"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Engine = Literal["auto", "torch", "openvino", "onnxruntime", "onnxruntime:cuda", "onnxruntime:tensorrt"]
+DepthSize = Literal["processed", "input"]
 ProcessResMethod = Literal["upper_bound_resize", "upper_bound_crop", "lower_bound_resize", "lower_bound_crop"]
 WeightsLicence = Literal["any", "permissive"]
 IsRectified = Literal["auto", "yes", "no"]
@@ -269,6 +270,12 @@ class SceneOptions(InferenceOptions):
         "Process more views than this in overlapping windows and join them.",
         low=2,
         unset="what fits into the free memory",
+    )
+    depth_size: DepthSize = option(
+        "processed",
+        "input: depth and intrinsics at the size of the images as given, with edges where the image has them; all must "
+        "be of one size.",
+        faces=("command", "http"),
     )
     export_format: str = option(EXPORT_FORMATS["command"], "Formats joined by hyphens, such as mini_npz-glb-depth_vis.")
     export_kwargs: Mapping[str, Mapping[str, Any]] = option({}, "Options of formats, by format.")

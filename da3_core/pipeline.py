@@ -16,6 +16,7 @@ from da3_core.export import export, parse_formats
 from da3_core.formats.image_files import open_image_file
 from da3_core.model.memory import FreeMemory, check_memory, needed_bytes, operations, views_that_fit
 from da3_core.options import SceneOptions
+from da3_core.postprocessing import at_input_size
 from da3_core.storage.export_folder import ExportFolder
 from da3_core.stream.inference import Inference, InferenceInTurn, RequestOf, WindowRequest, bind_predict
 from da3_core.stream.joined_windows import join_windows, split_windows
@@ -96,6 +97,8 @@ def infer_windows(
                 done = window.stop
 
     joined = join_windows(windows, predictions(), same_world=_same_world(scene, options), infer=infer)
+    if options.depth_size == "input":
+        joined = at_input_size(joined, scene.images, apply_exif=options.apply_exif)
     return replace(joined, stamps_ns=scene.stamps_ns)
 
 

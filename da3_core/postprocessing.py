@@ -4,22 +4,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from da3_core.errors import InputError
+from da3_core.errors import InputError, OptionError
 from da3_core.geometry.cameras import camera_centres, invert_rigid, normalise_trajectory, to_homogeneous
 from da3_core.geometry.feature_poses import default_intrinsics, poses_from_features
 from da3_core.geometry.similarity import Similarity, align_trajectories
+from da3_core.geometry.upsampling import upsample_guided
 from da3_core.prediction import Gaussians, Prediction, of_all_views
 
 if TYPE_CHECKING:
     import torch
 
-    from da3_core.preprocessing import Batch
+    from da3_core.preprocessing import Batch, ImageInput
 
 # Beyond so many times the depth that a fifth of all pixels stays under, a model without a sky head has put the sky.
 FARTHEST, NEAR_PERCENTILE = 50, 20
@@ -248,3 +249,72 @@ def _array(output: Mapping[str, Any], name: str) -> np.ndarray | None:
 def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
     """The first scene of a `(B, N, ...)` tensor on any device as float32."""
     return np.asarray(tensor[0].float().cpu().numpy())
+
+
+def at_input_size(prediction: Prediction, images: Sequence[ImageInput], *, apply_exif: bool = False) -> Prediction:
+    """The same prediction in pixels of the images as given.
+
+    Depth is that of `upsample_guided`, 0 beyond what the network saw of a cropped image; confidence is interpolated,
+    sky that of the nearest pixel. Features and Gaussians stay.
+
+    Args:
+        images: those of the views.
+        apply_exif: as they were preprocessed.
+
+    Raises:
+        InputError: they differ in size.
+    """
+    from da3_core.preprocessing import decode
+
+    sizes, to_seen = prediction.original_sizes, prediction.processed_from_original
+    assert sizes is not None
+    assert to_seen is not None
+    assert prediction.processed_images is not None
+    if len(np.unique(sizes, axis=0)) > 1:
+        raise OptionError("{depth_size} input needs images of one size: process those of each size alone")
+    if cropped := prediction.cropped():
+        log.warning(cropped)
+    height, width = map(int, sizes[0])
+    views = len(images)
+    pixels = np.empty((views, height, width, 3), np.uint8)
+    depth = np.empty((views, height, width), np.float32)
+    conf = None if prediction.conf is None else np.empty_like(depth)
+    sky = None if prediction.sky is None else np.empty(depth.shape, bool)
+    for view, image in enumerate(images):
+        pixels[view] = decode(image, apply_exif=apply_exif)
+        depth[view] = upsample_guided(
+            prediction.depth[view], prediction.processed_images[view], pixels[view], to_seen[view]
+        )
+        if conf is not None and prediction.conf is not None:
+            conf[view] = _resampled(prediction.conf[view], to_seen[view], (height, width), nearest=False)
+        if sky is not None and prediction.sky is not None:
+            sky[view] = _resampled(prediction.sky[view].astype(np.uint8), to_seen[view], (height, width), nearest=True)
+    from_seen = np.linalg.inv(to_seen)
+    aux = dict(prediction.aux)
+    if "estimated_intrinsics" in aux:
+        aux["estimated_intrinsics"] = _of_pixels(aux["estimated_intrinsics"], from_seen)
+    return replace(
+        prediction,
+        depth=depth,
+        conf=conf,
+        sky=sky,
+        intrinsics=_of_pixels(prediction.intrinsics, from_seen),
+        assumed_intrinsics=_of_pixels(prediction.assumed_intrinsics, from_seen),
+        processed_images=pixels,
+        processed_from_original=np.tile(np.eye(3), (views, 1, 1)),
+        aux=aux,
+    )
+
+
+def _of_pixels(intrinsics: np.ndarray | None, transforms: np.ndarray) -> np.ndarray | None:
+    return None if intrinsics is None else np.asarray(transforms @ intrinsics.astype(np.float64), np.float32)
+
+
+def _resampled(values: np.ndarray, to_seen: np.ndarray, size: tuple[int, int], *, nearest: bool) -> np.ndarray:
+    """A map of the processed image at the size of the image as given."""
+    import cv2
+
+    centres = to_seen[:2].copy()  # OpenCV has the centres of pixels at integers
+    centres[:, 2] += 0.5 * (to_seen[[0, 1], [0, 1]] - 1)
+    flags = cv2.WARP_INVERSE_MAP | (cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR)
+    return np.asarray(cv2.warpAffine(values, centres, size[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE))

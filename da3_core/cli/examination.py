@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 # The extras of this package, with what each is imported as; `ros` and `all` are made of them.
 EXTRAS: dict[str, tuple[str, ...]] = {
-    "export": ("av",),
+    "export": ("av", "OpenEXR"),
+    "mesh": ("skimage", "trimesh"),
     "gs": ("gsplat",),
     "bag": ("rosbags", "google.protobuf"),
     "service": ("fastapi", "uvicorn", "multipart"),

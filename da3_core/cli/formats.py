@@ -63,7 +63,7 @@ def _options(name: str) -> dict[str, "Option"]:
 
 def _about(each: "Exporter") -> str:
     missing = [package for package in each.packages if find_spec(package) is None]
-    return each.summary + (f"; needs pip install 'da3_ros[export]' for {', '.join(missing)}" if missing else "")
+    return each.summary + (f"; needs pip install 'da3_ros[{each.extra}]' for {', '.join(missing)}" if missing else "")
 
 
 def _told(name: str, each: "Exporter") -> dict[str, Any]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`da3 gallery`: exported scenes in a browser."""
 
+import json as json_format
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 from da3_core.cli.arguments import Json
 from da3_core.cli.failures import failures_reported
 from da3_core.cli.serve import open_port, tell_address
+from da3_core.errors import InputError
 
 
 def gallery(
@@ -21,15 +23,39 @@ def gallery(
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8007,
     open_browser: Annotated[bool, typer.Option(help="Open the gallery in a browser.")] = False,
+    pack: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="SCENE FILE.html",
+            help="Write one scene, a folder with scene.glb in it, into a file that needs no server, and end.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Show exported scenes in a browser."""
+    """Show exported scenes in a browser, or pack one into a file."""
+    if pack is not None:
+        with failures_reported(debug=False):
+            _pack(*pack, json)
+        return
     if not gallery_dir.is_dir():
         raise typer.BadParameter(
             f"{gallery_dir} is no folder: give the one that holds your --export-dir folders", param_hint="--gallery-dir"
         )
     with failures_reported(debug=False):
         _serve(gallery_dir, host, port, open_browser, json)
+
+
+def _pack(scene: Path, output: Path, json: bool) -> None:
+    from da3_core.formats.html_scene import pack_scene
+    from da3_core.storage.staging import write_atomically
+
+    model = scene / "scene.glb"
+    if not model.is_file():
+        raise InputError(f"{scene} holds no scene.glb: give a folder that da3 exported with the format glb")
+    write_atomically(output, pack_scene(model.read_bytes(), scene.resolve().name))
+    told = {"output": str(output), "bytes": output.stat().st_size}
+    typer.echo(json_format.dumps(told) if json else str(output))
 
 
 def _serve(gallery_dir: Path, host: str, port: int, open_browser: bool, json: bool) -> None:

@@ -83,6 +83,8 @@ def _value(kinds: Sequence[Any], info: OptionInfo) -> str:
     if all(isinstance(each, str) for each in kinds):
         return ", ".join(kinds)
     words = {int: "whole number", float: "number", Path: "folder or file", str: "text"}
+    if info.metavar:
+        return info.metavar
     [kind] = (each for each in kinds if each is not type(None))
     text = words[get_args(kind)[0] if get_origin(kind) is list else kind]
     if info.min is not None and info.max is not None:

@@ -40,13 +40,15 @@ class Exporter:
         files: patterns of what is written into the export folder, and for further maps below `map_2/` and so on.
         poses: whether it holds camera poses, and so lacks views that have none.
         needs: what the prediction must hold besides depth.
-        packages: packages of the extra `export` that the module imports.
+        packages: that the module imports beyond what is always there.
+        extra: of this package, which brings them.
     """
 
     summary: str
     files: tuple[str, ...]
     needs: tuple[Need, ...] = ()
     packages: tuple[str, ...] = ()
+    extra: str = "export"
     poses: bool = True
 
 
@@ -63,6 +65,17 @@ EXPORTERS: dict[str, Exporter] = {
     ),
     "ply": Exporter("coloured point cloud", ("points.ply",), ("images", "cameras")),
     "depth_png": Exporter("depth in millimetres, 16 bit", ("depth_png/*.png",), poses=False),
+    "depth_exr": Exporter(
+        "depth as floating point, 32 bit OpenEXR", ("depth_exr/*.exr",), packages=("OpenEXR",), poses=False
+    ),
+    "mesh": Exporter(
+        "coloured surface, fused from all depth maps",
+        ("mesh.ply", "mesh.glb"),
+        ("images", "cameras"),
+        ("skimage", "trimesh"),
+        extra="mesh",
+    ),
+    "html": Exporter("the cloud and a viewer in one file for browsers", ("scene.html",), ("images", "cameras")),
     "tum": Exporter("camera trajectory as text", ("trajectory.txt",), ("poses",)),
     "kitti": Exporter(
         "camera trajectory as rows of matrices, with times", ("kitti/poses.txt", "kitti/times.txt"), ("poses",)
@@ -88,15 +101,13 @@ EXPORTERS: dict[str, Exporter] = {
     ),
 }
 
-_CLOUDS = ("glb", "ply", "nerfstudio", "colmap")
+_CLOUDS = ("glb", "ply", "html", "mesh", "nerfstudio", "colmap")
 
 # Arguments of `inference` that are short for an option: name -> (format, option), several times where several have it.
 NAMED_OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
-    "conf_thresh_percentile": tuple(
-        (name, "conf_thresh_percentile") for name in ("glb", "ply", "nerfstudio", "colmap")
-    ),
-    "num_max_points": (("glb", "num_max_points"), ("ply", "num_max_points")),
-    "show_cameras": (("glb", "show_cameras"),),
+    "conf_thresh_percentile": tuple((name, "conf_thresh_percentile") for name in _CLOUDS),
+    "num_max_points": tuple((name, "num_max_points") for name in ("glb", "ply", "html")),
+    "show_cameras": (("glb", "show_cameras"), ("html", "show_cameras")),
     "feat_vis_fps": (("feat_vis", "fps"),),
     "render_exts": (("gs_video", "extrinsics"),),
     "render_ixts": (("gs_video", "intrinsics"),),
@@ -307,7 +318,7 @@ def _check(name: str, options: Any, available: Mapping[Need, bool], source: str)
         if find_spec(package) is None:
             raise InputError(
                 f"export format {name!r} needs the package {package!r}, which is not installed: "
-                "pip install 'da3_ros[export]'"
+                f"pip install 'da3_ros[{EXPORTERS[name].extra}]'"
             )
 
 

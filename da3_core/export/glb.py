@@ -4,7 +4,7 @@
 import colorsys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from da3_core.formats.gltf import LINES, POINTS, Mesh, write_glb
 from da3_core.geometry.cameras import invert_rigid, to_homogeneous
 from da3_core.options import LEAST_CONFIDENT, option
 from da3_core.prediction import Prediction
+
+Sky = Literal["drop", "far", "keep"]
 
 _OPENCV_TO_GLTF = np.diag([1.0, -1.0, -1.0, 1.0])  # y down, z forward to y up, z backward
 _NO_CONFIDENCE = 1.0  # the smallest value a confidence takes
@@ -33,9 +35,7 @@ class Options:
         high=100,
     )
     ensure_thresh_percentile: float = option(90.0, "This share of the pixels is dropped at most.", low=0, high=100)
-    sky: Literal["drop", "far", "keep"] = option(
-        "drop", "drop sky pixels, put them far behind the scene, or keep them where the model put them."
-    )
+    sky: Sky = option("drop", "drop sky pixels, put them far behind the scene, or keep them where the model put them.")
     sky_depth_def: float = option(98.0, "Percentile of the depth of everything else that far means.", low=0, high=100)
     filter_black_bg: bool = option(False, "Drop pixels with all channels below 16.")
     filter_white_bg: bool = option(False, "Drop pixels with all channels of at least 240.")
@@ -58,6 +58,13 @@ def write(prediction: Prediction, folder: Path, options: Options) -> None:
 
 def _write_map(prediction: Prediction, folder: Path, options: Options) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    meshes, extras = scene_of(prediction, options)
+    write_glb(folder / "scene.glb", meshes, extras)
+    depth_vis.write_jpeg(folder / "scene.jpg", depth_vis.side_by_side(prediction, 0))
+
+
+def scene_of(prediction: Prediction, options: Options) -> tuple[list[Mesh], dict[str, Any]]:
+    """The cloud and the frusta of one map in the axes of glTF, and what the file says beside them."""
     depth, keep = _select_pixels(prediction, options)
     cloud = extract_points(prediction, depth, keep, options.num_max_points)
     world_to_camera = np.eye(4)[None] if prediction.extrinsics is None else to_homogeneous(prediction.extrinsics)
@@ -68,10 +75,7 @@ def _write_map(prediction: Prediction, folder: Path, options: Options) -> None:
     if options.show_cameras:
         camera_to_scene = world_to_scene @ invert_rigid(world_to_camera.astype(np.float64))
         meshes += _frusta(prediction, camera_to_scene, options.camera_size * _scene_size(positions))
-    extras = {"hf_alignment": world_to_scene.tolist(), "world": prediction.world}
-    write_glb(folder / "scene.glb", meshes, extras)
-
-    depth_vis.write_jpeg(folder / "scene.jpg", depth_vis.side_by_side(prediction, 0))
+    return meshes, {"hf_alignment": world_to_scene.tolist(), "world": prediction.world}
 
 
 def _select_pixels(prediction: Prediction, options: Options) -> tuple[np.ndarray, np.ndarray]:

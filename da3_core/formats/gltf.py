@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Point and line clouds as a binary glTF 2.0 file (Khronos, ISO/IEC 12113), written without a scene-graph library."""
+"""Point and line clouds as a binary glTF 2.0 file (Khronos, ISO/IEC 12113), written without a scene-graph library.
+
+Why without: `docs/benchmarks.md`, "Clouds without trimesh".
+"""
 
 import json
 import struct
@@ -31,8 +34,8 @@ class Mesh:
     colors: np.ndarray
 
 
-def write_glb(path: Path, meshes: Sequence[Mesh], extras: dict[str, Any]) -> None:
-    """Writes the meshes into one scene that carries `extras`, any JSON value."""
+def glb_bytes(meshes: Sequence[Mesh], extras: dict[str, Any]) -> bytes:
+    """A file with the meshes in one scene that carries `extras`, any JSON value."""
     accessors: list[dict[str, Any]] = []
     views: list[dict[str, Any]] = []
     chunks: list[bytes] = []
@@ -74,7 +77,12 @@ def write_glb(path: Path, meshes: Sequence[Mesh], extras: dict[str, Any]) -> Non
     text = json.dumps({key: value for key, value in document.items() if value != []}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     binary = b"".join(chunks)
-    with path.open("wb") as file:
-        file.write(struct.pack("<4sII", b"glTF", 2, 12 + 8 + len(text) + 8 + len(binary)))
-        file.write(struct.pack("<I4s", len(text), b"JSON") + text)
-        file.write(struct.pack("<I4s", len(binary), b"BIN\0") + binary)
+    header = struct.pack("<4sII", b"glTF", 2, 12 + 8 + len(text) + 8 + len(binary))
+    return b"".join(
+        [header, struct.pack("<I4s", len(text), b"JSON"), text, struct.pack("<I4s", len(binary), b"BIN\0"), binary]
+    )
+
+
+def write_glb(path: Path, meshes: Sequence[Mesh], extras: dict[str, Any]) -> None:
+    """The bytes of `glb_bytes` as a file."""
+    path.write_bytes(glb_bytes(meshes, extras))

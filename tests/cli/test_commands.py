@@ -322,3 +322,13 @@ def test_a_view_that_cannot_be_placed_is_named_and_takes_nothing_from_the_others
     assert all(Path(path).exists() for path in result.stdout.splitlines())
     assert np.loadtxt(tmp_path / "out/trajectory.txt")[:, 0].tolist() == [0, 1]
     assert len(list((tmp_path / "out/depth_vis").iterdir())) == 3
+
+
+def test_depth_can_have_the_size_of_the_images(da3: Command, photos: Path, tmp_path: Path) -> None:
+    asked = ("--depth-size", "input", "--export-format", "mini_npz")
+    result = da3("image", photos / "1.png", "--export-dir", "out", *asked, *SMALL)
+    assert result.exit_code == 0, result.stderr
+    with np.load(tmp_path / "out/exports/mini_npz/results.npz") as arrays:
+        assert arrays["depth"].shape == arrays["conf"].shape == (1, 120, 160)
+        assert (arrays["depth"] > 0).all()
+        assert arrays["intrinsics"][0][:2, 2].tolist() == [80, 60]

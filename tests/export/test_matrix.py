@@ -13,8 +13,8 @@ from da3_core.export import EXPORTERS, check_request, export
 from da3_core.model.presets import PRESETS
 from da3_core.prediction import Prediction
 
-ALWAYS = {"mini_npz", "npz", "depth_vis", "depth_png"}
-WITH_CAMERAS = ALWAYS | {"glb", "ply"}
+ALWAYS = {"mini_npz", "npz", "depth_vis", "depth_png", "depth_exr"}
+WITH_CAMERAS = ALWAYS | {"glb", "ply", "html", "mesh"}
 WITH_POSES = WITH_CAMERAS | {"tum", "kitti", "nerfstudio", "colmap"}
 WITH_GAUSSIANS = WITH_POSES | {"gs_ply", "gs_video"}
 
