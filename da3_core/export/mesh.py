@@ -10,7 +10,7 @@ from da3_core.errors import InputError
 from da3_core.export.maps import each_map
 from da3_core.export.points import confident_pixels, extract_points
 from da3_core.geometry.fusion import Volume, fuse
-from da3_core.options import option
+from da3_core.options import LEAST_CONFIDENT, option
 from da3_core.prediction import Prediction
 
 _OPENCV_TO_GLTF = np.diag([1.0, -1.0, -1.0, 1.0])  # y down, z forward to y up, z backward
@@ -24,7 +24,10 @@ class Options:
         None, "Length of a voxel's side in the unit of the depth.", low=1e-6, unset="what voxels of them need"
     )
     conf_thresh_percentile: float = option(
-        40.0, "This share of the pixels, the least confident, says nothing. Sky says nothing.", low=0, high=100
+        LEAST_CONFIDENT,
+        "This share of the pixels, the least confident, says nothing. Sky says nothing.",
+        low=0,
+        high=100,
     )
 
 
