@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from backports import zstd
 
 ROS_ENCODINGS = ("cdr", "ros1")  # of messages: ROS 2 and ROS 1
+MOST_BYTES = 1 << 30  # of a chunk or a message without its compression; the largest images take half of it
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
@@ -92,12 +93,33 @@ def in_order(parts: Iterable[tuple[int, Callable[[], Iterator[FileMessage]]]]) -
 def without_compression(raw: bytes) -> bytes:
     """A message of ROS 2 as it was published; compressed, it begins as no message of ROS 2 does.
 
-    Damaged, it stays as it is, for nobody to decode.
+    Damaged or far too large, it stays as it is, for nobody to decode.
     """
     if raw.startswith(ZSTD_MAGIC):
-        with suppress(zstd.ZstdError):
-            return zstd.decompress(raw)
+        with suppress(zstd.ZstdError, ValueError):
+            return decompressed(zstd.ZstdDecompressor, raw, MOST_BYTES)
     return raw
+
+
+def decompressed(make: Callable[[], Any], packed: bytes, most: int) -> bytes:
+    """What a chunk or a message is without its compression: frames, one after the other.
+
+    Args:
+        make: of a decompressor with `decompress(data, max_length)`, `eof` and `unused_data`.
+
+    Raises:
+        ValueError: it is cut off, or larger than `most` bytes, as a few kilobytes may be that mean harm; others as
+            decompressors do.
+    """
+    parts, left = [], min(most, MOST_BYTES) + 1  # one more, so that the end of a frame is seen
+    while packed:
+        frame = make()
+        parts.append(frame.decompress(packed, max_length=left))
+        left -= len(parts[-1])
+        if left < 1 or not frame.eof:
+            raise ValueError(f"it is cut off, or larger than {min(most, MOST_BYTES)} bytes without its compression")
+        packed = frame.unused_data or b""
+    return b"".join(parts)
 
 
 def qos_profiles(text: str) -> list[Any]:

@@ -20,6 +20,7 @@ from da3_core.bag.channel import (
     ROS_ENCODINGS,
     Channel,
     FileMessage,
+    decompressed,
     in_order,
     qos_profiles,
     ros_type,
@@ -34,7 +35,7 @@ HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, STATISTICS, DATA_E
 FOOTER_BYTES = RECORD.size + 20 + len(MAGIC)
 MESSAGE_HEAD = struct.Struct("<HIQQ")  # channel, number, time of recording, time of publishing
 INDEX_ENTRY_BYTES, INDEX_HEAD_BYTES = 16, RECORD.size + 6  # of the messages of one channel in a chunk
-DECOMPRESS = {"": bytes, "lz4": lz4.frame.decompress, "zstd": zstd.decompress}
+DECOMPRESSORS = {"lz4": lz4.frame.LZ4FrameDecompressor, "zstd": zstd.ZstdDecompressor}
 TEXTS = ("ros2msg", "ros2idl", "ros1msg")
 
 
@@ -259,9 +260,9 @@ class McapFile:
         fields = _Fields(chunk)
         _, _, size, checksum = fields.numbers("QQQI")
         compression, packed = fields.text(), fields.data("Q")
-        if compression not in DECOMPRESS:
+        if compression and compression not in DECOMPRESSORS:
             raise ValueError(f"a chunk has the compression {compression!r}, which nothing here undoes")
-        records = DECOMPRESS[compression](packed)
+        records = decompressed(DECOMPRESSORS[compression], packed, size) if compression else packed
         if len(records) != size or (checksum and crc32(records) != checksum):
             raise ValueError("the checksum of a chunk is wrong")
         at = 0

@@ -255,6 +255,10 @@ def compressed_size(message: Any) -> tuple[int, int]:
             "encoding",
             f"The compressed image has the format '{message.format}'; accepted are jpeg, png and webp images.",
         )
+    if not is_whole(data):
+        raise RefusedMessage(
+            "truncated", f"The compressed image breaks off after {data.nbytes} bytes; look for losses on its way."
+        )
     try:
         with open_image_file(io.BytesIO(data[:HEAD_BYTES]), COMPRESSED_FORMATS) as image:
             width, height = image.size
@@ -262,10 +266,6 @@ def compressed_size(message: Any) -> tuple[int, int]:
         raise RefusedMessage("size", f"The compressed image is too large: {error.strerror}.") from error
     except OSError as error:
         raise RefusedMessage("undecodable", _damaged(message)) from error
-    if not is_whole(data):
-        raise RefusedMessage(
-            "truncated", f"The compressed image breaks off after {data.nbytes} bytes; look for losses on its way."
-        )
     return height, width
 
 

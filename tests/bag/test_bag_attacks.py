@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import bags
+import lz4.frame
 import pytest
 from backports import zstd
 from rosbags import rosbag1
 from rosbags.typesys import Stores, get_typestore
 
+from da3_core.bag.channel import decompressed
 from da3_core.bag.read import METADATA, BagReader
 from da3_core.bag.sqlite_file import LOG_SUFFIX
 from da3_core.bag.write import BagWriter
@@ -148,3 +150,21 @@ def test_links_where_a_bag_is_written_lead_nowhere(root: Path, tmp_path: Path, o
     assert (tmp_path / "moved/out/metadata.yaml").is_file()
     assert sorted(precious.rglob("*")) == before
     assert (precious / "lock").read_text() == (precious / "out/kept.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+def test_what_grows_beyond_what_it_claims_is_not_unpacked(compression: str) -> None:
+    """A chunk of a few kilobytes may be gigabytes without its compression."""
+    make, compress = {
+        "zstd": (zstd.ZstdDecompressor, zstd.compress),
+        "lz4": (lz4.frame.LZ4FrameDecompressor, lz4.frame.compress),
+    }[compression]
+    content = bytes(100_000)
+    packed = compress(content)
+    assert decompressed(make, packed, len(content)) == content
+    assert decompressed(make, packed + packed, 2 * len(content)) == 2 * content
+    for most, given in ((len(content) - 1, packed), (1000, packed), (len(content), packed + packed)):
+        with pytest.raises(ValueError, match="without its compression"):
+            decompressed(make, given, most)
+    with pytest.raises(ValueError, match="cut off"):
+        decompressed(make, packed[:-3], len(content))

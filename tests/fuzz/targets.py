@@ -310,7 +310,9 @@ def glb_heads() -> Target:
 
     def read(data: bytes, folder: Path) -> None:
         (folder / "scene.glb").write_bytes(data)
-        if count_points(folder / "scene.glb") is None:
+        with (folder / "scene.glb").open("rb") as file:
+            points = count_points(file)
+        if points is None:
             raise InputError("a file without a number of points")
 
     return Target([glb(document)], read)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -71,15 +72,16 @@ def make_app(root: Path, prefix: str) -> Starlette:
         }
 
     def details_item(scene: GalleryScene) -> dict[str, Any]:
-        files = [
-            {
-                "name": path.relative_to(scene.path).as_posix(),
-                "url": url(path),
-                "bytes": (gallery.root / path).stat().st_size,
-            }
-            for path in (scene.model, *gallery.downloads(scene))
-        ]
-        return {"id": scene.id, "points": count_points(gallery.root / scene.model), "files": files}
+        files, points = [], None
+        for path in (scene.model, *gallery.downloads(scene)):
+            opened = gallery.open_file(path.as_posix())
+            if opened is None:  # gone, or become a link just now
+                continue
+            with opened:
+                size = os.fstat(opened.fileno()).st_size
+                points = count_points(opened) if path == scene.model else points
+            files.append({"name": path.relative_to(scene.path).as_posix(), "url": url(path), "bytes": size})
+        return {"id": scene.id, "points": points, "files": files}
 
     def file(request: Request) -> Response:
         path = request.path_params["path"]

@@ -3,7 +3,7 @@
 
 import json
 import struct
-from pathlib import Path
+from typing import BinaryIO
 
 from da3_core.formats.gltf import POINTS
 
@@ -11,14 +11,13 @@ _HEADER = struct.Struct("<4sIII4s")  # magic, version, length of the file, lengt
 _MOST_BYTES = 16 << 20  # of the description; one of ten thousand cameras takes six million
 
 
-def count_points(path: Path) -> int | None:
+def count_points(file: BinaryIO) -> int | None:
     """None where the file cannot be read or is no GLB."""
     try:
-        with path.open("rb") as file:
-            magic, _, _, length, kind = _HEADER.unpack(file.read(_HEADER.size))
-            if (magic, kind) != (b"glTF", b"JSON") or length > _MOST_BYTES:
-                return None
-            document = json.loads(file.read(length))
+        magic, _, _, length, kind = _HEADER.unpack(file.read(_HEADER.size))
+        if (magic, kind) != (b"glTF", b"JSON") or length > _MOST_BYTES:
+            return None
+        document = json.loads(file.read(length))
         primitives = [primitive for mesh in document.get("meshes", []) for primitive in mesh["primitives"]]
         positions = [part["attributes"]["POSITION"] for part in primitives if part.get("mode") == POINTS]
         return sum(int(document["accessors"][index]["count"]) for index in positions)
