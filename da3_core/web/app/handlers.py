@@ -143,11 +143,15 @@ class Handlers:
         quality: Any,
         ref_view_strategy: Any,
         focal_length_px: float | None,
+        hfov_deg: float | None,
+        focal_from_exif: bool,
         *cloud: Any,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Any:
         """The result; nothing, if the visitor has gone on to other images meanwhile."""
-        choices = Choices(method, infer_gs, camera_path, quality, ref_view_strategy, float(focal_length_px or 0))
+        focal_length_px, hfov_deg = float(focal_length_px or 0), float(hfov_deg or 0)
+        by_hand = (method, infer_gs, camera_path, quality, ref_view_strategy, focal_length_px, hfov_deg)
+        choices = Choices(*by_hand, focal_from_exif)
         options = _cloud_options(*cloud)
         with self.visits.use(key) as visit:
             start = time.perf_counter()

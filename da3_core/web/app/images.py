@@ -31,6 +31,8 @@ _LABELS = {
     "quality": "Quality",
     "ref_view_strategy": "Reference View Strategy",
     "focal_length_px": "Focal Length",
+    "hfov_deg": "Angle of View",
+    "focal_from_exif": "Focal Length from EXIF",
     "show_cameras": "Show Camera",
     "filter_black": "Filter Black Background",
     "filter_white": "Filter White Background",
@@ -119,8 +121,9 @@ def _take(upload: Path, folder: Path) -> Path:
             if is_heic or image.getexif().get(_ORIENTATION, 1) != 1:
                 upright = ImageOps.exif_transpose(image)
                 path = _free_name(folder, f"{upload.stem}.{'jpg' if is_heic else 'png'}")
-                how = {"quality": _JPEG_QUALITY} if is_heic else {"compress_level": _PNG_COMPRESSION}
-                upright.convert("RGB").save(path, exif=upright.getexif(), **how)
+                upright.convert("RGB").save(
+                    path, exif=upright.getexif(), quality=_JPEG_QUALITY, compress_level=_PNG_COMPRESSION
+                )
                 return path
     except Exception as error:  # decoders raise almost anything at a broken file
         why = f" ({error.strerror})" if isinstance(error, BadImageError) else ""

@@ -186,13 +186,13 @@ def _choices(preset: Preset) -> list[Any]:
     with gr.Row():
         method = gr.Radio(**_chosen(options["method"]), info=options["method"].sentence)
         strategy = gr.Dropdown(**_chosen(options["ref_view_strategy"]))
-        focal_length = gr.Number(
-            **_valued(options["focal_length_px"]),
-            info=options["focal_length_px"].sentence,
-            minimum=options["focal_length_px"].low,
-            maximum=options["focal_length_px"].high,
-            visible=not preset.has_poses,
-        )
+    needs_camera = not preset.has_poses
+    with gr.Row():
+        numbers = [
+            gr.Number(**_valued(each), info=each.sentence, minimum=each.low, maximum=each.high, visible=needs_camera)
+            for each in (options["focal_length_px"], options["hfov_deg"])
+        ]
+        by_exif = gr.Checkbox(**_valued(options["focal_from_exif"]), visible=needs_camera)
     with gr.Row():
         infer_gs = gr.Checkbox(**_valued(options["infer_gs"]), visible=preset.has_gaussians)
         camera_path = gr.Radio(**_chosen(options["camera_path"]), visible=False)
@@ -203,7 +203,7 @@ def _choices(preset: Preset) -> list[Any]:
         [camera_path, quality],
         api_visibility="private",
     )
-    return [method, infer_gs, camera_path, quality, strategy, focal_length]
+    return [method, infer_gs, camera_path, quality, strategy, *numbers, by_exif]
 
 
 def _cloud_controls() -> list[Any]:

@@ -8,16 +8,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
+from da3_core.errors import OptionError
 from da3_core.export import export
 from da3_core.export.video import Quality
-from da3_core.formats.image_files import open_image_file
 from da3_core.geometry.trajectories import Mode
-from da3_core.options import Checked, ProcessResMethod, RefViewStrategy, SceneOptions, option, same_option
+from da3_core.options import (
+    CameraOptions,
+    Checked,
+    ProcessResMethod,
+    RefViewStrategy,
+    SceneOptions,
+    option,
+    same_option,
+)
 from da3_core.pipeline import Stage
 from da3_core.prediction import Prediction
 from da3_core.sources import SceneImages
+from da3_core.sources.given_camera import given_camera
 from da3_core.web.model_runner import ModelRunner
 
 Method = Literal["low_res", "high_res"]
@@ -42,6 +49,20 @@ class Choices(Checked):
     quality: Quality = option("low", "Of its video.")
     ref_view_strategy: RefViewStrategy = same_option(SceneOptions, "ref_view_strategy")
     focal_length_px: float = option(0.0, "Pixels of the images; 0: unknown.", low=0, high=1e6)
+    hfov_deg: float = option(0.0, "Degrees, over the width of the images; 0: unknown.", low=0, high=179)
+    focal_from_exif: bool = same_option(CameraOptions, "focal_from_exif")
+
+    def __post_init__(self) -> None:
+        """Raises InputError, for several ways to tell the camera too."""
+        super().__post_init__()
+        if sum(map(bool, (self.focal_length_px, self.hfov_deg, self.focal_from_exif))) > 1:
+            raise OptionError("{focal_length_px}, {hfov_deg} and {focal_from_exif} all tell the camera: give one")
+
+    @property
+    def camera(self) -> CameraOptions:
+        return CameraOptions(
+            focal_px=self.focal_length_px or None, hfov_deg=self.hfov_deg or None, focal_from_exif=self.focal_from_exif
+        )
 
 
 def reconstruct(
@@ -67,8 +88,8 @@ def reconstruct(
         infer_gs=choices.infer_gs,
         export_format="gs_video-gs_ply" if choices.infer_gs else "depth_vis",
     )
-    focal_length = choices.focal_length_px
-    intrinsics = np.stack([_pinhole(path, focal_length) for path in images]) if focal_length else None
+    camera = given_camera(choices.camera)
+    intrinsics = None if camera is None else camera.of_files(images)
     return runner.infer(SceneImages(tuple(images), None, intrinsics), options, stage, go_on)
 
 
@@ -80,9 +101,3 @@ def write_result(prediction: Prediction, folder: Path, choices: Choices) -> Pred
     video = {"trj_mode": CAMERA_PATHS[choices.camera_path], "video_quality": choices.quality, "enable_tqdm": False}
     export(prediction, folder, "gs_video-gs_ply", export_kwargs={"gs_video": video})
     return replace(prediction, gaussians=None)
-
-
-def _pinhole(path: Path, focal_length_px: float) -> np.ndarray:
-    with open_image_file(path) as image:
-        width, height = image.size
-    return np.array([[focal_length_px, 0, width / 2], [0, focal_length_px, height / 2], [0, 0, 1]])

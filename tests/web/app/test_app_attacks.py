@@ -14,7 +14,7 @@ from app_process import ServedApp, served_app
 gradio_client = pytest.importorskip("gradio_client", reason="the web app needs `pip install gradio`")
 httpx = pytest.importorskip("httpx")
 
-CHOICES = ("low_res", False, "smooth", "low", "saddle_balanced", 0)
+CHOICES = ("low_res", False, "smooth", "low", "saddle_balanced", 0, 0, False)
 CLOUD = (True, False, False, 10, 1000)
 NOT_UPLOADED = "was not uploaded here"
 

@@ -72,4 +72,5 @@ def test_only_what_the_model_can_do_is_offered(model: str, gaussians: bool, foca
     shown = controls(model, tmp_path)
     assert shown["Infer 3D Gaussian Splatting"]["visible"] == gaussians
     assert shown["Gaussians"]["visible"] == gaussians
-    assert shown["Focal Length"]["visible"] == focal_length
+    for control in ("Focal Length", "Angle of View", "Focal Length from EXIF"):
+        assert shown[control]["visible"] == focal_length

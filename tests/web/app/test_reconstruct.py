@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from da3_core.errors import InputError
 from da3_core.options import ModelOptions
@@ -24,7 +25,14 @@ def unseen(name: str, total: int, unit: str) -> Iterator[Callable[[int], object]
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"method": "huge"}, {"camera_path": "loop"}, {"quality": "best"}, {"focal_length_px": float("nan")}]
+    "wrong",
+    [
+        {"method": "huge"},
+        {"camera_path": "loop"},
+        {"quality": "best"},
+        {"focal_length_px": float("nan")},
+        {"hfov_deg": 60.0, "focal_from_exif": True},
+    ],
 )
 def test_what_a_page_never_sends_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError):
@@ -37,6 +45,17 @@ def test_method_and_focal_length_reach_the_network(pictures: list[Path]) -> None
     prediction = reconstruct(runner, pictures[:1], 70, choices, unseen)
     assert prediction.depth.shape == (1, 70, 98)  # the shorter side of 112 x 84 is resized to 70
     np.testing.assert_allclose(prediction.original_intrinsics(), [[[150, 0, 56], [0, 150, 42], [0, 0, 1]]], rtol=1e-4)
+
+
+def test_the_camera_is_told_as_to_the_command(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 28
+    Image.new("RGB", (112, 84)).save(tmp_path / "photo.jpg", exif=exif)
+    runner = ModelRunner(ModelOptions("untrained:da3-small", device="cpu"))
+    for choices, focal in ((Choices(focal_from_exif=True), 28 / np.hypot(36, 24) * 140), (Choices(hfov_deg=90), 56)):
+        prediction = reconstruct(runner, [tmp_path / "photo.jpg"], 56, choices, unseen)
+        np.testing.assert_allclose(prediction.original_intrinsics()[0, 0, 0], focal, rtol=1e-4)
+        assert prediction.intrinsics_source == ("known",)
 
 
 def test_gaussians_become_a_video_and_a_file_and_are_let_go(prediction: Prediction, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ httpx = pytest.importorskip("httpx")
 trimesh = pytest.importorskip("trimesh")
 
 
-CHOICES = ("low_res", False, "smooth", "low", "saddle_balanced", 0)
+CHOICES = ("low_res", False, "smooth", "low", "saddle_balanced", 0, 0, False)
 CLOUD = (True, False, False, 10, 1000)
 
 
