@@ -12,6 +12,7 @@ from da3_core import __version__
 from da3_core.cli.backend import backend
 from da3_core.cli.bag import bag
 from da3_core.cli.doctor import doctor
+from da3_core.cli.export_model import export_model
 from da3_core.cli.formats import formats
 from da3_core.cli.gallery import gallery
 from da3_core.cli.gradio import gradio
@@ -25,7 +26,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "From images": (auto, image, images, video, colmap, intrinsics),
     "From robots": (bag,),
     "In a browser, and over HTTP": (gallery, gradio, backend),
-    "About this installation": (models, formats, doctor),
+    "About this installation": (models, formats, doctor, export_model),
 }
 
 app = typer.Typer(

@@ -23,7 +23,9 @@ def commands() -> str:
     from da3_core.cli import app
 
     known = {
-        str(each.name or each.callback.__name__): each.callback for each in app.registered_commands if each.callback
+        str(each.name or each.callback.__name__).replace("_", "-"): each.callback
+        for each in app.registered_commands
+        if each.callback
     }
     alone = [(name,) for name in known if not any(name in group for group in GROUPS)]
     return "\n\n".join(_section({name: known[name] for name in group}) for group in (*GROUPS, *alone))

@@ -19,7 +19,7 @@ _ENCODER_BLOCKS, _ENCODER_HEADS = 4, 16
 
 def invert_rigid(transform: Tensor) -> Tensor:
     """Inverse (..., 3, 4) of rigid transforms (..., 3 or 4, 4)."""
-    rotation = transform[..., :3, :3].mT
+    rotation = transform[..., :3, :3].transpose(-2, -1)
     return torch.cat((rotation, -rotation @ transform[..., :3, 3:]), dim=-1)
 
 

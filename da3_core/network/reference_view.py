@@ -22,7 +22,9 @@ def choose_reference(class_tokens: Tensor, strategy: RefViewStrategy) -> Tensor:
         return torch.full((batch,), index, device=class_tokens.device)
     lengths = class_tokens.norm(dim=-1)
     directions = class_tokens / lengths[..., None]
-    likeness = directions @ directions.mT - torch.eye(views, dtype=class_tokens.dtype, device=class_tokens.device)
+    likeness = directions @ directions.transpose(-2, -1) - torch.eye(
+        views, dtype=class_tokens.dtype, device=class_tokens.device
+    )
     if strategy == "saddle_sim_range":
         return (likeness.amax(dim=-1) - likeness.amin(dim=-1)).argmax(dim=-1)
     metrics = torch.stack((likeness.sum(dim=-1) / (views - 1), lengths, directions.var(dim=-1)), dim=-1)  # (B, N, 3)

@@ -72,6 +72,11 @@ class Features:
         return {f"feat_layer_{i}": tokens.unflatten(2, self.grid) for i, tokens in self.exported.items()}
 
 
+def grid_of(images: Tensor) -> Size:
+    """Patches h, w of images (..., H, W) as plain numbers, under tracing too."""
+    return int(images.shape[-2]) // PATCH_SIZE, int(images.shape[-1]) // PATCH_SIZE
+
+
 class PatchEmbedding(nn.Module):
     """One token per patch of the image."""
 
@@ -114,9 +119,9 @@ class VisionTransformer(nn.Module):
         `positions` (1, 1 + P, C), of `position_embedding`, may be given where their look-up cannot be traced.
         """
         patches = self.patch_embed(images).to(self.cls_token.dtype)
-        tokens = torch.cat((self.cls_token.expand(len(images), -1, -1), patches), dim=1)
+        tokens = torch.cat((self.cls_token.expand(images.shape[0], -1, -1), patches), dim=1)
         if positions is None:
-            positions = self.position_embedding(images.shape[-2] // PATCH_SIZE, images.shape[-1] // PATCH_SIZE)
+            positions = self.position_embedding(*grid_of(images))
         return tokens + positions
 
     def position_embedding(self, height: int, width: int) -> Tensor:
@@ -161,12 +166,12 @@ class Backbone(nn.Module):
         self, images: Tensor, export_layers: Collection[int] = (), known: KnownViews | None = None
     ) -> ViewTokens:
         """Images (B, N, 3, H, W) to tokens, through the blocks that see one view only, but for views that are known."""
-        grid = (images.shape[-2] // PATCH_SIZE, images.shape[-1] // PATCH_SIZE)
+        grid = grid_of(images)
         layers = self._kept_layers(export_layers)
         parts = parts_of(
             known, ("tokens", id(self), *layers), images.flatten(0, 1), lambda new: self.local_blocks(new, layers)
         )
-        tokens, class_tokens, *kept = (part.unflatten(0, images.shape[:2]) for part in parts)
+        tokens, class_tokens, *kept = (part.reshape(*images.shape[:2], *part.shape[1:]) for part in parts)
         return ViewTokens(tokens, class_tokens, dict(zip(layers, kept, strict=True)), grid)
 
     def local_blocks(
@@ -208,8 +213,9 @@ class Backbone(nn.Module):
         order = None
         if camera_tokens is None:
             camera_tokens = self._learned_camera_tokens(*views.tokens.shape[:2])
-            if count >= 3:
-                order = reference_first(choose_reference(views.class_tokens, ref_view_strategy), count)
+            if count >= 3:  # while it is traced, for numbers of views that are fewer too
+                reference = choose_reference(views.class_tokens, ref_view_strategy)
+                order = reference_first(torch.where(torch.as_tensor(count >= 3), reference, 0), count)
         tokens = views.tokens if order is None else reorder(views.tokens, order)  # (B, N, 1 + P, C)
         tokens = torch.cat((camera_tokens[:, :, None], tokens[:, :, 1:]), dim=2)  # the class token makes place
 
