@@ -40,6 +40,7 @@ from da3_core.options import (
     PoseMethod,
     Precision,
     ProcessResMethod,
+    RefineDepth,
     RefViewStrategy,
     SceneOptions,
     WeightsLicence,
@@ -299,6 +300,7 @@ class DepthAnything3(nn.Module):
         *,
         pose_method: PoseMethod = InferenceOptions.pose_method,
         refine_scale: bool = InferenceOptions.refine_scale,
+        refine_depth: RefineDepth = InferenceOptions.refine_depth,
         apply_exif: bool = False,
         depth_size: DepthSize = SceneOptions.depth_size,
     ) -> Prediction:
@@ -332,6 +334,8 @@ class DepthAnything3(nn.Module):
             pose_method: where cameras come from, see `resolve_pose_method`. With `features`, a view that cannot be
                 placed has none, with a warning; `aux["feature_poses"]` tells more. A single view keeps what the network
                 says of it.
+            refine_depth: with poses from features, correct depth by what the matches triangulate; `auto` is yes for the
+                embedded model.
             refine_scale: with poses from features, let depth in metres take the scale at which views match; else it is
                 `focal * raw / 300` of each view.
             apply_exif: turn images upright by their EXIF tag; intrinsics then refer to the upright image.
@@ -347,6 +351,7 @@ class DepthAnything3(nn.Module):
             use_ray_pose=use_ray_pose,
             pose_method=pose_method,
             refine_scale=refine_scale,
+            refine_depth=refine_depth,
             ref_view_strategy=ref_view_strategy,
             apply_exif=apply_exif,
             align_to_input_ext_scale=align_to_input_ext_scale,
@@ -390,6 +395,7 @@ class DepthAnything3(nn.Module):
             process_res=options.process_res or self.preset.process_res,
             use_ray_pose=method == "rays",
             pose_method=method,
+            refine_depth=self.preset.refine_depth if options.refine_depth == "auto" else options.refine_depth,
             infer_gs=options.wants_gaussians,
         )
 
@@ -462,7 +468,12 @@ class DepthAnything3(nn.Module):
             prediction = in_metres(prediction)
         if options.pose_method == "features" and len(images) >= 2:
             as_given = (decode(image, apply_exif=options.apply_exif) for image in images)
-            prediction = with_feature_poses(prediction, as_given, refine_scale=options.refine_scale)
+            prediction = with_feature_poses(
+                prediction,
+                as_given,
+                refine_scale=options.refine_scale,
+                refine_depth=options.refine_depth == "yes",
+            )
         if extrinsics is not None:
             to_input_scale = options.align_to_input_ext_scale
             prediction = aligned_to_given_poses(prediction, extrinsics, to_input_scale=to_input_scale)

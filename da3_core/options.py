@@ -29,6 +29,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Engine = Literal["auto", "torch", "openvino", "onnxruntime", "onnxruntime:cuda", "onnxruntime:tensorrt"]
 DepthSize = Literal["processed", "input"]
 ProcessResMethod = Literal["upper_bound_resize", "upper_bound_crop", "lower_bound_resize", "lower_bound_crop"]
+RefineDepth = Literal["auto", "yes", "no"]
 WeightsLicence = Literal["any", "permissive"]
 IsRectified = Literal["auto", "yes", "no"]
 
@@ -232,6 +233,11 @@ class InferenceOptions(Checked):
         "Let the depth of every view of a metric model take the scale at which features match those of the others, "
         "where poses are found by features; else it is what the focal length makes of it, view by view.",
         faces=("command", "bag", "http"),
+    )
+    refine_depth: RefineDepth = option(
+        "auto",
+        "Correct the depth of every view, smoothly, by what matches triangulate, where poses are found by features; "
+        "auto: of the embedded model.",
     )
     ref_view_strategy: RefViewStrategy = option(
         "saddle_balanced",

@@ -125,15 +125,19 @@ def in_metres(prediction: Prediction) -> Prediction:
 
 
 def with_feature_poses(
-    prediction: Prediction, images: Iterable[np.ndarray] | None = None, *, refine_scale: bool = False
+    prediction: Prediction,
+    images: Iterable[np.ndarray] | None = None,
+    *,
+    refine_scale: bool = False,
+    refine_depth: bool = False,
 ) -> Prediction:
     """Cameras of two or more views from matching features and depth, in place of those of the network.
 
     `aux["feature_poses"]` is the report, a `FeaturePoses`. The world of a segment is the optical frame of its first
-    view, and the depth of every view is multiplied by its `depth_scales`: where it is in metres,
-    only if `refine_scale` says so. Where there are no intrinsics, the cameras
-    rest on those of `default_intrinsics`, which become the `assumed_intrinsics` of the result. A view that cannot be
-    placed has no pose, and its depth stays as it is.
+    view, and the depth of every view is multiplied by its `depth_scales`: where it is in metres, only if `refine_scale`
+    says so. `refine_depth` also multiplies every pixel by its `depth_factors`. Where there are no intrinsics, the
+    cameras rest on those of `default_intrinsics`, which become the `assumed_intrinsics` of the result. A view that
+    cannot be placed has no pose, and its depth stays as it is.
 
     Args:
         images: `N` of `(H', W', 3)` uint8 RGB as given, in which more is found than in the processed ones. They are
@@ -153,9 +157,10 @@ def with_feature_poses(
     depth = prediction.depth if prediction.sky is None else np.where(prediction.sky, np.nan, prediction.depth)
     assert prediction.processed_images is not None
     if images is None or prediction.processed_from_original is None:
-        found = poses_from_features(prediction.processed_images, depth, intrinsics)
+        found = poses_from_features(prediction.processed_images, depth, intrinsics, correct_depth=refine_depth)
     else:
-        found = poses_from_features(images, depth, intrinsics, prediction.processed_from_original)
+        transforms = prediction.processed_from_original
+        found = poses_from_features(images, depth, intrinsics, transforms, correct_depth=refine_depth)
     aux = {**prediction.aux, "feature_poses": found}
     if found.world_to_camera is None or found.depth_scales is None:
         log.warning("no camera poses from features: %s", found.failure)
@@ -164,9 +169,10 @@ def with_feature_poses(
         log.warning("not all camera poses from features: %s", found.failure)
     keeps_depth = prediction.is_metric and not refine_scale
     scales = np.ones_like(found.depth_scales) if keeps_depth else found.depth_scales
+    factors = 1 if found.depth_factors is None else found.depth_factors
     return replace(
         cameras,
-        depth=prediction.depth * scales[:, None, None].astype(np.float32),
+        depth=prediction.depth * scales[:, None, None].astype(np.float32) * factors,
         extrinsics=found.world_to_camera.astype(np.float32),
         segments=found.segments,
         aux=aux,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from da3_core.geometry.cameras import invert_rigid
+from da3_core.geometry.depth_correction import fit_correction
 from da3_core.geometry.matching import Features, choose_pairs, detect_features, match_features
 from da3_core.geometry.pose_refinement import (
     LARGEST_SQUARED_ERROR,
@@ -27,6 +28,7 @@ from da3_core.geometry.pose_refinement import (
     rotation_deviation,
     spread_across_lines,
     squared_errors,
+    triangulate,
     worst_noise,
 )
 from da3_core.geometry.relative_pose import solve_epipolar, solve_pnp
@@ -38,6 +40,7 @@ MIN_INLIER_SHARE_OF_MANY = 0.2  # beyond `MIN_INLIERS`: so many never agree by c
 MAX_ROTATION_DEVIATION_DEG = 2.0
 MAX_SPREAD = 1.75  # of features about their epipolar lines, of the worst noise; chance would spread them by 3.5
 REFINEMENTS = 2  # once the matches that agree at all are known, and how well they do
+DEPTH_TOLD_TO = 0.3  # relative deviation of a triangulated depth that corrects the one there is
 MAX_DEPTH_JUMP = 0.1  # between the four pixels around a feature; beyond it, depth there is that of neither surface
 
 
@@ -61,6 +64,8 @@ class FeaturePoses:
         depth_noise: relative standard deviation of the depths, about what the matches triangulate where the cameras
             moved; NaN on failure.
         failure: why views have no pose, or no common world, in one sentence; None on success.
+        depth_factors: `(N, H, W)` what the matches correct depth by beyond its scale, pixel by pixel, where that was
+            asked for; None otherwise, or where no view could be placed.
     """
 
     world_to_camera: np.ndarray | None
@@ -72,6 +77,7 @@ class FeaturePoses:
     parallax_px: float = float("nan")
     depth_noise: float = float("nan")
     failure: str | None = None
+    depth_factors: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +106,8 @@ def poses_from_features(
     depth: np.ndarray,
     intrinsics: np.ndarray,
     depth_from_images: np.ndarray | None = None,
+    *,
+    correct_depth: bool = False,
 ) -> FeaturePoses:
     """The cameras of `N >= 2` views of one scene. Deterministic; never raises for what the images show.
 
@@ -108,6 +116,7 @@ def poses_from_features(
         depth: `(N, H, W)` z-depth up to one factor per view; pixels that are not finite and positive are ignored.
         intrinsics: `(N, 3, 3)` pixels of `depth`, pixel edges at integers.
         depth_from_images: `(N, 3, 3)` takes pixels of the images to those of `depth`; by default they are the same.
+        correct_depth: tell `depth_factors` too.
     """
     transforms = np.tile(np.eye(3), (len(depth), 1, 1)) if depth_from_images is None else depth_from_images
     given = zip(images, depth, intrinsics.astype(np.float64), transforms, strict=True)
@@ -125,7 +134,25 @@ def poses_from_features(
             doubts.append(found)
             waiting += _groups([view for view in members if view not in found.views], pairs)
     solved.sort(key=lambda segment: (-len(segment.members), segment.members))
-    return _together(solved, len(views), doubts)
+    together = _together(solved, len(views), doubts)
+    if not correct_depth or not solved:
+        return together
+    return replace(together, depth_factors=_depth_factors(solved, depth, intrinsics))
+
+
+def _depth_factors(segments: Sequence[_Segment], depth: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """`(N, H, W)`, ones for views that have no pose."""
+    factors = np.ones_like(depth)
+    for segment in segments:
+        for number, view in enumerate(segment.members):
+            own = [matches for matches in segment.agreeing if matches.source == number]
+            points = np.concatenate([matches.points for matches in own])
+            told = [triangulate(segment.cameras, matches, segment.noise.pixel) for matches in own]
+            log_ratios, deviations = (np.concatenate([one[part] for one in told]) for part in (0, 1))
+            sure = deviations <= DEPTH_TOLD_TO
+            pixels = (points[sure] / points[sure, 2:]) @ intrinsics[view, :2].T
+            factors[view] = fit_correction(pixels, log_ratios[sure], deviations[sure], depth[view])
+    return factors
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +165,8 @@ class _Segment:
     rotation_deviation_deg: float
     residual_px: float
     parallax_px: float
-    depth_noise: float
+    noise: Noise
+    agreeing: Sequence[DirectedMatches]
 
 
 @dataclass(frozen=True)
@@ -225,7 +253,7 @@ def _together(segments: Sequence[_Segment], views: int, doubts: Sequence[_Doubt]
         rotation_deviation_deg=largest.rotation_deviation_deg,
         residual_px=largest.residual_px,
         parallax_px=largest.parallax_px,
-        depth_noise=largest.depth_noise,
+        depth_noise=largest.noise.depth,
         failure=failure,
     )
 
@@ -395,7 +423,8 @@ def _judged(members: Sequence[int], cameras: Cameras, directed: Sequence[Directe
         rotation_deviation_deg=float(deviation_deg[worst]),
         residual_px=float(np.median(np.concatenate(errors_px))),
         parallax_px=max(median_parallax(cameras, matches) for matches in agreeing if len(matches.depth)),
-        depth_noise=noise.depth,
+        noise=noise,
+        agreeing=agreeing,
     )
 
 

@@ -74,6 +74,11 @@ class Preset:
         return "decoder" if self.has_poses and self.name != EMBEDDED else "features"
 
     @property
+    def refine_depth(self) -> Literal["yes", "no"]:
+        """Whether matches between views are better than its depth."""
+        return "yes" if self.name == EMBEDDED else "no"
+
+    @property
     def focal_length(self) -> Literal["mean", "longer"]:
         """How its estimates for both axes become one. The embedded model knows the shape 4:3 alone: on others, the
         axis that it takes for the longer one stays right, and the other comes out short."""
