@@ -390,8 +390,8 @@ class PointOptions(Checked):
     """Which pixels become the points of a cloud, live and from a bag."""
 
     stride: int = option(1, "Take every n-th row and column.", low=1, high=1000, dynamic=True)
-    min_depth_m: float = option(0.0, "Leave out nearer points; metres.", low=0, dynamic=True)
-    max_depth_m: float = option(0.0, "Leave out farther points; metres, 0 is no limit.", low=0, dynamic=True)
+    min_depth_m: float = option(0.0, "Leave out nearer points; metres.", low=0, high=1e9, dynamic=True)
+    max_depth_m: float = option(0.0, "Leave out farther points; metres, 0 is no limit.", low=0, high=1e9, dynamic=True)
     confidence_percentile: float = option(
         LEAST_CONFIDENT,
         "Leave out this share of each image's valid pixels, the least confident; percent.",
@@ -404,6 +404,7 @@ class PointOptions(Checked):
         "Leave out pixels whose depth jumps to a neighbour by more than this share: they float between surfaces; "
         "0 keeps them.",
         low=0,
+        high=1e9,
         dynamic=True,
     )
     organized: bool = option(

@@ -35,6 +35,7 @@ from da3_core.ros_data.told import Told
 from da3_core.ros_data.video import VideoDecoder, frame_to_rgb
 from da3_core.stream.frame import Frame
 from da3_ros.callbacks import Guard
+from da3_ros.logs import bounded
 from da3_ros.qos import OVERRIDABLE
 from da3_ros.settings import Settings
 from da3_ros.window_buffer import Arrival, WindowBuffer
@@ -155,7 +156,7 @@ class CameraInput:
         if not refusal.kind.startswith("camera_info"):
             self._warn_once(refusal.kind, f"{refusal} (The first of its kind; the rest is counted in /diagnostics.)")
         elif self._told.is_new("camera_info", str(refusal)):
-            self._logger.warning(str(refusal))
+            self._logger.warning(bounded(str(refusal)))
 
     def state(self) -> CameraState:
         silence_s = time.monotonic() - self._last_arrival_s
@@ -225,6 +226,12 @@ class CameraInput:
             self._buffer.refuse(refusal.kind)
             self.report(refusal)
             return
+        if session_break == "camera":
+            self._warn_once(
+                "frame_ids",
+                f"Images on {self.topic} come with another frame_id, {bounded(camera)!r}, which starts a new map every "
+                "time it changes; publish one camera on a topic.",
+            )
         if session_break:
             self._logger.info(f"A new map starts ({session_break}).", throttle_duration_sec=5.0)
 
@@ -246,7 +253,7 @@ class CameraInput:
                 self._refused_infos[refusal.kind] += 1
                 self._trouble, why_not = str(refusal), "CameraInfo is unusable"
                 if self._told.is_new("camera_info", str(refusal)):
-                    self._logger.warning(f"{refusal} Until then the model's estimate is used.")
+                    self._logger.warning(f"{bounded(str(refusal))} Until then the model's estimate is used.")
             else:
                 self._told.is_new("camera_info", "")
         if camera is None and source == "camera_info":
@@ -261,7 +268,7 @@ class CameraInput:
     def _warn_once(self, kind: str, text: str) -> None:
         if kind not in self._logged:
             self._logged.add(kind)
-            self._logger.warning(text)
+            self._logger.warning(bounded(text))
 
 
 def describe_silence(

@@ -16,6 +16,7 @@ from sensor_msgs.msg import CameraInfo
 from da3_core.stream.session import View, WindowResult
 from da3_ros.camera_input import CameraState
 from da3_ros.engine import Engine
+from da3_ros.logs import bounded
 from da3_ros.publishers import OutputState
 from da3_ros.settings import Settings
 from da3_ros.window_buffer import FrameCounts
@@ -116,7 +117,13 @@ class Diagnostics:
     def _status(self, part: str, judged: Status, values: dict[str, Any]) -> DiagnosticStatus:
         level, message = judged
         pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
-        return DiagnosticStatus(level=level, name=f"{self._name}: {part}", message=message, values=pairs)
+        return DiagnosticStatus(
+            level=level,
+            name=f"{self._name}: {part}",
+            message=bounded(message),
+            hardware_id=self._camera().topic,
+            values=pairs,
+        )
 
     def _judge_input(self, now: _Totals, before: _Totals, camera: CameraState) -> Status:
         if camera.silence:

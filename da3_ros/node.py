@@ -6,7 +6,10 @@ it and keeps the model, cleanup lets the model go.
 """
 
 import logging
+import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,11 +24,13 @@ from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
+from rclpy.signals import uninstall_signal_handlers
 
 from da3_core.errors import InputError
 from da3_core.ros_data.maps import MapCount
 from da3_ros import engine, parameters
 from da3_ros.callbacks import Guard
+from da3_ros.demo.shared_memory import remove_own_segments
 from da3_ros.logs import RosLogHandler
 from da3_ros.rclpy_private import lifecycle_state
 from da3_ros.settings import Settings
@@ -33,6 +38,7 @@ from da3_ros.wiring import Active, Configured
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 DIAGNOSTICS_PERIOD_S = 1.0
+ENDING_S = 1.0  # that the model and others have to come to an end once the node is to
 THREADS = 6  # transitions, images, diagnostics; one each for an inference, an export and a bag that somebody waits for
 
 
@@ -182,7 +188,9 @@ class Da3Node(LifecycleNode):
         return self.get_fully_qualified_name().lstrip("/")
 
     def _lifecycle_status(self) -> DiagnosticStatus:
-        status = DiagnosticStatus(name=f"{self._diagnostics_name}: lifecycle", level=DiagnosticStatus.OK)
+        status = DiagnosticStatus(
+            name=f"{self._diagnostics_name}: lifecycle", level=DiagnosticStatus.OK, hardware_id=self._settings.device
+        )
         status.message = f"The node is {lifecycle_state(self)}."
         if self._guard.caught:
             status.level = DiagnosticStatus.WARN
@@ -214,10 +222,34 @@ def main(args: list[str] | None = None, load_model: Callable[[Settings], Any] = 
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        end(executor, node)
+
+
+def end(executor: MultiThreadedExecutor, node: Da3Node) -> None:
+    """End in order, or where the model, or another piece of work, does not stop within `ENDING_S`, at once.
+
+    Whoever asked once may ask again, such as a launch system and its terminal; nothing depends on that.
+    """
+    uninstall_signal_handlers()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+    def stop() -> None:
         node.release()
         executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
+
+    stopping = threading.Thread(target=stop, name="da3_stopping", daemon=True)
+    stopping.start()
+    stopping.join(ENDING_S)
+    is_stuck = stopping.is_alive()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    if is_stuck:
+        remove_own_segments()
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # the end of the interpreter would wait for what is running
 
 
 def spin(executor: MultiThreadedExecutor, node: Da3Node) -> None:

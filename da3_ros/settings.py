@@ -26,7 +26,7 @@ class WindowSettings:
 
     size: int = same_option(BagOptions, "window")
     stride: int = same_option(BagOptions, "stride")
-    max_gap_s: float = same_option(BagOptions, "max_gap_s")
+    max_gap_s: float = same_option(BagOptions, "max_gap_s", high=1e9)
     keyframe_min_motion: float = option(
         0.0,
         "Mean difference of thumbnails, of 255, below which an image is not a new view; 0 takes every image.",
@@ -84,7 +84,7 @@ class LoopSettings:
 class DepthSettings:
     """What the depth images hold."""
 
-    confidence_floor: float = same_option(BagOptions, "confidence_floor")
+    confidence_floor: float = same_option(BagOptions, "confidence_floor", high=1e9)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class TfSettings:
     mode: Literal["camera", "none"] = option(
         "camera", "camera: map_frame to the camera, or to the root of the tree that the camera is in; none: nothing."
     )
-    max_extrapolation_s: float = same_option(BagOptions, "max_extrapolation_s")
+    max_extrapolation_s: float = same_option(BagOptions, "max_extrapolation_s", high=1e9)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,9 @@ class Settings(InferenceOptions, ModelOptions):
     every_frame: bool = option(
         False, "Use every image in order and fall behind rather than skip, for playback; false takes the newest."
     )
-    max_rate_hz: float = option(0.0, "Most inferences per second; 0 is as many as possible.", low=0.0, dynamic=True)
+    max_rate_hz: float = option(
+        0.0, "Most inferences per second; 0 is as many as possible.", low=0.0, high=1e6, dynamic=True
+    )
     map_frame: str = same_option(
         BagOptions,
         "map_frame",
@@ -161,6 +163,7 @@ class Settings(InferenceOptions, ModelOptions):
         5.0,
         "Without an image for so long, diagnostics warn and say what is waited for; seconds.",
         low=0.1,
+        high=1e6,
         dynamic=True,
     )
     max_consecutive_failures: int = option(

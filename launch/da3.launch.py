@@ -7,6 +7,7 @@ Every parameter of the node is an argument of the same name; it overrides the pa
 import os
 from pathlib import Path
 
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch_ros.actions import Node
@@ -75,7 +76,19 @@ def _start(context: LaunchContext) -> list[Action]:
         arguments=["-d", str(CONFIG / "da3.rviz"), "-f", map_frame],
         parameters=_typed({name: overrides[name] for name in ("use_sim_time",) if name in overrides}),
     )
-    return [*_dds_profile(arguments["dds_profile"]), node, *([rviz] if _is_true(arguments, "rviz") else [])]
+    with_rviz = _is_true(arguments, "rviz")
+    if with_rviz:
+        _check_rviz()  # before anything starts: launch would leave the node behind
+    return [*_dds_profile(arguments["dds_profile"]), node, *([rviz] if with_rviz else [])]
+
+
+def _check_rviz() -> None:
+    try:
+        get_package_prefix("rviz2")
+    except PackageNotFoundError:
+        raise InputError(
+            "rviz is true, but RViz is not installed: apt install ros-$ROS_DISTRO-rviz2, or leave rviz:=true out."
+        ) from None
 
 
 def _typed(values: dict) -> list[dict]:

@@ -2,9 +2,11 @@
 """The live node with a model that knows the room: true depth and cameras, under a new random similarity per call.
 
 `--own-world`: always in metres and in the room's own world. `--demo`: it knows the walk of the demonstration.
+`--endless load` or `--endless inference`: that takes a minute.
 """
 
 import sys
+import time
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -36,6 +38,11 @@ def note_first_calls(module: ModuleType, *names: str) -> None:
         setattr(module, name, noting(name, getattr(module, name)))
 
 
+def take_a_minute(doing: str) -> None:
+    print(f"endless {doing}", flush=True)
+    time.sleep(60)
+
+
 if __name__ == "__main__":
     from da3_core.ros_data import outputs
     from da3_core.synthetic.exact import ExactModel
@@ -44,4 +51,17 @@ if __name__ == "__main__":
 
     note_first_calls(outputs, "depth_in_millimetres", "point_cloud", "colorize_depth")
     walk = room_walk(WALK_FRAMES, CAMERA_SIZE) if "--demo" in sys.argv else known_walk()
-    main(load_model=lambda settings: ExactModel(walk, similarity="--own-world" not in sys.argv))
+    endless = sys.argv[sys.argv.index("--endless") + 1] if "--endless" in sys.argv else ""
+
+    class Model(ExactModel):
+        def predict(self, *arguments: Any, **options: Any) -> Any:
+            if endless == "inference":
+                take_a_minute(endless)
+            return super().predict(*arguments, **options)
+
+    def load_model(settings: Any) -> Model:
+        if endless == "load":
+            take_a_minute(endless)
+        return Model(walk, similarity="--own-world" not in sys.argv)
+
+    main(load_model=load_model)

@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the node starts and ends: refusals in a sentence and a status, Ctrl-C without a traceback."""
 
+import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
+from footage import Footage
 from harness import Graph
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+
+from da3_ros.node import ENDING_S
+
+ROOM_UNDER_LOAD_S = 2.0  # where other tests have the processors
 
 
 @pytest.mark.parametrize(
@@ -38,6 +45,37 @@ def test_it_ends_cleanly_when_asked_to(graph: Graph, ending: signal.Signals) -> 
     assert node.end(ending) == 0
     assert "Traceback" not in node.log
     assert "[ERROR]" not in node.log
+
+
+@pytest.mark.parametrize(("ending", "doing"), [(signal.SIGINT, "inference"), (signal.SIGTERM, "load")])
+def test_it_ends_at_once_whatever_the_model_is_doing(
+    graph: Graph, footage: Footage, ending: signal.Signals, doing: str
+) -> None:
+    node = graph.start_node({"window.size": 1}, "--", "--endless", doing)
+    camera = graph.camera()
+
+    def is_busy() -> bool:
+        if doing == "inference":
+            camera.publish("/image", *footage.images([0]))
+        return f"endless {doing}" in node.log
+
+    graph.wait_for("the model to be busy", is_busy)
+    others = memory_of(os.getpid()) | memory_of(camera.process.pid)
+    segments = memory_of(node.pid) - others
+    assert segments
+    start_s = time.monotonic()
+    os.kill(node.pid, ending)
+    os.kill(node.pid, signal.SIGINT)  # the terminal's, beside that of a launch system
+    assert node.wait() == 0
+    assert time.monotonic() - start_s < 2 * ENDING_S + ROOM_UNDER_LOAD_S
+    assert not any(segment.exists() for segment in segments)
+    assert "Traceback" not in node.log
+
+
+def memory_of(pid: int) -> set[Path]:
+    """The segments of shared memory that a process has open, those of others that it reads among them."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {Path(line.split()[-1]) for line in lines if "/dev/shm/fast" in line and "_port" not in line}
 
 
 def test_a_qos_that_does_not_exist_leaves_the_node_inactive(graph: Graph) -> None:

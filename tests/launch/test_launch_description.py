@@ -141,8 +141,18 @@ def test_the_shared_memory_profile_is_set_unless_the_user_decides(start, monkeyp
     assert environment(start()) == {}
 
 
-def test_rviz_shows_the_topics_of_the_node_in_its_map(start):
+def test_rviz_that_is_not_installed_ends_the_launch_before_anything_starts(start, monkeypatch, tmp_path):
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    with pytest.raises(InputError, match="RViz is not installed: apt install"):
+        start({"rviz": "true"})
+
+
+def test_rviz_shows_the_topics_of_the_node_in_its_map(start, monkeypatch, tmp_path):
+    (tmp_path / "share/ament_index/resource_index/packages").mkdir(parents=True)
+    (tmp_path / "share/ament_index/resource_index/packages/rviz2").touch()
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
     assert not any(isinstance(each, Node) and each.package == "rviz2" for each in start())
+    assert node_of(start({"rviz": "true", "namespace": "robot"}), "rviz2").arguments[-1] == "robot/da3_map"
     rviz = node_of(start({"rviz": "true", "namespace": "robot", "map_frame": "world"}), "rviz2")
     flag, config, frame_flag, frame = rviz.arguments
     assert (flag, frame_flag, frame, rviz.namespace) == ("-d", "-f", "world", "robot")

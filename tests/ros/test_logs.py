@@ -3,7 +3,7 @@
 
 import logging
 
-from da3_ros.logs import RosLogHandler
+from da3_ros.logs import MOST_CHARACTERS, REPEATED_S, RosLogHandler
 
 
 class Lines(list[tuple[str, str]]):
@@ -35,3 +35,24 @@ def test_every_record_keeps_its_severity():
         ("error", "40 frames"),
         ("error", "50 frames"),
     ]
+
+
+def test_what_others_wrote_does_not_fill_a_log():
+    lines = Lines()
+    logger = logging.Logger("of this test", logging.DEBUG)
+    logger.addHandler(RosLogHandler(lines))
+    logger.warning("x" * 1_000_000)
+    [(_, text)] = lines
+    assert len(text) < MOST_CHARACTERS + 50
+    assert text.endswith("(1000000 characters)")
+
+
+def test_a_warning_of_every_window_is_told_now_and_then():
+    lines, now_s = Lines(), 0.0
+    logger = logging.Logger("of this test", logging.DEBUG)
+    logger.addHandler(RosLogHandler(lines, now_s=lambda: now_s))
+    for number in range(5):
+        now_s = number * REPEATED_S / 4
+        logger.warning("no camera poses from features: %d matches", number)
+    told = "no camera poses from features: {} matches"
+    assert [text for _, text in lines] == [told.format(0), told.format(4) + " (3 more like it in between)"]

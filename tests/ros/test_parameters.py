@@ -99,7 +99,7 @@ def test_the_command_line_changes_values_and_whole_numbers_serve_as_floats(start
         ("window.stride:=4", ["stride is 4", "size 4"]),
         ("tf.mode:=odom", ["tf.mode is 'odom'", "camera, none"]),
         ("autostart:=1", ["autostart is 1", "true or false"]),
-        ("max_rate_hz:=.nan", ["max_rate_hz is nan", "at least 0"]),
+        ("max_rate_hz:=.nan", ["max_rate_hz is nan", "from 0 to 1000000"]),
         ("map_frame:=''", ["map_frame is ''", "not empty"]),
     ],
 )
@@ -167,3 +167,10 @@ def test_the_default_map_frame_follows_the_namespace_and_names_are_taken_as_they
     assert parameters.frame_in_namespace("da3_map", "/") == "da3_map"
     assert parameters.frame_in_namespace("/da3_map", "/left") == "da3_map"
     assert parameters.frame_in_namespace("map", "/left") == "map"
+
+
+def test_no_number_is_without_a_limit() -> None:
+    for line in TABLE.values():
+        if line.type is float:
+            with pytest.raises(InputError, match=line.name):
+                line.checked(1e308)
