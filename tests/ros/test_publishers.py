@@ -146,7 +146,7 @@ def test_the_path_holds_poses_as_they_are_known_by_now():
     assert [pose.pose.position.x for pose in path.poses] == [5, 0]
     assert [pose.header.stamp.nanosec for pose in path.poses] == [1, 2]
     ahead = Similarity(1.0, np.eye(3), np.array([0.0, 0, 2]))
-    it.publications.publish(replace(result(view(3)), bend=Bend({1: Similarity.identity(), 2: ahead})), session=1)
+    it.publications.publish(replace(result(view(3)), bend=Bend({1: Similarity.identity(), 2: ahead})), FIRST)
     path = it.outputs["path"].messages[-1]
     assert [pose.pose.position.x for pose in path.poses] == [5, 2, 0], "the newest is in the bent map already"
 
