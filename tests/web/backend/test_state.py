@@ -46,7 +46,7 @@ def test_a_killed_backend_is_gone_on_with(start: Callable[[], BackendProcess]) -
     dropped = one.submit(image_paths=images(one))
     one.wait(dropped)
     one.ask("DELETE", f"/task/{dropped}")
-    long = one.submit(image_paths=images(one, 20), process_res=252, export_dir="long", export_format="mini_npz")
+    long = one.submit(image_paths=images(one, 8), process_res=252, export_dir="long", export_format="mini_npz")
     waiting = [one.submit(image_paths=images(one)) for _ in range(3)]
     one.wait(long, until=("running",))
     kill(one)
