@@ -41,6 +41,7 @@ MAX_ROTATION_DEVIATION_DEG = 2.0
 MAX_SPREAD = 1.75  # of features about their epipolar lines, of the worst noise; chance would spread them by 3.5
 REFINEMENTS = 2  # once the matches that agree at all are known, and how well they do
 DEPTH_TOLD_TO = 0.3  # relative deviation of a triangulated depth that corrects the one there is
+LEAST_PARALLAX = 8  # times the noise of pixels; with less, errors of the poses are errors of all triangulated depths
 MAX_DEPTH_JUMP = 0.1  # between the four pixels around a feature; beyond it, depth there is that of neither surface
 
 
@@ -141,9 +142,11 @@ def poses_from_features(
 
 
 def _depth_factors(segments: Sequence[_Segment], depth: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """`(N, H, W)`, ones for views that have no pose."""
+    """`(N, H, W)`, ones for views that have no pose, or hardly moved."""
     factors = np.ones_like(depth)
     for segment in segments:
+        if segment.parallax_px < LEAST_PARALLAX * segment.noise.pixel:
+            continue
         for number, view in enumerate(segment.members):
             own = [matches for matches in segment.agreeing if matches.source == number]
             points = np.concatenate([matches.points for matches in own])

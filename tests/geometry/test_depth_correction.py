@@ -60,6 +60,9 @@ def test_views_that_match_correct_each_other(walk: Walk) -> None:
     assert plain.aux["feature_poses"].depth_factors is None
     assert error(refined.depth, walk.depth_m[frames]) < 0.7 * error(plain.depth, walk.depth_m[frames])
 
+    still = replace(given.views(np.array([0, 0])), depth=depth[:2])
+    assert (with_feature_poses(still, refine_depth=True).aux["feature_poses"].depth_factors == 1).all()
+
     sky = np.zeros(depth.shape, bool)
     sky[:, :40] = True
     assert np.isfinite(with_feature_poses(replace(given, sky=sky), refine_depth=True).depth).all()
