@@ -69,7 +69,93 @@ log = logging.getLogger(__name__)
 Choices = TypeVar("Choices", bound=InferenceOptions)
 
 
-class DepthAnything3(nn.Module):
+class PresetModel:
+    """What can be said about a model by its preset alone, without its weights: which options it takes.
+
+    Attributes:
+        preset: which model it is and what it can do.
+    """
+
+    preset: Preset
+
+    def check(self, options: Choices) -> Choices:
+        """The options with every choice made that they leave open, as `predict` takes them.
+
+        Raises:
+            InputError: this model cannot do what they ask for.
+        """
+        method = self.resolve_pose_method(options.pose_method, use_ray_pose=options.use_ray_pose)
+        check_layers(options.export_feat_layers, self.preset.depth_blocks)
+        return replace(
+            options,
+            process_res=options.process_res or self.preset.process_res,
+            use_ray_pose=method == "rays",
+            pose_method=method,
+            refine_depth=self.preset.refine_depth if options.refine_depth == "auto" else options.refine_depth,
+            infer_gs=options.wants_gaussians,
+        )
+
+    def check_scene(
+        self, options: SceneOptions, *, views: int, intrinsics_known: bool, images_are_paths: bool = True
+    ) -> SceneOptions:
+        """As `check`, for so many images of a scene and with what is written of it, before any of them is opened.
+
+        Raises:
+            InputError: this model cannot do it, or a format cannot hold it.
+        """
+        options = self.check(options)
+        from_features = options.pose_method == "features" and views >= 2
+        if from_features and options.infer_gs and self.preset.has_gaussians:
+            raise InputError(
+                "infer_gs=True came with pose_method='features', but Gaussians lie in the world of the network's own "
+                "cameras; leave one of them out"
+            )
+        check_request(
+            options.export_format,
+            self.preset,
+            views=views,
+            intrinsics_known=intrinsics_known,
+            infer_gs=options.wants_gaussians,
+            export_feat_layers=options.export_feat_layers,
+            images_are_paths=images_are_paths,
+            poses_from_features=from_features,
+            **options.export_options(),
+        )
+        if options.infer_gs and not self.preset.has_gaussians:
+            raise InputError(
+                f"{self.preset.name} predicts no Gaussians; use a giant or a nested model for infer_gs=True"
+            )
+        return options
+
+    def resolve_pose_method(
+        self, pose_method: PoseMethod = InferenceOptions.pose_method, *, use_ray_pose: bool = False
+    ) -> Literal["decoder", "rays", "features"]:
+        """Where the cameras of an inference come from.
+
+        Args:
+            pose_method: `decoder` the network's camera decoder; `rays` the predicted rays, principal point included;
+                `features` matches between the images and depth, see `geometry.feature_poses`; `auto` the decoder where
+                the model has one that can be trusted, else features.
+            use_ray_pose: the same as `rays`.
+
+        Raises:
+            InputError: an unknown method, one that this model does not have, or two at once.
+        """
+        check_options(InferenceOptions, {"pose_method": pose_method})
+        if use_ray_pose and pose_method not in ("auto", "rays"):
+            raise InputError(f"use_ray_pose=True contradicts pose_method={pose_method!r}; leave one of them out")
+        if (use_ray_pose or pose_method == "rays") and not self.preset.has_poses:
+            raise InputError(f"{self.preset.name} predicts no rays; use pose_method='features', or an any-view model")
+        if pose_method == "decoder" and not self.preset.has_poses:
+            raise InputError(
+                f"{self.preset.name} has no camera decoder; use pose_method='features', or an any-view model"
+            )
+        if pose_method == "auto":
+            return "rays" if use_ray_pose else self.preset.pose_method
+        return pose_method
+
+
+class DepthAnything3(PresetModel, nn.Module):
     """Depth, confidence, camera poses and intrinsics from any number of views of one scene.
 
     A torch module: `.to(device)`, `.cuda()` and `state_dict()` work as usual, and `model(images, ...)` is the network
@@ -382,55 +468,6 @@ class DepthAnything3(nn.Module):
             export(prediction, export_dir, options.export_format, **options.export_options())
         return prediction
 
-    def check(self, options: Choices) -> Choices:
-        """The options with every choice made that they leave open, as `predict` takes them.
-
-        Raises:
-            InputError: this model cannot do what they ask for.
-        """
-        method = self.resolve_pose_method(options.pose_method, use_ray_pose=options.use_ray_pose)
-        check_layers(options.export_feat_layers, self.preset.depth_blocks)
-        return replace(
-            options,
-            process_res=options.process_res or self.preset.process_res,
-            use_ray_pose=method == "rays",
-            pose_method=method,
-            refine_depth=self.preset.refine_depth if options.refine_depth == "auto" else options.refine_depth,
-            infer_gs=options.wants_gaussians,
-        )
-
-    def check_scene(
-        self, options: SceneOptions, *, views: int, intrinsics_known: bool, images_are_paths: bool = True
-    ) -> SceneOptions:
-        """As `check`, for so many images of a scene and with what is written of it, before any of them is opened.
-
-        Raises:
-            InputError: this model cannot do it, or a format cannot hold it.
-        """
-        options = self.check(options)
-        from_features = options.pose_method == "features" and views >= 2
-        if from_features and options.infer_gs and self.preset.has_gaussians:
-            raise InputError(
-                "infer_gs=True came with pose_method='features', but Gaussians lie in the world of the network's own "
-                "cameras; leave one of them out"
-            )
-        check_request(
-            options.export_format,
-            self.preset,
-            views=views,
-            intrinsics_known=intrinsics_known,
-            infer_gs=options.wants_gaussians,
-            export_feat_layers=options.export_feat_layers,
-            images_are_paths=images_are_paths,
-            poses_from_features=from_features,
-            **options.export_options(),
-        )
-        if options.infer_gs and not self.preset.has_gaussians:
-            raise InputError(
-                f"{self.preset.name} predicts no Gaussians; use a giant or a nested model for infer_gs=True"
-            )
-        return options
-
     def predict(
         self,
         images: Sequence[ImageInput],
@@ -483,33 +520,6 @@ class DepthAnything3(nn.Module):
     def kept_views() -> KeptViews:
         """What this model makes of single views, to be kept by one caller, for `KeptViews.known` and `predict`."""
         return KeptViews()
-
-    def resolve_pose_method(
-        self, pose_method: PoseMethod = InferenceOptions.pose_method, *, use_ray_pose: bool = False
-    ) -> Literal["decoder", "rays", "features"]:
-        """Where the cameras of an inference come from.
-
-        Args:
-            pose_method: `decoder` the network's camera decoder; `rays` the predicted rays, principal point included;
-                `features` matches between the images and depth, see `geometry.feature_poses`; `auto` the decoder where
-                the model has one that can be trusted, else features.
-            use_ray_pose: the same as `rays`.
-
-        Raises:
-            InputError: an unknown method, one that this model does not have, or two at once.
-        """
-        check_options(InferenceOptions, {"pose_method": pose_method})
-        if use_ray_pose and pose_method not in ("auto", "rays"):
-            raise InputError(f"use_ray_pose=True contradicts pose_method={pose_method!r}; leave one of them out")
-        if (use_ray_pose or pose_method == "rays") and not self.preset.has_poses:
-            raise InputError(f"{self.preset.name} predicts no rays; use pose_method='features', or an any-view model")
-        if pose_method == "decoder" and not self.preset.has_poses:
-            raise InputError(
-                f"{self.preset.name} has no camera decoder; use pose_method='features', or an any-view model"
-            )
-        if pose_method == "auto":
-            return "rays" if use_ray_pose else self.preset.pose_method
-        return pose_method
 
     def _check_cameras(
         self, views: int, extrinsics: Any, intrinsics: Any

@@ -2,6 +2,7 @@
 """The exceptions for what a user can put right."""
 
 from collections.abc import Callable
+from functools import partial
 
 Spelling = Callable[[str], str]
 
@@ -35,6 +36,9 @@ class OptionError(InputError):
     def __str__(self) -> str:
         return self.spelled(str)
 
+    def __reduce__(self) -> tuple[Callable[..., "OptionError"], tuple[object, ...]]:
+        return partial(type(self), self._sentence, **self._values), ()  # for other processes
+
     def spelled(self, spelling: Spelling) -> str:
         values = {
             name: value.spelled(spelling) if isinstance(value, InputError) else value
@@ -53,6 +57,9 @@ class ImageError(InputError):
     def __init__(self, index: int, sentence: str) -> None:
         super().__init__(sentence)
         self.index = index
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[int, str]]:
+        return type(self), (self.index, str(self))  # for other processes
 
 
 class _Values(dict[str, object]):

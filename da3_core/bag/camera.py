@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from da3_core.bag.options import BagOptions
+from da3_core.bag.pixels import RecordedPixels
 from da3_core.bag.read import BagMessage, BagReader
 from da3_core.bag.rig import StampMatcher
 from da3_core.bag.topics import COMPRESSED, camera_names, clause, image_topics, info_topics
@@ -246,9 +247,15 @@ class RecordedCamera:
             None if camera is None else camera.intrinsics,
             self._transforms.world_to_camera(arrival.camera_frame, arrival.stamp_ns),
             place,
+            origin=None if camera is not None and camera.rectify else self._origin(arrival),
         )
         root, camera_to_root = self._transforms.root(arrival.camera_frame, arrival.stamp_ns)
         return RecordedFrame(frame, arrival.message.time_ns, self.names[self.topics.index(topic)], root, camera_to_root)
+
+    def _origin(self, arrival: _Arrival) -> RecordedPixels | None:
+        """None for videos, whose frames rest on those before."""
+        topic, time_ns = arrival.message.topic, arrival.message.time_ns
+        return None if topic in self._videos else RecordedPixels(self.bag.path.absolute(), topic, time_ns)
 
     def _rgb(self, topic: str, image: Any) -> np.ndarray:
         if topic in self._videos:

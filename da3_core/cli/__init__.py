@@ -11,6 +11,7 @@ import typer
 from da3_core import __version__
 from da3_core.cli.backend import backend
 from da3_core.cli.bag import bag
+from da3_core.cli.batch import batch
 from da3_core.cli.doctor import doctor
 from da3_core.cli.export_model import export_model
 from da3_core.cli.formats import formats
@@ -25,6 +26,7 @@ from da3_core.cli.progress import StderrHandler
 COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "From images": (auto, image, images, video, colmap, intrinsics),
     "From robots": (bag,),
+    "Many of these": (batch,),
     "In a browser, and over HTTP": (gallery, gradio, backend),
     "About this installation": (models, formats, doctor, export_model),
 }

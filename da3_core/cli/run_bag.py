@@ -8,7 +8,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -16,25 +16,22 @@ from typing import Any
 
 import typer
 
-from da3_core.api import DepthAnything3
 from da3_core.bag.camera import RecordedCamera
 from da3_core.bag.options import BagOptions
 from da3_core.bag.process import BagSummary, process_bag
 from da3_core.bag.read import BagReader
 from da3_core.bag.write import OutputError
 from da3_core.cli.arguments import BagOutputArguments
+from da3_core.cli.at_hand import OpenModel, inference_at_hand
 from da3_core.cli.failures import FAILED, INTERRUPTED, report, terminated_like_interrupted
-from da3_core.cli.model import load_model
 from da3_core.cli.progress import stage
 from da3_core.cli.written import sizes, tell_files
 from da3_core.errors import InputError, OptionError
 from da3_core.export import check_request, export, left_out
-from da3_core.options import CameraOptions, InferenceOptions, ModelOptions
+from da3_core.options import CameraOptions, InferenceOptions
 from da3_core.ros_data.conventions import in_map_axes
 from da3_core.sources.given_camera import given_camera
-from da3_core.stream.frame import Frame
-from da3_core.stream.inference import Inference, InferenceInTurn, bind_frames, bind_predict
-from da3_core.stream.kept_windows import KeptInference, kept_beside
+from da3_core.stream.inference import WindowRow, bind_frames
 from da3_core.stream.record import SessionRecord
 
 logger = logging.getLogger(__name__)
@@ -47,7 +44,7 @@ def run_bag(
     options: BagOptions,
     arguments: BagOutputArguments,
     inference: InferenceOptions,
-    model_options: ModelOptions,
+    open_model: OpenModel,
     camera_options: CameraOptions,
 ) -> None:
     """Write the new bag, then the exports, then say what became of it; damage and Ctrl-C show in the exit code."""
@@ -57,10 +54,12 @@ def run_bag(
     given = given_camera(camera_options)
     if given is not None and options.intrinsics != "auto":
         raise OptionError("{intrinsics} {source} contradicts a given camera: leave one out", source=options.intrinsics)
-    with BagReader(input_bag) as bag:
+    with ExitStack() as stack:
+        bag = stack.enter_context(BagReader(input_bag))
         camera = RecordedCamera(bag, options, None if given is None else given.of_size)
         logger.info("%s", camera.described)
-        model = load_model(model_options)
+        hand = stack.enter_context(open_model())
+        model = hand.model
         chosen = model.check(inference)
         if arguments.export_dir:
             check_request(
@@ -71,10 +70,11 @@ def run_bag(
                 poses_from_features=chosen.pose_method == "features" and options.window >= 2,
                 **arguments.export_options(),
             )
-        record = SessionRecord(EXPORTED_VIEWS, "longest_map")
+        record, rows = SessionRecord(EXPORTED_VIEWS, "longest_map"), list[WindowRow]()
+        resumed, request_of = output if arguments.resume else None, bind_frames(model, chosen)
         try:
             with (
-                _inference(model, chosen, output, arguments.resume) as infer,
+                inference_at_hand(hand, request_of, chosen, rows.append, resumed=resumed) as infer,
                 _interruptible(arguments.resume) as is_interrupted,
                 stage("frames", camera.expected_frames(), "frames") as advance,
             ):
@@ -100,7 +100,7 @@ def run_bag(
         lacking = left_out(prediction, formats, record.unplaced)
         files = export(prediction, arguments.export_dir, formats, **arguments.export_options())
     if arguments.json:
-        typer.echo(json.dumps(_told(input_bag, output, summary, files), indent=2))
+        typer.echo(json.dumps(_told(input_bag, output, summary, files, rows), indent=2))
     else:
         typer.echo(output)
         tell_files(files)
@@ -108,20 +108,6 @@ def run_bag(
     if lacking:
         typer.echo(f"error: {lacking}", err=True)
         raise typer.Exit(FAILED)
-
-
-@contextmanager
-def _inference(
-    model: DepthAnything3, options: InferenceOptions, output: Path, resume: bool
-) -> Iterator[Inference[Frame]]:
-    """Of frames; to be resumed, the windows are kept until the block ends well."""
-    request_of = bind_frames(model, options)
-    infer: Inference[Frame] = InferenceInTurn(request_of, bind_predict(model, options))
-    if resume:
-        with kept_beside(output, model, options) as kept:
-            yield KeptInference(infer, request_of, kept)
-    else:
-        yield infer
 
 
 @contextmanager
@@ -156,9 +142,21 @@ def until_interrupted() -> Iterator[Callable[[], bool]]:
         put_back()
 
 
-def _told(input_bag: Path, output: Path, summary: BagSummary, files: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
+def _told(
+    input_bag: Path,
+    output: Path,
+    summary: BagSummary,
+    files: Mapping[str, Sequence[Path]],
+    rows: Sequence[WindowRow],
+) -> dict[str, Any]:
     """What `--json` prints."""
-    return {"input": str(input_bag), "output": str(output), **asdict(summary), "files": sizes(files)}
+    return {
+        "input": str(input_bag),
+        "output": str(output),
+        **asdict(summary),
+        "files": sizes(files),
+        "windows": [asdict(row) for row in rows],
+    }
 
 
 def _report(summary: BagSummary) -> None:

@@ -32,6 +32,7 @@ class Frame:
         world_to_camera: `(4, 4)` float64 rigid, OpenCV axes, metres, or None when unknown.
         rig: its place among cameras that expose with it, or None when unknown.
         source: what tells its camera from others whose outputs carry the same name; empty where that name does.
+        origin: where another process may read its pixels again, such as a `RecordedPixels`, or None.
     """
 
     image: np.ndarray
@@ -41,6 +42,7 @@ class Frame:
     world_to_camera: np.ndarray | None = None
     rig: RigPlace | None = None
     source: str = ""
+    origin: object = None
 
 
 @dataclass(frozen=True)

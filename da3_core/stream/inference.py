@@ -7,6 +7,7 @@ long as what places them hears of them in theirs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,26 @@ class WindowRequest:
     intrinsics: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class WindowRow:
+    """What became of a window.
+
+    Attributes:
+        views: of it.
+        worker: who inferred it: empty for this process, `kept` where an earlier run had.
+        seconds: that it took.
+        lost_workers: that ended while they were at it.
+        error: why there is no prediction, or None.
+    """
+
+    views: int
+    worker: str
+    seconds: float
+    lost_workers: int = 0
+    error: str | None = None
+
+
+WindowLog: TypeAlias = Callable[[WindowRow], object]
 RequestOf: TypeAlias = Callable[[Sequence[View]], WindowRequest]
 Predict: TypeAlias = Callable[[WindowRequest], Prediction]
 
@@ -60,11 +81,18 @@ class Inference(Protocol[AskedView]):
 class InferenceInTurn(Generic[View]):
     """The plain one: a window is inferred when it is asked for, here."""
 
-    def __init__(self, request_of: RequestOf[View], predict: Predict) -> None:
-        self._request_of, self._predict = request_of, predict
+    def __init__(self, request_of: RequestOf[View], predict: Predict, log: WindowLog = lambda row: None) -> None:
+        self._request_of, self._predict, self._log = request_of, predict, log
 
     def __call__(self, views: Sequence[View]) -> Prediction:
-        return self._predict(self._request_of(views))
+        start = time.perf_counter()
+        try:
+            prediction = self._predict(self._request_of(views))
+        except Exception as error:
+            self._log(WindowRow(len(views), "", time.perf_counter() - start, error=str(error)))
+            raise
+        self._log(WindowRow(len(views), "", time.perf_counter() - start))
+        return prediction
 
     def ahead(self, windows: Iterable[Window], views_of: Callable[[Window], Sequence[View]]) -> Iterator[Window]:
         return iter(windows)

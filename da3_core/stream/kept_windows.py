@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,12 +27,13 @@ from da3_core.prediction import Prediction
 from da3_core.storage.allowed_folders import AllowedFile
 from da3_core.storage.staging import write_atomically
 from da3_core.stream.frame import Frame
-from da3_core.stream.inference import Inference, RequestOf, View, Window, WindowRequest
+from da3_core.stream.inference import Inference, RequestOf, View, Window, WindowLog, WindowRequest, WindowRow
 from da3_core.stream.prediction_file import from_bytes, to_bytes
 
 logger = logging.getLogger(__name__)
 
 SUFFIX = ".window"
+KEPT = "kept"  # in place of a worker's name
 
 
 def work_folder(output: Path) -> Path:
@@ -116,15 +118,24 @@ class KeptWindows:
 class KeptInference(Generic[View]):
     """An inference that asks another one for what is not kept yet, and keeps the answers."""
 
-    def __init__(self, inference: Inference[View], request_of: RequestOf[View], kept: KeptWindows) -> None:
-        self._inference, self._request_of, self._kept = inference, request_of, kept
+    def __init__(
+        self,
+        inference: Inference[View],
+        request_of: RequestOf[View],
+        kept: KeptWindows,
+        log: WindowLog = lambda row: None,
+    ) -> None:
+        self._inference, self._request_of, self._kept, self._log = inference, request_of, kept, log
 
     def __call__(self, views: Sequence[View]) -> Prediction:
         request = self._request_of(views)
+        start = time.perf_counter()
         prediction = self._kept.find(request)
         if prediction is None:
             prediction = self._inference(views)
             self._kept.keep(request, prediction)
+        else:
+            self._log(WindowRow(len(views), KEPT, time.perf_counter() - start))
         return prediction
 
     def ahead(self, windows: Iterable[Window], views_of: Callable[[Window], Sequence[View]]) -> Iterator[Window]:

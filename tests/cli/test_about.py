@@ -46,7 +46,17 @@ def test_help_is_as_wide_as_the_terminal_and_options_stand_under_headings() -> N
     page = run("images", "--help", COLUMNS="150")
     assert 140 < max(map(len, page.splitlines())) <= 150
     headings = re.findall(r"^(\w[\w ]+):$", page, re.MULTILINE)
-    assert headings == ["Arguments", "Model", "Inference", "Export", "Camera", "Results", "Backend", "Options"]
+    assert headings == [
+        "Arguments",
+        "Model",
+        "Inference",
+        "Export",
+        "Camera",
+        "Results",
+        "Backend",
+        "Workers",
+        "Options",
+    ]
     assert page.index("--process-res ") < page.index("\nExport:") < page.index("--export-format")
 
 

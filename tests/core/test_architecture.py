@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "prediction",
         *("preprocessing", "storage"),
     },
+    "cluster": {"api", "bag", "model", "options", "prediction", "storage", "stream"},
     "pipeline": {
         "api",
         "export",
@@ -66,7 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("prediction", "preprocessing", "sources", "storage", "visualise"),
     },
     "cli": {
-        *("api", "bag", "engines", "export", "formats", "geometry", "model", "options", "pipeline"),
+        *("api", "bag", "cluster", "engines", "export", "formats", "geometry", "model", "options", "pipeline"),
         *("prediction", "ros_data", "sources", "storage", "stream", "web"),
     },
 }

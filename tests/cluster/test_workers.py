@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workers on a local cluster of two machines: the results of a single process, whatever ends on the way."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+pytest.importorskip("rosbags", reason="needs the package rosbags")
+if find_spec("ray") is None:  # it must not be imported before its environment is set
+    pytest.skip("needs the package ray", allow_module_level=True)
+
+from da3_core.api import DepthAnything3
+from da3_core.bag.camera import RecordedCamera
+from da3_core.bag.options import BagOptions
+from da3_core.bag.process import BagSummary, process_bag
+from da3_core.bag.read import BagReader
+from da3_core.cli import app
+from da3_core.cluster.connection import connected
+from da3_core.cluster.options import ClusterOptions
+from da3_core.cluster.pool import PoolInference, WorkerPool
+from da3_core.options import InferenceOptions, ModelOptions
+from da3_core.stream.frame import Frame
+from da3_core.stream.inference import Inference, InferenceInTurn, WindowRow, bind_frames, bind_predict
+from da3_core.synthetic import Walk
+from da3_core.synthetic.bag import write_bag
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = ModelOptions(model="untrained:da3-small", device="cpu")
+OPTIONS = BagOptions(window=2, duration_s=0.9, copy_topics="^/tf", window_messages=False)
+SMALL = ("--model", MODEL.model, "--device", "cpu", "--process-res", "56")
+
+
+@pytest.fixture(scope="module")
+def single() -> Iterator[DepthAnything3]:
+    """A model in this process, with the threads of a worker."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield DepthAnything3.from_options(MODEL)
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def second_machine(cluster: Any) -> Iterator["subprocess.Popen[bytes]"]:
+    """Another node, with room for two workers; its processes are one group."""
+    address = cluster.get_runtime_context().gcs_address
+    command = [sys.executable, str(Path(__file__).with_name("second_machine.py")), address, "2"]
+    with subprocess.Popen(command, start_new_session=True) as node:
+        wait_until(lambda: sum(each["Alive"] for each in cluster.nodes()) == 2)
+        yield node
+        end_group(node)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with connected(ClusterOptions(workers=1)) as ray:
+        yield ray
+
+
+@pytest.fixture(scope="module")
+def recording(walk: Walk, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bag(walk, tmp_path_factory.mktemp("recording") / "bag")
+
+
+@pytest.fixture(scope="module")
+def plain(single: DepthAnything3, recording: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The bag of a single process."""
+    output, options = tmp_path_factory.mktemp("plain") / "out", single.check(InferenceOptions(process_res=56))
+    process(recording, output, InferenceInTurn(bind_frames(single, options), bind_predict(single, options)))
+    return (output / "out.mcap").read_bytes()
+
+
+def wait_until(is_true: Callable[[], bool], timeout_s: float = 120) -> None:
+    end = time.monotonic() + timeout_s
+    while not is_true():
+        assert time.monotonic() < end, "too late"
+        time.sleep(0.02)
+
+
+def end_group(process: "subprocess.Popen[bytes]") -> None:
+    """Nothing of it goes on."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def process(bag: Path, output: Path, infer: Inference[Frame]) -> BagSummary:
+    with BagReader(bag) as opened:
+        return process_bag(
+            RecordedCamera(opened, OPTIONS),
+            infer,
+            OPTIONS,
+            output,
+            "mcap",
+            model_name="model",
+            advance=lambda count: None,
+            stop=lambda: False,
+            on_result=lambda result, session: None,
+            ahead=lambda windows: infer.ahead(windows, lambda window: window.frames),
+        )
+
+
+@contextmanager
+def workers(ray: Any, count: int) -> Iterator[tuple[WorkerPool, PoolInference[Frame], list[WindowRow]]]:
+    pool, rows = WorkerPool(ray, ClusterOptions(workers=count), MODEL), list[WindowRow]()
+    try:
+        options = pool.model.check(InferenceOptions(process_res=56))
+        yield pool, PoolInference(pool, bind_frames(pool.model, options), options, rows.append), rows
+    finally:
+        pool.close()
+
+
+@contextmanager
+def killing(pool: WorkerPool, window: int, times: int) -> Iterator[list[str]]:
+    """Kill the worker that is at a window, so many times; what is yielded are the workers that were."""
+    killed: list[str] = []
+    done = threading.Event()
+
+    def kill() -> None:
+        while len(killed) < times and not done.wait(0.001):
+            for name, at in pool.at_work().items():
+                if at == window and name not in killed:
+                    os.kill(int(name.rpartition(":")[2]), signal.SIGKILL)
+                    killed.append(name)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_one_worker_gives_the_bag_of_a_single_process(
+    cluster: Any, single: DepthAnything3, recording: Path, plain: bytes, tmp_path: Path
+) -> None:
+    with workers(cluster, 1) as (pool, infer, rows):
+        assert pool.model.fingerprint == single.fingerprint
+        assert process(recording, tmp_path / "out", infer).frames == 9
+        assert "1 windows" not in pool.told()
+    assert (tmp_path / "out/out.mcap").read_bytes() == plain
+    assert [(row.views, row.lost_workers, row.error) for row in rows] == [(2, 0, None)] * 8
+    assert cluster.get_runtime_context().gcs_address.startswith("127.0.0.1:")
+    of_ray = [each for each in psutil.Process().children(recursive=True) if each.is_running()]
+    heard = {c.laddr.ip for each in of_ray for c in each.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    assert heard <= {"127.0.0.1", "::ffff:127.0.0.1"}, "everything is bound to loopback"
+    assert heard
+
+
+def test_worker_that_is_killed_costs_its_window_only(
+    cluster: Any, second_machine: object, recording: Path, plain: bytes, tmp_path: Path
+) -> None:
+    """Three workers on two machines."""
+    with workers(cluster, 3) as (pool, infer, rows), killing(pool, window=2, times=1) as killed:
+        process(recording, tmp_path / "out", infer)
+    assert (tmp_path / "out/out.mcap").read_bytes() == plain
+    assert len(killed) == 1
+    assert [row.lost_workers for row in rows] == [0, 0, 1, 0, 0, 0, 0, 0]
+
+
+def test_window_that_ends_every_worker_is_left_out(
+    cluster: Any, second_machine: object, recording: Path, tmp_path: Path
+) -> None:
+    with workers(cluster, 2) as (pool, infer, rows), killing(pool, window=7, times=3) as killed:
+        summary = process(recording, tmp_path / "out", infer)
+    assert len(killed) == 3
+    assert (summary.frames, summary.refused) == (8, {"unusable": 1})
+    assert "3 workers ended while they inferred" in summary.refusals
+    assert [row.error is None for row in rows] == [True] * 7 + [False]
+
+
+def test_driver_that_is_killed_goes_on_from_finished_windows_and_a_machine_may_leave(
+    cluster: Any,
+    second_machine: "subprocess.Popen[bytes]",
+    walk: Walk,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "in").mkdir()
+    for i, image in enumerate(walk.images[:12]):
+        Image.fromarray(image).save(tmp_path / f"in/{i}.png")
+    chosen = ("images", tmp_path / "in", *SMALL, "--max-views-per-window", "4", "--export-format", "npz-tum")
+    address = cluster.get_runtime_context().gcs_address
+    joined = (*chosen, "--ray-address", address, "--workers", "2", "--resume", "--export-dir", "out", "--json")
+    command = [sys.executable, "-m", "da3_core.cli", *map(str, joined)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as driver:
+        wait_until(lambda: driver.poll() is not None or len(list(tmp_path.glob(".out.windows/*.window"))) >= 1)
+        driver.kill()
+    assert driver.returncode == -signal.SIGKILL
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as driver:
+        assert driver.stderr is not None
+        told = ""
+        while "windows of 4" not in told:  # it has a worker by now
+            line = driver.stderr.readline()
+            assert line, told
+            told += line
+        end_group(second_machine)
+        printed, rest = driver.communicate(timeout=200)
+    assert driver.returncode == 0, told + rest
+    assert " finished windows of an earlier run" in told
+    assert '"worker": "kept"' in printed
+    plain = [*map(str, chosen), "--export-dir", str(tmp_path / "plain")]
+    assert CliRunner().invoke(app, plain).exit_code == 0
+    for file in ("trajectory.txt", "exports/npz/results.npz"):
+        assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "plain" / file).read_bytes()
