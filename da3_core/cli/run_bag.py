@@ -36,7 +36,7 @@ from da3_core.stream.record import SessionRecord
 
 logger = logging.getLogger(__name__)
 
-EXPORTED_VIEWS = 200  # of the longest map
+EXPORTED_VIEWS = 200  # of the longest map; a node keeps half as many by default, beside its stream and all its life
 
 
 def run_bag(

@@ -90,6 +90,10 @@ class Process:
         return self._child.poll() is None
 
     @property
+    def resident_bytes(self) -> int:
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    @property
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 

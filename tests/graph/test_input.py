@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What arrives at the node, good and bad, raw and compressed: two nodes in two namespaces, each with its own camera."""
 
+import io
 import math
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -9,6 +10,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
+import PIL.PngImagePlugin
 import pytest
 from da3_ros.msg import DepthWindow, MapInfo
 from diagnostic_msgs.msg import DiagnosticArray
@@ -184,6 +187,28 @@ def test_damaged_compressed_images_are_refused_counted_and_survived(jpeg: Rig) -
     counts = jpeg.counts()
     assert sum(counts.values()) == len(bad)
     assert {"encoding", "truncated"} <= counts.keys()
+
+
+def test_hundreds_of_images_that_make_a_decoder_raise_leave_the_memory_as_it_was(jpeg: Rig) -> None:
+    """A long text in a PNG; each used to stay in memory with the exception that it led to."""
+    chunks = PIL.PngImagePlugin.PngInfo()
+    chunks.add_text("comment", "x" * 3_000_000, zip=True)
+    file = io.BytesIO()
+    PIL.Image.fromarray(jpeg.footage.walk.images[0]).save(file, "png", pnginfo=chunks)
+    bad = CompressedImage(format="png")
+    bad.data.frombytes(file.getvalue())
+
+    def send(count: int) -> int:
+        refused = jpeg.counts().get("undecodable", 0)
+        for _ in range(count // 100):
+            jpeg.camera.publish(jpeg.topic("image/compressed"), *[bad] * 100)
+            refused += 100
+            jpeg.graph.wait_for("their refusal", lambda refused=refused: jpeg.counts()["undecodable"] >= refused)
+        return jpeg.node.resident_bytes
+
+    before = send(100)
+    assert send(300) - before < 20e6
+    assert jpeg.node.log.count("is damaged") <= 2
 
 
 def test_calibration_is_used_and_nonsense_in_it_is_not(raw: Rig) -> None:
