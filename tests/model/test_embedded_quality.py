@@ -38,7 +38,8 @@ def test_depth_of_single_views_is_far_better_than_a_constant(model: DepthAnythin
         truth = cv2.resize(walk.depth_m[frame], (224, 168), interpolation=cv2.INTER_NEAREST_EXACT)
         found.append((*scores(prediction.depth[0], truth), *scores(np.ones_like(truth), truth)))
     abs_rel, delta1, constant_abs_rel, constant_delta1 = np.mean(found, axis=0)
-    print(np.round(found, 3), abs_rel, delta1, constant_abs_rel, constant_delta1)
+    assert abs_rel < min(0.15, 0.5 * constant_abs_rel)
+    assert delta1 > max(0.82, 1.5 * constant_delta1)
 
 
 def test_cameras_of_pairs_are_right(model: DepthAnything3, walk: Walk) -> None:
@@ -53,4 +54,7 @@ def test_cameras_of_pairs_are_right(model: DepthAnything3, walk: Walk) -> None:
         rotations.append(np.rad2deg(Rotation.from_matrix(estimate[:3, :3].T @ truth[:3, :3]).magnitude()))
         u, v = estimate[:3, 3], truth[:3, 3]
         directions.append(np.rad2deg(np.arccos(u @ v / np.linalg.norm(u) / np.linalg.norm(v))))
-    print(np.round(rotations, 2), np.round(directions, 2))
+    assert np.median(rotations) < 0.3
+    assert max(rotations) < 1.5
+    assert np.median(directions) < 1
+    assert max(directions) < 3
