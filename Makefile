@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 RUN := . scripts/env.sh &&
 
-.PHONY: setup demo test lint format bench package clean
+.PHONY: setup demo test lint format bench package docs clean
 
 setup:
 	@scripts/setup.sh
@@ -27,5 +27,8 @@ bench: setup
 package: setup
 	@$(RUN) scripts/package.sh
 
+docs: setup
+	@$(RUN) NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet && echo "open site/index.html, or for the search: python -m http.server --directory site"
+
 clean:
-	rm -rf dist .venv build install log demo .mypy_cache .pytest_cache .ruff_cache
+	rm -rf dist site .venv build install log demo .mypy_cache .pytest_cache .ruff_cache

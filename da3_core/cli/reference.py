@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of the documentation that are made of the declarations: commands, export formats and HTTP requests.
+"""The tables of the documentation that are made of the declarations: commands, formats, HTTP requests and models.
 
-`python -m da3_core.cli.reference commands` prints the first of them; the others are `formats` and `request`.
+`python -m da3_core.cli.reference commands` prints the first of them; then `formats`, `request` and `models`.
 """
 
 import inspect
@@ -98,14 +98,20 @@ def formats() -> str:
     """Every export format, then their options."""
     from da3_core.export import EXPORTERS, options_of
 
-    files = [(f"`{name}`", exporter.summary + ".") for name, exporter in EXPORTERS.items()]
+    files = [
+        (f"`{name}`", exporter.summary + ".", ", ".join(f"`{each}`" for each in exporter.files))
+        for name, exporter in EXPORTERS.items()
+    ]
     options = [
         (f"`{name}`", f"`{each.name}`", each.limits, _shown(each), each.sentence)
         for name in EXPORTERS
         for each in declared(options_of(name)).values()
     ]
     return "\n\n".join(
-        [_table(("Format", "Files"), files), _table(("Format", "Option", "Value", "Default", "Meaning"), options)]
+        [
+            _table(("Format", "Holds", "Files"), files),
+            _table(("Format", "Option", "Value", "Default", "Meaning"), options),
+        ]
     )
 
 
@@ -118,6 +124,23 @@ def request() -> str:
         default = "needed" if each.is_required() else f"`{_json(each.get_default())}`"
         rows.append((f"`{name}`", default, str(each.description)))
     return _table(("Field", "Default", "Meaning"), rows)
+
+
+def models() -> str:
+    """Every preset."""
+    from da3_core.model.presets import PRESETS
+
+    rows = [
+        (
+            f"`{name}`",
+            preset.gives,
+            preset.licence,
+            f"{preset.parameters / 1e6:.0f} M",
+            f"{preset.weights_bytes / 1e9:.1f} GB",
+        )
+        for name, preset in PRESETS.items()
+    ]
+    return _table(("Model", "Gives", "Licence of the weights", "Parameters", "Download"), rows)
 
 
 def _shown(each: Option) -> str:
@@ -138,4 +161,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write({"commands": commands, "formats": formats, "request": request}[sys.argv[1]]() + "\n")
+    sys.stdout.write(
+        {"commands": commands, "formats": formats, "request": request, "models": models}[sys.argv[1]]() + "\n"
+    )

@@ -13,7 +13,13 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.mark.parametrize(
-    ("document", "table"), [("command_line.md", "commands"), ("command_line.md", "formats"), ("backend.md", "request")]
+    ("document", "table"),
+    [
+        ("command_line.md", "commands"),
+        ("command_line.md", "formats"),
+        ("backend.md", "request"),
+        ("models.md", "models"),
+    ],
 )
 def test_tables_are_written_by_the_code(document: str, table: str) -> None:
     if table == "request":
