@@ -22,7 +22,7 @@ from da3_core.geometry.cameras import check_extrinsics, check_intrinsics, normal
 from da3_core.model import weights
 from da3_core.model.device import choose_device
 from da3_core.model.memory import FreeMemory
-from da3_core.model.precision import autocast_dtype
+from da3_core.model.precision import autocast_dtype, describe
 from da3_core.model.presets import Preset, find_preset
 from da3_core.network import build_network
 from da3_core.network.attention import use_attention
@@ -250,7 +250,7 @@ class DepthAnything3(PresetModel, nn.Module):
                 - `untrained:<preset>`, the same random weights every time, to try the plumbing without a download.
             weights_licence: `permissive` refuses weights that may not be used commercially.
             precision: of the backbone; heads and camera maths always run in float32. `auto` is bfloat16 where the
-                hardware multiplies it natively and float32 elsewhere.
+                hardware multiplies it faster, which CPUs are measured for, and float32 elsewhere.
             engine: what executes the network: `torch`, or `openvino` or `onnxruntime`, which convert it for the image
                 sizes that they see, once. `auto` is OpenVINO on CPUs where it is installed, as soon as a conversion
                 pays, else torch. See docs/engines.md.
@@ -315,6 +315,11 @@ class DepthAnything3(PresetModel, nn.Module):
             log.warning("torch executes the network: %s", error)
         else:
             self.engine = engine
+
+    @property
+    def precision_status(self) -> str:
+        """In which number format the backbone computes, and why, for people."""
+        return describe(self.precision, self.device)
 
     @property
     def engine_status(self) -> str:

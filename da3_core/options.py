@@ -196,7 +196,10 @@ class ModelOptions(Checked):
     )
     weights_licence: WeightsLicence = option("any", "permissive: refuse weights whose licence forbids commercial use.")
     device: str = option("auto", "A torch device (cpu, cuda, cuda:1, mps), or auto: CUDA, else MPS, else CPU.")
-    precision: Precision = option("auto", "Arithmetic of the backbone; auto asks the hardware.")
+    precision: Precision = option(
+        "auto",
+        "Arithmetic of the backbone; auto: bfloat16 where the hardware is measured to be faster by it, else float32.",
+    )
     engine: Engine = option(
         "auto",
         "What executes the network; the first images of each size wait until openvino (on CPUs, twice as fast) or "

@@ -130,7 +130,7 @@ class Engine:
         facts = {
             "model": self._settings.model,
             "device": str(getattr(self._model, "device", "cpu")),
-            "precision": self._settings.precision,
+            "precision": getattr(self._model, "precision_status", self._settings.precision),
             "engine": getattr(self._model, "engine_status", "torch"),
         }
         facts["preset"] = self._model.preset.name

@@ -91,16 +91,12 @@ def _machine() -> Iterator[Finding]:
 
     from da3_core.model.device import choose_device
     from da3_core.model.memory import free_bytes, views_that_fit
-    from da3_core.model.precision import autocast_dtype
+    from da3_core.model.precision import describe
     from da3_core.model.presets import PRESETS
 
     device = choose_device()
-    dtype = autocast_dtype("auto", device)
     yield Finding("device auto", f"{device}: {_device_name(device)}", _why_no_gpu(device, torch.__version__))
-    if dtype is None:
-        yield Finding("precision auto", "float32: this hardware does not multiply bfloat16 natively")
-    else:
-        yield Finding("precision auto", f"{str(dtype).removeprefix('torch.')}: this hardware multiplies it natively")
+    yield Finding("precision auto", describe("auto", device))
     free = free_bytes(device)
     pixels = PROCESS_RES * PROCESS_RES * 3 / 4
     fits = ", ".join(f"{views_that_fit(PRESETS[name], pixels, free)} of {name}" for name in ("da3-base", "da3-large"))

@@ -102,6 +102,7 @@ def _summary(
         "weights_licence": model.preset.licence,
         "device": str(model.device),
         "engine": model.engine_status,
+        "precision": model.precision_status,
         "intrinsics": prediction.intrinsics_source,
         "cropped": prediction.cropped(),
         "is_metric": bool(prediction.is_metric),
