@@ -303,6 +303,7 @@ class RemoteModel(PresetModel):
         """Take over what a worker said; the memory of its machine is shared by so many."""
         self.preset, self.source, self.fingerprint = facts.preset, facts.source, facts.fingerprint
         self.engine, self.engine_status, self.warning = facts.engine, facts.engine_status, facts.warning
+        self.precision_status = facts.precision_status
         self.device = torch.device(facts.device)
         free, own = facts.free_memory, self.device.type == "cuda"
         self.free_memory = FreeMemory(free.bytes if own else free.bytes // sharing, free.place)

@@ -66,7 +66,7 @@ class WorkerFacts:
 
     Attributes:
         name: of its machine and its process.
-        fingerprint, source, engine, engine_status, warning: of the model, see `DepthAnything3`.
+        fingerprint, source, engine, engine_status, precision_status, warning: of the model, see `DepthAnything3`.
         device: that it is on.
         free_memory: for it.
     """
@@ -77,6 +77,7 @@ class WorkerFacts:
     source: str
     engine: str
     engine_status: str
+    precision_status: str
     warning: str | None
     device: str
     free_memory: FreeMemory
@@ -110,6 +111,7 @@ class Worker:
             source=model.source,
             engine=model.engine,
             engine_status=model.engine_status,
+            precision_status=model.precision_status,
             warning=model.warning,
             device=str(model.device),
             free_memory=model.free_memory,
