@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`da3 bag` as a user runs it: results, exports, exit codes and Ctrl-C."""
 
+import json
 import os
 import re
 import signal
@@ -54,8 +55,10 @@ def test_same_bag_and_options_give_the_same_depth_and_exports(
         assert time == f"{message.header.stamp.sec}.{message.header.stamp.nanosec:09d}"
         position = message.pose.position
         assert [float(each) for each in place] == pytest.approx([position.x, position.y, position.z], abs=1e-5)
-    second = da3(*chosen, "--output-bag", "again", "--storage", "sqlite3", "--copy-topics", "all")
+    second = da3(*chosen, "--output-bag", "again", "--storage", "sqlite3", "--copy-topics", "all", "--json")
     assert second.exit_code == 0, second.stderr
+    told = json.loads(second.stdout)
+    assert (told["output"], told["frames"], told["maps"], told["damage"], told["files"]) == ("again", 4, 1, None, {})
     assert len(depths(tmp_path / "walk_da3")) == 4
     assert depths(tmp_path / "again") == depths(tmp_path / "walk_da3")
 
