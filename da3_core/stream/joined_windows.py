@@ -19,7 +19,7 @@ from da3_core.geometry.cameras import invert_rigid
 from da3_core.geometry.similarity import Similarity
 from da3_core.prediction import PER_VIEW, Prediction, of_all_views
 from da3_core.stream.corrections import fused
-from da3_core.stream.loops import close_loops
+from da3_core.stream.loops import close_loops, key_spacing
 from da3_core.stream.scale_filter import log_metres
 from da3_core.stream.window_graph import WindowGraph, WindowViews
 
@@ -116,13 +116,18 @@ class _Joined:
     def __init__(self, same_world: bool) -> None:
         self._same_world = same_world
         self._parts: list[Prediction] = []  # the new views of every window
+        self._tokens: dict[int, np.ndarray] = {}  # what some views look like
         self._maps: list[_Map] = []
         self._views: list[_View] = []
 
     def add(self, prediction: Prediction, window: range) -> None:
         """A window that begins with views that others have had."""
         new = _views(prediction, slice(len(self._views) - window.start, None))
-        self._parts.append(new)
+        first = len(self._views)
+        for i in range(first, window.stop):
+            if new.class_tokens is not None and i % key_spacing(len(window)) == 0:
+                self._tokens[i] = new.class_tokens[i - first].copy()
+        self._parts.append(replace(new, class_tokens=None))
         self._views += [_View(new.views(slice(i, i + 1))) for i in range(len(new.depth))]
         for members in prediction.maps:
             if self._same_world:
@@ -138,8 +143,8 @@ class _Joined:
             return replace(result, extrinsics=None, segments=None if result.segments is None else segments)
         for number, one in enumerate(self._maps):
             one.graph.adjust_fully()
-            if infer is not None and result.class_tokens is not None and (segments == number).all():
-                close_loops(one.graph, result.class_tokens, infer, window)
+            if infer is not None and self._tokens and (segments == number).all():
+                close_loops(one.graph, self._tokens, infer, window)
             metres = float(np.exp(log_metres(one.graph.log_scales()))) if result.is_metric else 1.0
             for i in np.flatnonzero(segments == number).tolist():
                 view = self._views[i]

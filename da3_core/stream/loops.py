@@ -8,7 +8,7 @@ windows in between may have drifted, since two places may look the same. A wrong
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,35 +55,41 @@ def likeness_of(tokens: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.asarray((tokens * other).sum(-1) / np.maximum(lengths, 1e-12))
 
 
-def find_candidates(tokens: np.ndarray, window: int) -> list[LoopCandidate]:
-    """Pairs of `(N, C)` class tokens that look like one place again, the most alike first.
+def key_spacing(window: int) -> int:
+    """Every how many views one is compared with others, where a window has so many."""
+    return max(1, window // 2)
+
+
+def find_candidates(tokens: Mapping[int, np.ndarray], window: int) -> list[LoopCandidate]:
+    """Pairs of views that look like one place again, the most alike first.
 
     Args:
+        tokens: class tokens `(C,)` by the numbers of their views, which are `key_spacing` apart, ascending.
         window: views of a window.
     """
-    own = tokens - tokens.mean(0)  # what all views of the walk have in common tells no place
-    directions = own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-12)
-    if len(tokens) <= FEWEST_WINDOWS_APART * window:
+    keys = np.fromiter(tokens, np.int64)
+    if len(keys) < 2 or keys[-1] < FEWEST_WINDOWS_APART * window:
         return []
+    stacked = np.stack(list(tokens.values()))  # (K, C)
+    own = stacked - stacked.mean(0)  # what all views of the walk have in common tells no place
+    directions = own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-12)
     # What "alike" means to this backbone in this scene: as views that share most of what they show.
-    apart = max(1, window // 2)
-    threshold = float(np.median((directions[apart:] * directions[:-apart]).sum(1)))
-    keys = np.arange(0, len(tokens), max(1, window // 2))
+    threshold = float(np.median((directions[1:] * directions[:-1]).sum(1)))
     found = []
-    for later in keys:
-        earlier = keys[keys <= later - FEWEST_WINDOWS_APART * window]
+    for later, number in enumerate(keys):
+        earlier = np.flatnonzero(keys <= number - FEWEST_WINDOWS_APART * window)
         if not len(earlier):
             continue
         likeness = directions[earlier] @ directions[later]
         best = int(likeness.argmax())
         if likeness[best] >= threshold:
-            found.append(LoopCandidate(int(earlier[best]), int(later), float(likeness[best])))
+            found.append(LoopCandidate(int(keys[earlier[best]]), int(number), float(likeness[best])))
     return sorted(found, key=lambda candidate: -candidate.likeness)
 
 
 def close_loops(
     graph: WindowGraph[int],
-    tokens: np.ndarray,
+    tokens: Mapping[int, np.ndarray],
     infer: Callable[[Sequence[int]], Prediction],
     window: int,
 ) -> int:
@@ -91,7 +97,7 @@ def close_loops(
 
     Args:
         graph: its frames are the numbers of the views.
-        tokens: `(N, C)`.
+        tokens: see `find_candidates`.
         infer: the prediction of some views, by number.
         window: views of a window.
     """
@@ -102,7 +108,7 @@ def close_loops(
         if looked_at == most or any(abs(candidate.later - other.later) < spacing for other in taken):
             continue
         looked_at += 1
-        ends = [_around(view, window // 2, len(tokens)) for view in (candidate.earlier, candidate.later)]
+        ends = [_around(view, window // 2, len(graph.frames)) for view in (candidate.earlier, candidate.later)]
         prediction = infer([*ends[0], *ends[1]])
         if prediction.extrinsics is None or not prediction.placed.all() or len(prediction.maps) > 1:
             logger.info("views %d and %d look alike, but cannot be placed together", candidate.earlier, candidate.later)
