@@ -36,11 +36,23 @@ class PosedDepth:
         depth: `(H, W)` z-depth in the unit of the world; pixels that are not finite and positive are ignored.
         confidence: `(H, W)`, at least 1, or None.
         camera_to_world: `(4, 4)` float64 rigid, OpenCV axes.
+        depth_scale: times `depth`, which then is in the unit of the world.
+        sky: `(H, W)` bool, pixels to be ignored too, or None.
     """
 
     depth: np.ndarray
     confidence: np.ndarray | None
     camera_to_world: np.ndarray
+    depth_scale: float = 1.0
+    sky: np.ndarray | None = None
+
+    def sampled_depth(self, grid: tuple[slice, slice]) -> np.ndarray:
+        """`(h, w)` float64, NaN where it is to be ignored."""
+        depth = self.depth[grid].astype(np.float64) * self.depth_scale
+        valid = np.isfinite(depth) & (depth > 0)
+        if self.sky is not None:
+            valid &= ~self.sky[grid]
+        return np.where(valid, depth, np.nan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,18 +176,18 @@ def _corresponding_points(
     """The same pixels of the same views, thinned to a grid, in both worlds."""
     height, width = in_map[0].depth.shape
     step = max(1, int(np.ceil(np.sqrt(len(in_map) * height * width / MAX_POINTS))))
-    rows, columns = np.mgrid[step // 2 : height : step, step // 2 : width : step]
+    grid = slice(step // 2, height, step), slice(step // 2, width, step)
+    rows, columns = np.mgrid[grid]
     pixels = np.stack([columns + 0.5, rows + 0.5, np.ones_like(rows)], axis=-1)  # (h, w, 3)
 
     per_view = []
     for number, (map_view, window_view, camera_matrix) in enumerate(zip(in_map, in_window, intrinsics, strict=True)):
         rays = pixels @ np.linalg.inv(camera_matrix).T  # (h, w, 3), z is 1
-        map_depth = map_view.depth[rows, columns].astype(np.float64)  # (h, w)
-        window_depth = window_view.depth[rows, columns].astype(np.float64)
-        valid = np.isfinite(map_depth) & np.isfinite(window_depth) & (map_depth > 0) & (window_depth > 0)
+        map_depth, window_depth = map_view.sampled_depth(grid), window_view.sampled_depth(grid)  # (h, w)
+        valid = np.isfinite(map_depth) & np.isfinite(window_depth)
         weight = np.ones(rows.shape)
         if map_view.confidence is not None and window_view.confidence is not None:
-            weight = _weights(map_view.confidence[rows, columns], window_view.confidence[rows, columns])
+            weight = _weights(map_view.confidence[grid], window_view.confidence[grid])
         valid &= weight > 0
         per_view.append(
             (

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from da3_core.geometry.quaternions import quaternion_from_rotation, rotation_from_quaternion
+from da3_core.geometry.quaternions import quaternion_from_rotation
 from da3_core.geometry.similarity import Similarity
 
 CAUCHY_WIDTH = 3.0  # errors of so many spreads and more count ever less
 DENSE_UP_TO_WINDOWS = 48
-CONVERGED = 1e-7  # largest change, radians, logarithms and depths
+CONVERGED = 0.01  # spreads: the largest change
 LARGEST_STEP = 0.5  # radians, and logarithm of a scale
 PRIOR_SIGHTINGS = 5.0  # for so many counts the spread that was expected, against those that are measured
 
@@ -101,7 +101,8 @@ class Places:
 
     def moved(self, step: np.ndarray) -> Places:
         """By `step` `(M, 7)`: small rotation vector in map axes, translation, log scale."""
-        turn = rotation_from_quaternion(np.insert(step[:, :3] / 2, 3, 1, axis=1))
+        half = _cross(step[:, :3] / 2)  # of the quaternion (half, 1), not normalized
+        turn = np.eye(3) + 2 / (1 + (step[:, :3] ** 2).sum(1) / 4)[:, None, None] * (half + half @ half)
         return Places(turn @ self.rotation, self.origin + step[:, 3:6], self.log_scale + step[:, 6])
 
 
@@ -154,9 +155,7 @@ def adjust(
             sightings, windows, frames, spread, fixed_windows, fixed_frames, priors, cauchy_width
         )
         windows, frames = windows.moved(window_step), frames.moved(frame_step)
-        unit = np.exp(windows.log_scale[sightings.window]) * sightings.depth
-        window_step[:, 3:6] /= max(float(np.median(unit)), 1e-12)
-        if np.abs(window_step).max(initial=0) < CONVERGED:
+        if _in_spreads(window_step, windows, sightings, spread) < CONVERGED:
             break
     return windows, frames
 
@@ -228,6 +227,14 @@ def _errors(sightings: Sightings, windows: Places, frames: Places, spread: Sprea
 
     weights = weight((rotation**2).mean(1)), weight((centre**2).mean(1)), weight(log_depth**2)
     return _Errors(rotation, centre, log_depth, weights)
+
+
+def _in_spreads(step: np.ndarray, windows: Places, sightings: Sightings, spread: Spread) -> float:
+    """The largest part of a step `(W, 7)` of windows, in the spreads of their sightings."""
+    of_rotation, of_centre, of_log_depth = (each.min() for each in sightings.deviations(spread))
+    moved = np.abs(step[:, 3:6]).max(1) / np.exp(windows.log_scale)
+    largest = np.abs(step[:, :3]).max() / of_rotation, moved.max() / of_centre, np.abs(step[:, 6]).max() / of_log_depth
+    return float(max(largest))
 
 
 def _step(
@@ -350,6 +357,11 @@ def _summed(values: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
 
 def _rotation_vectors(rotations: np.ndarray) -> np.ndarray:
     """`(K, 3)` of `(K, 3, 3)`."""
+    axes = (rotations - rotations.transpose(0, 2, 1))[:, [2, 0, 1], [1, 2, 0]] / 2  # sine times axis
+    cosine = (np.trace(rotations, axis1=1, axis2=2) - 1) / 2
+    if (cosine > 0).all():  # nearly always; half a turn has no sine
+        sine = np.linalg.norm(axes, axis=1)
+        return np.asarray(axes * (np.arctan2(sine, cosine) / np.maximum(sine, 1e-300))[:, None])
     quaternions = quaternion_from_rotation(rotations)  # (K, 4), scalar last
     quaternions = np.where(quaternions[:, 3:] < 0, -quaternions, quaternions)
     sine = np.linalg.norm(quaternions[:, :3], axis=1, keepdims=True)

@@ -23,8 +23,9 @@ class CorrectedPose:
         number: of the frame, see `View.number`.
         world_to_camera: `(4, 4)`.
         depth_scale: times the depth that was published.
-        seen_again: `(H, W)` float32 what the newest window says of its depth, in the map's unit of now; None where that
+        said_again: `(H, W)` float32 what the newest window says of its depth, in a unit of its own; None where that
             does not show the frame, or shows it for the first time.
+        said_scale: map units, of now, per unit of `said_again`.
     """
 
     number: int
@@ -32,7 +33,8 @@ class CorrectedPose:
     camera: str
     world_to_camera: np.ndarray
     depth_scale: float = 1.0
-    seen_again: np.ndarray | None = None
+    said_again: np.ndarray | None = None
+    said_scale: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

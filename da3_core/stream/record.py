@@ -188,9 +188,9 @@ class _RecordedView:
         if by is None:
             return self
         moved = replace(self, world_to_camera=by.world_to_camera, depth_scale=by.depth_scale)
-        if by.seen_again is None or by.seen_again.shape != self.depth.shape:
+        if by.said_again is None or by.said_again.shape != self.depth.shape:
             return moved
-        depth = fused(self.depth, by.seen_again * np.float32(1 / by.depth_scale), self.times_seen)
+        depth = fused(self.depth, by.said_again * np.float32(by.said_scale / by.depth_scale), self.times_seen)
         return replace(moved, depth=depth, times_seen=self.times_seen + 1)
 
 

@@ -29,6 +29,7 @@ from da3_core.stream.known_scale import KnownScale
 from da3_core.stream.live_loops import LiveLoops
 from da3_core.stream.scale_filter import ModelMetres
 from da3_core.stream.uncertainty import MapUncertainty
+from da3_core.stream.view_scales import steadied
 from da3_core.stream.window_graph import LIVE_WINDOWS, WindowGraph, WindowViews
 
 _Intrinsics: TypeAlias = tuple[np.ndarray, IntrinsicsOrigin] | tuple[None, None]
@@ -209,6 +210,7 @@ class Session:
         started = time.perf_counter()
         prediction = _orthonormal(_in_one_map(self._infer(frames), self._published.keys() & set(frames), frames))
         inference_s = time.perf_counter() - started
+        prediction = steadied(prediction, [i for i, frame in enumerate(frames) if frame not in self._published])
         bend = self._bend()
 
         intrinsics = self._intrinsics(frames, prediction)
@@ -395,14 +397,14 @@ class Session:
             view = published.view
             if view.world_to_camera is None or view.intrinsics is None:
                 continue
-            camera_to_map, depth = invert_rigid(view.world_to_camera), _without_sky(view.depth, view.sky)
+            camera_to_map, by_now = invert_rigid(view.world_to_camera), 1.0
             if published.name in self._graph:
                 camera_to_map = self._graph.camera_to_map(published.name)
-                depth = depth * np.float32(self._graph.depth_scale(published.name) / self._depth_scales[published.name])
+                by_now = self._graph.depth_scale(published.name) / self._depth_scales[published.name]
             sky = None if prediction.sky is None else prediction.sky[i]
             confidence = None if prediction.conf is None else prediction.conf[i]
-            in_map.append(PosedDepth(depth, view.confidence, camera_to_map))
-            in_window.append(PosedDepth(_without_sky(prediction.depth[i], sky), confidence, camera_to_window[i]))
+            in_map.append(PosedDepth(view.depth, view.confidence, camera_to_map, by_now, view.sky))
+            in_window.append(PosedDepth(prediction.depth[i], confidence, camera_to_window[i], sky=sky))
             matrices.append(view.intrinsics)
         return in_map, in_window, matrices
 
@@ -470,7 +472,7 @@ class Session:
     def _corrected(self, prediction: Prediction, placed: _Placed) -> tuple[CorrectedPose, ...]:
         """Of all frames that the graph has, where they are by now."""
         again = {
-            published.name: prediction.depth[i] * np.float32(placed.depth_scale)
+            published.name: prediction.depth[i]
             for i, published in enumerate(self._published.values())
             if not published.view.is_new
         }
@@ -481,7 +483,8 @@ class Session:
                 camera=name.camera,
                 world_to_camera=invert_rigid(self._graph.camera_to_map(name)),
                 depth_scale=self._graph.depth_scale(name) / self._depth_scales[name],
-                seen_again=again.get(name),
+                said_again=again.get(name),
+                said_scale=placed.depth_scale,
             )
             for name in self._graph.frames
         )
@@ -584,7 +587,3 @@ def _newest(names: Sequence[FrameName], published: Collection[_Published]) -> Fr
     """Of the frames of a window the last one that has been published."""
     before = {each.name for each in published}
     return [name for name in names if name in before][-1]
-
-
-def _without_sky(depth: np.ndarray, sky: np.ndarray | None) -> np.ndarray:
-    return depth if sky is None else np.where(sky, np.float32(np.nan), depth)

@@ -107,6 +107,7 @@ class WindowGraph(Generic[Name]):
         self._most_windows = most_windows
         self._windows: deque[_Window[Name]] = deque()
         self._frames: dict[Name, PlacedFrame] = {}
+        self._median_depth: float | None = None  # until something moves
         self.spread = Spread()
 
     def clear(self) -> None:
@@ -165,7 +166,10 @@ class WindowGraph(Generic[Name]):
 
     def median_depth(self) -> float:
         """Of the views of all windows, in map units."""
-        return float(np.median(np.concatenate([window.place.scale * window.depth for window in self._windows])))
+        if self._median_depth is None:
+            depths = np.concatenate([window.place.scale * window.depth for window in self._windows])
+            self._median_depth = float(np.median(depths))
+        return self._median_depth
 
     def centre_deviation(self) -> float:
         """Standard deviation of a coordinate of a frame's camera, in map units, as far as windows contradict."""
@@ -178,6 +182,7 @@ class WindowGraph(Generic[Name]):
 
     def move(self, by: Similarity) -> None:
         """All windows and frames, as one."""
+        self._median_depth = None
         self._windows = deque(replace(window, place=by @ window.place) for window in self._windows)
         self._frames = {name: replace(frame, place=by @ frame.place) for name, frame in self._frames.items()}
 
@@ -205,11 +210,9 @@ class WindowGraph(Generic[Name]):
         window_to_map = window_to_map or Similarity.identity()
         samples = views.sampled_log_depth()
         cameras_in_map = window_to_map.transform_camera(views.camera_to_window)
-        log_ratio = np.zeros(len(samples))
+        log_ratio = _log_ratios([self._frames.get(frame) for frame in views.frames], samples, window_to_map.scale)
         for i, (frame, log_depth) in enumerate(zip(views.frames, samples, strict=True)):
-            if frame in self._frames:
-                log_ratio[i] = _log_ratio(self._frames[frame], log_depth, window_to_map.scale)
-            else:
+            if frame not in self._frames:
                 place = Similarity(window_to_map.scale, cameras_in_map[i, :3, :3], cameras_in_map[i, :3, 3])
                 self._frames[frame] = PlacedFrame(place, log_depth, stays=False)
         depth = np.exp(_nan_median(samples))
@@ -225,6 +228,7 @@ class WindowGraph(Generic[Name]):
                 place=window_to_map,
             )
         )
+        self._median_depth = None
         self._forget()
         return log_ratio
 
@@ -243,6 +247,7 @@ class WindowGraph(Generic[Name]):
             steps=steps,
             **more,
         )
+        self._median_depth = None
         self.spread = measure_spread(sightings, windows, frames, self.spread)
         for number, window in enumerate(self._windows):
             self._windows[number] = replace(window, place=windows[number])
@@ -307,7 +312,7 @@ def locate(frames: Sequence[PlacedFrame | None], views: WindowViews[Name]) -> Si
         return None
     samples = views.sampled_log_depth()[shared]
     log_scales = [
-        np.log(frame.place.scale) - _log_ratio(frame, log_depth, frame.place.scale)
+        np.log(frame.place.scale) - _log_ratios([frame], log_depth[None], frame.place.scale)[0]
         for frame, log_depth in zip(known, samples, strict=True)
     ]
     scale = float(np.exp(np.median(log_scales)))
@@ -324,16 +329,21 @@ def locate(frames: Sequence[PlacedFrame | None], views: WindowViews[Name]) -> Si
     return Similarity(scale, rotation, translation) if agree else None
 
 
-def _log_ratio(frame: PlacedFrame, log_depth: np.ndarray, scale: float) -> float:
-    """Of the depth that a window says over that which the frame is known by; as the map has it without any."""
-    if frame.log_depth.shape == log_depth.shape:
-        ratios = log_depth - frame.log_depth
-        known = np.isfinite(ratios)
-        if known.any():
-            return float(np.median(ratios[known]))
-    return float(np.log(frame.place.scale / scale))
+def _log_ratios(frames: Sequence[PlacedFrame | None], log_depth: np.ndarray, scale: float) -> np.ndarray:
+    """`(N,)` of the depths `(N, P)` that a window says over those that frames are known by; as the map has them where
+    no pixel is known of both; 0 for new frames."""
+    ratios = np.full(log_depth.shape, np.nan, np.float32)
+    for i, frame in enumerate(frames):
+        if frame is not None and frame.log_depth.shape == log_depth[i].shape:
+            ratios[i] = log_depth[i] - frame.log_depth
+    known = _nan_median(ratios)
+    in_map = np.array([0.0 if frame is None else np.log(frame.place.scale / scale) for frame in frames])
+    return np.where(np.isfinite(known), known, in_map)
 
 
 def _nan_median(values: np.ndarray) -> np.ndarray:
     """`(N,)` medians of the numbers in the rows of `(N, P)`; NaN for rows without any."""
-    return np.array([np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else np.nan for row in values])
+    ordered = np.sort(values, axis=1)  # NaN comes last
+    count, rows = np.isfinite(values).sum(1), np.arange(len(values))
+    low, high = ordered[rows, np.maximum(count - 1, 0) // 2], ordered[rows, count // 2 % values.shape[1]]
+    return np.asarray(np.where(count > 0, (low + high) / 2, np.nan), np.float64)

@@ -83,7 +83,7 @@ def test_views_are_handed_out_where_they_are_by_now() -> None:
     moved[1, 3] = 4.0
     again = np.full(SIZE, 2.2 * (1 + 1 / 3), np.float32)
     again[0, 0] = 99.0  # another surface
-    by = CorrectedPose(1, 1, "camera", moved, depth_scale=2.0, seen_again=again)
+    by = CorrectedPose(1, 1, "camera", moved, depth_scale=2.0, said_again=again / 4, said_scale=4.0)
     record.add(result(replace(first, is_new=False), replace(second, is_new=False), third, corrected=(by,)), 0)
     for scope in ("session", "window"):
         prediction = record.prediction(scope)
