@@ -21,6 +21,7 @@ from da3_core.prediction import PER_VIEW, Prediction, of_all_views
 from da3_core.stream.corrections import fused
 from da3_core.stream.loops import close_loops, key_spacing
 from da3_core.stream.scale_filter import log_metres
+from da3_core.stream.view_scales import steadied
 from da3_core.stream.window_graph import WindowGraph, WindowViews
 
 logger = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ class _Joined:
 
     def add(self, prediction: Prediction, window: range) -> None:
         """A window that begins with views that others have had."""
+        prediction = prediction if self._same_world else steadied(prediction)
         new = _views(prediction, slice(len(self._views) - window.start, None))
         first = len(self._views)
         for i in range(first, window.stop):

@@ -14,7 +14,7 @@ from da3_core.geometry.alignment import METRIC_DEVIATION
 from da3_core.geometry.pose_graph import Places, ScalePriors, Sightings, Spread, adjust
 from da3_core.geometry.similarity import Similarity
 from da3_core.stream.frame import Frame
-from da3_core.stream.loops import Drift
+from da3_core.stream.loops import Drift, turned_in_all
 from da3_core.stream.uncertainty import MapUncertainty
 from da3_core.stream.window_graph import PlacedFrame
 
@@ -112,7 +112,8 @@ def drift_between(keys: Sequence[KeyFrame]) -> Drift:
     away = np.linalg.norm(centres - centres[-1], axis=1)[:-1]  # from where each step's error acts
     steps = np.diff([key.variance for key in keys], axis=0)  # (K - 1, 3)
     moved = ((2 * steps[:, 0] + steps[:, 2]) * away**2).sum() + 3 * steps[:, 1].sum()
-    return Drift(float(np.sqrt(moved)), float(np.sqrt(3 * steps[:, 0].sum())), keys[-1].way - keys[0].way)
+    turned = turned_in_all(np.stack([key.tracked.place.rotation for key in keys]))
+    return Drift(float(np.sqrt(moved)), float(np.sqrt(3 * steps[:, 0].sum())), keys[-1].way - keys[0].way, turned)
 
 
 def bent(keys: Sequence[KeyFrame], loops: Sequence[Loop], unit: Unit) -> dict[int, Similarity] | None:

@@ -7,15 +7,18 @@ map at either end; surfaces must be seen from both; and the gap that it would cl
 windows in between may have drifted, since two places may look the same. A wrong loop is worse than none.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from da3_core.geometry.cameras import invert_rigid
 from da3_core.geometry.similarity import Similarity
 from da3_core.prediction import Prediction
+from da3_core.stream.uncertainty import ERROR_OF_TURN, ERROR_OF_WAY
 from da3_core.stream.window_graph import WindowGraph, WindowViews
 
 logger = logging.getLogger(__name__)
@@ -24,7 +27,7 @@ FEWEST_WINDOWS_APART = 5  # nearer views are tied by the windows between them we
 MOST_INFERRED = 0.25  # of the number of windows: so many candidates are looked at
 LOOP_EVERY_WINDOWS = 3  # one loop ties the neighbours of its ends too
 MOST_DRIFT = 3.0  # standard deviations of what the windows in between may have drifted
-MOST_DRIFT_OF_WAY = 0.1
+MOST_DRIFT_OF_WAY, MOST_DRIFT_OF_WAY_BY_MATCHES = 0.1, 0.18
 SEEN_FROM_BOTH = 0.25  # share of the pixels of a view that must meet the surfaces of the other
 SAME_SURFACE = 0.1  # of depth
 GRID = 24  # pixels on a side that are compared
@@ -41,12 +44,18 @@ class LoopCandidate:
 
 @dataclass(frozen=True)
 class Drift:
-    """Standard deviations of the gap and the turn that tracking between two views may have come to, and the way between
-    them."""
+    """Standard deviations of the gap and the turn that tracking between two views may have come to by what windows
+    contradict each other, and how far the camera went and turned between them, in all."""
 
     gap: float
     turn: float
     way: float
+    turned: float
+
+    def by_matches(self) -> Drift:
+        """Where cameras come from matches between images, whose mistakes are the same in all windows."""
+        gap = float(np.hypot(self.gap, np.sqrt(3) * ERROR_OF_WAY * self.way))
+        return replace(self, gap=gap, turn=float(np.hypot(self.turn, np.sqrt(3) * ERROR_OF_TURN * self.turned)))
 
 
 def likeness_of(tokens: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -153,7 +162,10 @@ def refusal(
     camera = invert_rigid(prediction.extrinsics[pair[1]].astype(np.float64))[:3, 3]
     gap = float(np.linalg.norm(by_earlier.apply(camera) - by_later.apply(camera)))
     turned = float(np.linalg.norm(by_earlier.rotation - by_later.rotation)) / np.sqrt(2)
-    if gap > min(MOST_DRIFT * drift.gap, MOST_DRIFT_OF_WAY * drift.way) or turned > MOST_DRIFT * drift.turn:
+    most = MOST_DRIFT_OF_WAY
+    if "feature_poses" in prediction.aux:
+        drift, most = drift.by_matches(), MOST_DRIFT_OF_WAY_BY_MATCHES
+    if gap > min(MOST_DRIFT * drift.gap, most * drift.way) or turned > MOST_DRIFT * drift.turn:
         return (
             f"they are {gap / max(drift.way, 1e-12):.0%} of the way between them apart, turned by "
             f"{np.rad2deg(turned):.1f} degrees: more than the windows between them drift"
@@ -163,7 +175,8 @@ def refusal(
 
 def _drift(graph: WindowGraph[int], candidate: LoopCandidate) -> Drift:
     """Every step's error of rotation and scale moves what comes after by how far that is away."""
-    centres = np.stack([graph.camera_to_map(v)[:3, 3] for v in range(candidate.earlier, candidate.later + 1)])
+    cameras = np.stack([graph.camera_to_map(v) for v in range(candidate.earlier, candidate.later + 1)])
+    centres = cameras[:, :3, 3]
     steps_per_view = graph.windows / len(graph.frames)
     shared = max(1.0, graph.shared_frames())
     away = np.linalg.norm(centres - centres[-1], axis=1)  # from where each step's error acts
@@ -172,7 +185,13 @@ def _drift(graph: WindowGraph[int], candidate: LoopCandidate) -> Drift:
     moved = 2 / shared * steps_per_view * len(centres) * (graph.spread.centre * graph.median_depth()) ** 2 * 3
     gap = float(np.sqrt(by_step * (turn * 2 + scale) * (away**2).sum() + moved))
     way = float(np.linalg.norm(np.diff(centres, axis=0), axis=1).sum())
-    return Drift(gap, float(np.sqrt(3 * by_step * turn * len(centres))), way)
+    return Drift(gap, float(np.sqrt(3 * by_step * turn * len(centres))), way, turned_in_all(cameras[:, :3, :3]))
+
+
+def turned_in_all(rotations: np.ndarray) -> float:
+    """Radians from each of `(K, 3, 3)` to the next, added up."""
+    steps = np.linalg.norm(rotations[1:] - rotations[:-1], axis=(1, 2)) / np.sqrt(2)
+    return float(steps.sum())
 
 
 def _seen_share(prediction: Prediction, source: int, target: int) -> float:

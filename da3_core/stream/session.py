@@ -208,9 +208,9 @@ class Session:
         """
         _check(frames)
         started = time.perf_counter()
-        prediction = _orthonormal(_in_one_map(self._infer(frames), self._published.keys() & set(frames), frames))
+        prediction = self._infer(frames)
         inference_s = time.perf_counter() - started
-        prediction = steadied(prediction, [i for i, frame in enumerate(frames) if frame not in self._published])
+        prediction = steadied(_orthonormal(_in_one_map(prediction, self._published.keys() & set(frames), frames)))
         bend = self._bend()
 
         intrinsics = self._intrinsics(frames, prediction)

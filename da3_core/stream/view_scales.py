@@ -7,7 +7,6 @@ see the same surfaces from known places: what the others have there tells how mu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,34 +14,70 @@ import numpy as np
 from da3_core.geometry.cameras import invert_rigid
 from da3_core.prediction import Prediction
 
-SAMPLES = 300  # pixels of each view
+SAMPLES = 120  # pixels of each view
 SAME_SURFACE = 0.4  # of the logarithm of depth: beyond it a pixel shows another surface
 FEWEST_SEEN = 0.25  # of the pixels of a view that another one must have too
 
 
-def steadied(prediction: Prediction, chosen: Sequence[int]) -> Prediction:
-    """With the depth of the `chosen` views at the scale that all views of the window have on average.
+def steadied(prediction: Prediction) -> Prediction:
+    """With the depth of every view at the scale that all views of the window have on average.
 
-    The cameras are one of the two things that depth must fit; where they are unknown, or no other view sees the same,
-    depth stays.
+    Where the cameras are unknown, or no other view sees the same, depth stays.
     """
-    depth = prediction.depth
-    if prediction.extrinsics is None or prediction.usable_intrinsics is None or len(depth) < 2:
+    if prediction.extrinsics is None or prediction.usable_intrinsics is None or len(prediction.depth) < 2:
         return prediction
-    views = np.flatnonzero(prediction.placed)
-    points = _points(prediction, views)  # (V, P, 3)
-    scales = {i: _log_scale(prediction, i, points[views != i]) for i in chosen if i in views}
-    scales = {i: log_scale for i, log_scale in scales.items() if log_scale != 0}
-    if not scales:
+    log_scale = np.zeros(len(prediction.depth))
+    for views in prediction.maps:
+        log_scale[views] = _log_scales(prediction, views)
+    if not log_scale.any():
         return prediction
-    depth = depth.copy()
-    for i, log_scale in scales.items():
-        depth[i] *= np.float32(np.exp(-log_scale))
-    return replace(prediction, depth=depth)
+    return replace(prediction, depth=prediction.depth * np.exp(-log_scale).astype(np.float32)[:, None, None])
+
+
+def _log_scales(prediction: Prediction, views: np.ndarray) -> np.ndarray:
+    """`(V,)` of the depth of views that share a world over the mean of all."""
+    assert prediction.extrinsics is not None
+    assert prediction.usable_intrinsics is not None
+    world_to_camera = prediction.extrinsics[views].astype(np.float64)
+    intrinsics = prediction.usable_intrinsics[views].astype(np.float64)
+    points = _points(prediction, views)  # (V P, 3)
+    seen = points @ world_to_camera[:, :3, :3].transpose(0, 2, 1) + world_to_camera[:, None, :3, 3]  # (V, V P, 3)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pixels = (seen @ intrinsics.transpose(0, 2, 1))[..., :2] / seen[..., 2:]
+        there = _interpolated(prediction.depth, views, pixels)
+        ratio = np.log(there / np.where(seen[..., 2] > 0, seen[..., 2], np.nan))
+        ratio = np.where(np.abs(ratio) < SAME_SURFACE, ratio, np.nan)  # false where either is none
+    ratio = ratio.reshape(len(views), len(views), -1)  # of a view to another, at P pixels
+    count = np.isfinite(ratio).sum(2)
+    ordered = np.sort(ratio, axis=2)  # NaN comes last
+    median = np.take_along_axis(ordered, np.maximum(count - 1, 0)[:, :, None] // 2, axis=2)[:, :, 0]
+    # What is hidden from one of two views is behind what it shows, whichever of them has the larger depth.
+    of_both = np.minimum(count, count.T) >= max(1, FEWEST_SEEN * ratio.shape[2])
+    scale = np.where(of_both, median - median.T, 0) / 2
+    # A view's ratio to itself is 1, so it counts as one of the window.
+    return np.asarray(scale.sum(1) / np.maximum(of_both.sum(1), 1))
+
+
+def _interpolated(depth: np.ndarray, views: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """`(V, K)` of the depth of each view at its `(V, K, 2)` pixels, NaN outside. Its inverse is linear on planes."""
+    height, width = depth.shape[1:]
+    x, y = pixels[..., 0] - 0.5, pixels[..., 1] - 0.5
+    inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
+    x, y = np.where(inside, x, 0), np.where(inside, y, 0)
+    left, top = np.minimum(x.astype(int), width - 2), np.minimum(y.astype(int), height - 2)
+    right_share, bottom_share = x - left, y - top
+    of_view = views[:, None]
+
+    def inverse(row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        return np.asarray(1 / depth[of_view, row, column].astype(np.float64))
+
+    upper = (1 - right_share) * inverse(top, left) + right_share * inverse(top, left + 1)
+    lower = (1 - right_share) * inverse(top + 1, left) + right_share * inverse(top + 1, left + 1)
+    return np.where(inside, 1 / ((1 - bottom_share) * upper + bottom_share * lower), np.nan)
 
 
 def _points(prediction: Prediction, views: np.ndarray) -> np.ndarray:
-    """`(V, P, 3)` points of a grid of pixels of each view in the window's world; NaN where there is none."""
+    """`(V P, 3)` points of a grid of pixels of each view in the window's world; NaN where there is none."""
     assert prediction.extrinsics is not None
     assert prediction.usable_intrinsics is not None
     height, width = prediction.depth.shape[1:]
@@ -50,28 +85,11 @@ def _points(prediction: Prediction, views: np.ndarray) -> np.ndarray:
     grid = slice(step // 2, height, step), slice(step // 2, width, step)
     rows, columns = np.mgrid[grid]
     pixels = np.stack([columns + 0.5, rows + 0.5, np.ones_like(rows)], -1).reshape(-1, 3)  # (P, 3)
-    depth = prediction.depth[(views[:, None, None], rows, columns)].reshape(len(views), -1).astype(np.float64)
+    depth = prediction.depth[:, grid[0], grid[1]][views].reshape(len(views), -1).astype(np.float64)
     known = np.isfinite(depth) & (depth > 0)
     if prediction.sky is not None:
-        known &= ~prediction.sky[(views[:, None, None], rows, columns)].reshape(depth.shape)
+        known &= ~prediction.sky[:, grid[0], grid[1]][views].reshape(depth.shape)
     rays = pixels @ np.linalg.inv(prediction.usable_intrinsics[views].astype(np.float64)).transpose(0, 2, 1)
     cameras = invert_rigid(prediction.extrinsics[views].astype(np.float64))
     points = (rays * np.where(known, depth, np.nan)[:, :, None]) @ cameras[:, :3, :3].transpose(0, 2, 1)
-    return np.asarray(points + cameras[:, None, :3, 3])
-
-
-def _log_scale(prediction: Prediction, view: int, points: np.ndarray) -> float:
-    """Of the depth of a view over the mean of all views, by the points `(V - 1, P, 3)` of the others."""
-    assert prediction.extrinsics is not None
-    assert prediction.usable_intrinsics is not None
-    camera, depth = prediction.extrinsics[view].astype(np.float64), prediction.depth[view]
-    seen = points @ camera[:3, :3].T + camera[:3, 3]  # (V - 1, P, 3)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        projected = seen @ prediction.usable_intrinsics[view].astype(np.float64).T
-        column, row = np.floor(projected[..., 0] / seen[..., 2]), np.floor(projected[..., 1] / seen[..., 2])
-        inside = (seen[..., 2] > 0) & (column >= 0) & (column < depth.shape[1]) & (row >= 0) & (row < depth.shape[0])
-        there = depth[np.where(inside, row, 0).astype(int), np.where(inside, column, 0).astype(int)]
-        ratio = np.log(there / seen[..., 2])
-    ratio = np.where(inside & (np.abs(ratio) < SAME_SURFACE), ratio, np.nan)  # (V - 1, P)
-    enough = np.isfinite(ratio).sum(1) >= FEWEST_SEEN * ratio.shape[1]
-    return float(np.nanmedian(ratio[enough], axis=1).sum() / (1 + enough.sum())) if enough.any() else 0.0
+    return np.asarray(points + cameras[:, None, :3, 3]).reshape(-1, 3)

