@@ -63,6 +63,8 @@ def test_every_operation_answers_as_described(asked: BackendProcess) -> None:
             if operation.label == "POST /inference" and isinstance(case.body, dict) and data.draw(st.integers(0, 3)):
                 case.body["image_paths"] = data.draw(st.lists(paths(asked), min_size=1, max_size=3))
                 case.body["export_dir"] = data.draw(folders())
+                if not data.draw(st.integers(0, 3)):  # else a field more would leave all of few examples refused
+                    case.body = {"image_paths": ["photos/1.png"]}
             if "task_id" in (case.path_parameters or {}) and data.draw(st.booleans()):
                 case.path_parameters["task_id"] = data.draw(st.sampled_from(task_ids))
             response = case.call(base_url=asked.url, session=session, timeout=60)
