@@ -13,8 +13,12 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from flat_wall import WAIT_S, FlatWall
+from stream_lab.noise import CASES, DisturbedModel
+from stream_lab.worlds import walk
 
 from da3_core.errors import ImageError, InputError
+from da3_core.options import InferenceOptions
+from da3_core.prediction import Prediction
 from da3_core.ros_data.images import RefusedMessage
 from da3_core.stream.frame import Frame
 from da3_core.stream.session import WindowResult
@@ -26,10 +30,10 @@ from da3_ros.window_buffer import Arrival, WindowBuffer
 class Rig:
     """An engine with everything around it; what it reports is in lists."""
 
-    def __init__(self, **values: object) -> None:
+    def __init__(self, model: FlatWall | None = None, **values: object) -> None:
         values = {"window.size": 2, **{name.replace("__", "."): value for name, value in values.items()}}
         settings = settings_from(values)
-        self.model = FlatWall()
+        self.model = model or FlatWall()
         self.buffer = WindowBuffer(settings)
         self.results: list[tuple[WindowResult, int]] = []
         self.refusals: list[RefusedMessage] = []
@@ -73,8 +77,8 @@ def decode(stamp_ns: int, damaged: bool) -> Frame:
 def rig() -> Iterator[Callable[..., Rig]]:
     rigs: list[Rig] = []
 
-    def make(**values: object) -> Rig:
-        rigs.append(Rig(**values))
+    def make(*model: FlatWall, **values: object) -> Rig:
+        rigs.append(Rig(*model, **values))
         return rigs[-1]
 
     yield make
@@ -92,6 +96,36 @@ def test_windows_become_results_of_one_session(rig):
     assert it.stamps() == [[1, 2], [2, 3]]
     assert [view.is_new for view in it.results[1][0].views] == [False, True]
     assert it.results[0][1] == it.results[1][1]
+
+
+class Hall(FlatWall):
+    """A model that knows the truth about a walk, of which every image is as grey as it is far along."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.disturbed = DisturbedModel(walk("hall", 280, 0.23, seed=3), CASES["real"], 3)
+
+    def predict(self, image: list[np.ndarray], options: InferenceOptions, **_: object) -> Prediction:
+        self.views.append(len(image))
+        return self.disturbed([Frame(each, stamp_ns=round(each.mean() / 4)) for each in image])
+
+
+def test_loops_are_closed_between_windows_of_the_stream(rig):
+    """On a way there and back."""
+    it = rig(Hall(), window__size=8, window__stride=4, every_frame=True, loop__closure=True)
+    way = [*range(52), *range(51, 0, -1)]
+    for number, place in enumerate(way):
+        image = np.full((48, 64, 3), 4 * place, np.uint8)
+        frame = Frame(image, number, "camera")
+        it.buffer.put(Arrival(number, "camera", (48, 64), lambda frame=frame: frame))
+        windows = max(0, (number - 3) // 4)
+        it.wait_for(lambda windows=windows: len(it.results) >= windows)
+        for thread in threading.enumerate():
+            if thread.name == "da3_loops":
+                thread.join(WAIT_S)
+    assert it.failures == []
+    assert any(result.bend for result, _ in it.results)
+    assert it.model.calls > len(it.results)
 
 
 def test_a_failed_inference_is_reported_and_the_next_window_is_tried(rig):
