@@ -388,6 +388,91 @@ class RectifyOptions(Checked):
     )
 
 
+HIGHEST_M = 1000.0  # beyond what any robot tells apart
+
+
+@dataclass(frozen=True)
+class CropOptions(Checked):
+    """Which part of the robot's surroundings becomes points."""
+
+    min_height_m: float = option(
+        -HIGHEST_M,
+        "Leave out points that are lower in base_frame; metres.",
+        low=-HIGHEST_M,
+        high=HIGHEST_M,
+        dynamic=True,
+    )
+    max_height_m: float = option(
+        HIGHEST_M,
+        "Leave out points that are higher in base_frame; metres.",
+        low=-HIGHEST_M,
+        high=HIGHEST_M,
+        dynamic=True,
+    )
+    max_range_m: float = option(
+        0.0,
+        "Leave out points that are farther from base_frame, measured on the ground; metres, 0 is no limit.",
+        low=0,
+        high=1e9,
+        dynamic=True,
+    )
+
+    def __post_init__(self) -> None:
+        """Raises InputError, for limits that leave nothing too."""
+        super().__post_init__()
+        _check_heights("crop", self.min_height_m, self.max_height_m)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether anything is left out."""
+        return self != CropOptions()
+
+
+@dataclass(frozen=True)
+class ScanOptions(Checked):
+    """The laser scan that is made of depth."""
+
+    min_height_m: float = option(
+        0.1, "Lowest obstacle in base_frame; metres.", low=-HIGHEST_M, high=HIGHEST_M, dynamic=True
+    )
+    max_height_m: float = option(
+        1.0, "Highest obstacle in base_frame; metres.", low=-HIGHEST_M, high=HIGHEST_M, dynamic=True
+    )
+    min_range_m: float = option(0.1, "Nearest obstacle, from base_frame; metres.", low=0.0, high=1e6, dynamic=True)
+    max_range_m: float = option(
+        10.0,
+        "Farthest obstacle, from base_frame; what is seen to be free that far is +Inf; metres.",
+        low=0.01,
+        high=1e6,
+        dynamic=True,
+    )
+    angle_increment_deg: float = option(
+        0.0,
+        "Angle from one bearing to the next; degrees, 0 is that of a pixel in the middle of the image.",
+        low=0.0,
+        high=90.0,
+        dynamic=True,
+    )
+
+    def __post_init__(self) -> None:
+        """Raises InputError, for limits that leave nothing too."""
+        super().__post_init__()
+        _check_heights("scan", self.min_height_m, self.max_height_m)
+        if self.max_range_m <= self.min_range_m:
+            raise InputError(
+                f"scan.max_range_m is {self.max_range_m:g} and scan.min_range_m {self.min_range_m:g}: the farthest "
+                "obstacle must be farther than the nearest"
+            )
+
+
+def _check_heights(group: str, lowest_m: float, highest_m: float) -> None:
+    if highest_m <= lowest_m:
+        raise InputError(
+            f"{group}.max_height_m is {highest_m:g} and {group}.min_height_m {lowest_m:g}: the highest must be above "
+            "the lowest"
+        )
+
+
 @dataclass(frozen=True)
 class PointOptions(Checked):
     """Which pixels become the points of a cloud, live and from a bag."""

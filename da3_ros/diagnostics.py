@@ -169,6 +169,8 @@ class Diagnostics:
             return OK, "No map yet."
         if outputs.transform_is_missing:
             return WARN, f"No transform: {outputs.transform}"
+        if outputs.baseless:
+            return WARN, f"No scan and no limits of crop: {outputs.baseless}"
         if self._last.scale_source == "none" and outputs.measured:
             return WARN, (
                 f"Not metric, though {', '.join(outputs.measured)} is subscribed to, whose unit is the metre for ROS; "

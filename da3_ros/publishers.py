@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
@@ -34,7 +35,7 @@ from da3_ros.messages import message_class, packed
 from da3_ros.qos import OVERRIDABLE
 from da3_ros.settings import Settings
 
-IN_METRES = ("odometry", "depth/image", "depth/image_raw")  # what ROS defines in metres (REP 103, 118)
+IN_METRES = ("odometry", "depth/image", "depth/image_raw", "scan")  # what ROS defines in metres (REP 103, 118)
 
 
 def output_options(settings: Settings) -> OutputOptions:
@@ -45,6 +46,10 @@ def output_options(settings: Settings) -> OutputOptions:
         points=settings.points,
         windows=True,
         transforms=settings.tf.mode == "camera",
+        compressed=True,
+        base_frame=settings.base_frame,
+        scan=settings.scan,
+        crop=settings.crop if settings.crop.is_active else None,
     )
 
 
@@ -58,6 +63,7 @@ class OutputState:
         transform_is_missing: there was a pose and no transform could be published.
         map: the one that the last result is in.
         measured: topics with subscribers who will take the numbers for metres.
+        baseless: why the place of the camera in the robot is unknown, where somebody asks for what needs it.
     """
 
     failures: Mapping[str, int]
@@ -65,6 +71,7 @@ class OutputState:
     transform_is_missing: bool
     map: MapState | None = None
     measured: Sequence[str] = ()
+    baseless: str = ""
 
 
 class Publisher(Protocol):
@@ -127,6 +134,7 @@ class Publications:
         self._failures: Counter[str] = Counter()
         self._tf_state = "no pose yet"
         self._tf_is_missing = False
+        self._baseless = ""
         self.apply(settings)
 
     def apply(self, settings: Settings) -> None:
@@ -137,7 +145,9 @@ class Publications:
     def state(self) -> OutputState:
         in_metres = [self._publishers[name] for name in IN_METRES if name in self._publishers]
         measured = [each.topic_name for each in in_metres if each.get_subscription_count()]
-        return OutputState(dict(self._failures), self._tf_state, self._tf_is_missing, self._map, measured)
+        return OutputState(
+            dict(self._failures), self._tf_state, self._tf_is_missing, self._map, measured, self._baseless
+        )
 
     def reset(self) -> None:
         """Forget the trajectory."""
@@ -149,7 +159,10 @@ class Publications:
             self._map = present
             self.reset()
         views = [
-            ViewOutputs(view, result, self._options, self._edge(view) if view.is_new else None) for view in result.views
+            ViewOutputs(view, result, self._options, self._edge(view), self._camera_to_base(view))
+            if view.is_new
+            else ViewOutputs(view, result, self._options)
+            for view in result.views
         ]
         for each in views:
             if each.view.is_new:
@@ -195,3 +208,16 @@ class Publications:
         self._tree.note_own(edge.child, view.frame.stamp_ns, edge.child_to_map)
         self._tf_state = f"{self._options.map_frame} -> {edge.child}"
         return edge
+
+    def _camera_to_base(self, view: View) -> np.ndarray | None:
+        """The place of a camera in the robot, where somebody asks for what needs it; `state` tells what is amiss."""
+        self._baseless = ""
+        scan = self._publishers.get("scan")
+        if not (self._options.crop or (scan and scan.get_subscription_count())):
+            return None
+        try:
+            return self._tree.pose_in(view.frame.camera, self._options.base_frame, view.frame.stamp_ns)
+        except TransformUnknown as reason:
+            self._baseless = f"{reason} Publish that transform, or set base_frame."
+            self._warn(self._baseless)
+            return None

@@ -10,11 +10,13 @@ from typing import Literal
 
 from da3_core.bag.options import BagOptions, IntrinsicsSource
 from da3_core.options import (
+    CropOptions,
     InferenceOptions,
     IsRectified,
     ModelOptions,
     PointOptions,
     RectifyOptions,
+    ScanOptions,
     option,
     same_option,
 )
@@ -158,6 +160,10 @@ class Settings(InferenceOptions, ModelOptions):
         sentence="Name of the frame that poses, path and transforms are given in; in a namespace, the default is "
         "NAMESPACE/da3_map.",
     )
+    base_frame: str = option(
+        "base_link",
+        "The robot's frame, with z up, for the scan and the limits of crop; the camera's frame is below it.",
+    )
     autostart: bool = option(True, "Configure and activate at start, without a lifecycle manager.")
     watchdog_s: float = option(
         5.0,
@@ -182,6 +188,8 @@ class Settings(InferenceOptions, ModelOptions):
     loop: LoopSettings = field(default_factory=LoopSettings)
     depth: DepthSettings = field(default_factory=DepthSettings)
     points: PointOptions = field(default_factory=PointOptions)
+    crop: CropOptions = field(default_factory=CropOptions)
+    scan: ScanOptions = field(default_factory=ScanOptions)
     tf: TfSettings = field(default_factory=TfSettings)
     path: PathSettings = field(default_factory=PathSettings)
     export: ExportSettings = field(default_factory=ExportSettings)

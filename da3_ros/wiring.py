@@ -52,9 +52,8 @@ class Configured:
         now = settings()
         with ExitStack() as undo:  # what there is when a part cannot be made
             tree = TransformTree(now.map_frame, now.tf.max_extrapolation_s)
-            if now.tf.mode != "none":
-                # Before the model loads, so that static transforms are there after it.
-                undo.callback(TransformInput(node, tree, guard).close)
+            # Before the model loads, so that static transforms are there after it.
+            undo.callback(TransformInput(node, tree, guard).close)
             node.get_logger().info(f"Loading {now.model} ...")
             self.model = load_model(now)
             name = engine.model_name(self.model, now)

@@ -38,8 +38,10 @@ OWN_MESSAGES = ("DepthView", "DepthWindow", "MapInfo")
 def topics_of(cameras: Iterable[str]) -> dict[str, str]:
     """The type of every topic; the name of a single camera is empty."""
     of_a_camera: tuple[Output[Any], ...] = (*VIEW_OUTPUTS, *CAMERA_OUTPUTS)
-    of_cameras = {each.topic(NODE, camera): each.type for camera in cameras for each in of_a_camera}
-    return {**of_cameras, **{each.topic(NODE): each.type for each in WINDOW_OUTPUTS}}
+    of_cameras = {
+        each.topic(NODE, camera): each.type for camera in cameras for each in of_a_camera if not each.live_only
+    }
+    return {**of_cameras, **{each.topic(NODE): each.type for each in WINDOW_OUTPUTS if not each.live_only}}
 
 
 def typestore() -> Any:

@@ -15,13 +15,14 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from da3_core.options import PointOptions
+from da3_core.options import CropOptions, PointOptions, ScanOptions
 from da3_core.prediction import IntrinsicsOrigin
 from da3_core.ros_data import values
 from da3_core.ros_data.camera_info import camera_info
 from da3_core.ros_data.conventions import camera_pose_in_map, covariance_in_map, depth_in_millimetres, publishable_depth
+from da3_core.ros_data.laser_scan import laser_scan
 from da3_core.ros_data.maps import MapState
-from da3_core.ros_data.point_cloud import point_cloud
+from da3_core.ros_data.point_cloud import kept_pixels, point_cloud, within_limits
 from da3_core.ros_data.trajectory import Trajectory
 from da3_core.ros_data.values import MessageValue, message
 from da3_core.stream.session import ScaleSource, View, WindowResult
@@ -42,6 +43,10 @@ class OutputOptions:
         points: which pixels become points; None for no clouds.
         windows: whether there is a message about every window.
         transforms: whether the map is joined to the tree of the camera.
+        compressed: whether there are depth and its preview in few bytes.
+        base_frame: of the robot, whose z is up, for the scan and the limits.
+        scan: the laser scan that is made of depth; None for none. It has pixels that become points.
+        crop: the part of the robot's surroundings that becomes points; None for all.
     """
 
     map_frame: str
@@ -49,6 +54,10 @@ class OutputOptions:
     points: PointOptions | None
     windows: bool
     transforms: bool
+    compressed: bool = False
+    base_frame: str = ""
+    scan: ScanOptions | None = None
+    crop: CropOptions | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +79,14 @@ class ViewOutputs:
 
     Attributes:
         edge: None where it is unknown, or published with another view.
+        camera_to_base: `(4, 4)` pose of the camera in the robot, or None where that is unknown.
     """
 
     view: View
     result: WindowResult
     options: OutputOptions
     edge: MapEdge | None = None
+    camera_to_base: np.ndarray | None = None
 
     @cached_property
     def header(self) -> MessageValue:
@@ -95,6 +106,14 @@ class ViewOutputs:
         view = self.view
         return publishable_depth(view.depth, view.confidence, view.sky, self.options.confidence_floor)
 
+    @cached_property
+    def _depth_mm(self) -> np.ndarray:
+        return depth_in_millimetres(self._depth)
+
+    @cached_property
+    def _preview(self) -> np.ndarray:
+        return colorize_depth(self._depth)
+
     def transform(self) -> MessageValue | None:
         if self.edge is None:
             return None
@@ -104,7 +123,13 @@ class ViewOutputs:
         return values.image(self.header, self._depth, "32FC1")
 
     def depth_mm(self) -> MessageValue:
-        return values.image(self.header, depth_in_millimetres(self._depth), "16UC1")
+        return values.image(self.header, self._depth_mm, "16UC1")
+
+    def compressed_depth(self) -> MessageValue:
+        return values.compressed_image(self.header, self._depth_mm, "16UC1")
+
+    def depth_for_compressed_depth(self) -> MessageValue:
+        return values.compressed_image(self.header, self._depth_mm, "16UC1", as_depth=True)
 
     def camera_info(self) -> MessageValue:
         """Uncalibrated where nothing but an assumption is known."""
@@ -113,10 +138,19 @@ class ViewOutputs:
         return camera_info(self.header, calibration, view.depth.shape)
 
     def preview(self) -> MessageValue:
-        return values.image(self.header, colorize_depth(self._depth), "rgb8")
+        return values.image(self.header, self._preview, "rgb8")
+
+    def compressed_preview(self) -> MessageValue:
+        return values.compressed_image(self.header, self._preview, "rgb8")
 
     def image(self) -> MessageValue:
         return values.image(self.header, self.view.image, "rgb8")
+
+    def confidence_camera_info(self) -> MessageValue | None:
+        return None if self.view.confidence is None else self.camera_info()
+
+    def sky_camera_info(self) -> MessageValue | None:
+        return None if self.view.sky is None else self.camera_info()
 
     def confidence(self) -> MessageValue | None:
         confidence = self.view.confidence
@@ -134,9 +168,28 @@ class ViewOutputs:
         view, keep = self.view, self.options.points
         if keep is None or view.intrinsics is None:
             return None
+        within = None
+        if self.options.crop is not None:
+            if self.camera_to_base is None:
+                return None
+            within = within_limits(self._depth, view.intrinsics, self.camera_to_base, self.options.crop)
         return point_cloud(
-            self.header, self._depth, view.intrinsics, rgb=view.image, confidence=view.confidence, keep=keep
+            self.header,
+            self._depth,
+            view.intrinsics,
+            rgb=view.image,
+            confidence=view.confidence,
+            keep=keep,
+            within=within,
         )
+
+    def scan(self) -> MessageValue | None:
+        view, band = self.view, self.options.scan
+        if band is None or self.camera_to_base is None or view.intrinsics is None:
+            return None
+        kept = kept_pixels(self._depth, view.confidence, self.options.points or PointOptions())
+        header = values.header(view.frame.stamp_ns, self.options.base_frame)
+        return laser_scan(header, self._depth, kept, view.intrinsics, self.camera_to_base, band)
 
     def pose(self) -> MessageValue | None:
         return None if self.camera_to_map is None else values.pose_stamped(self.header_in_map, self.camera_to_map)
@@ -247,6 +300,7 @@ class Output(Generic[Source]):
         chosen: whether it is wanted at all.
         qos_depth: messages that are kept for slow subscribers; None for what the node is told.
         latched: the last message is kept for who subscribes later.
+        live_only: it is no part of a bag that was made of another one.
     """
 
     name: str
@@ -257,6 +311,7 @@ class Output(Generic[Source]):
     chosen: Callable[[OutputOptions], bool] = lambda options: True
     qos_depth: int | None = None
     latched: bool = False
+    live_only: bool = False
 
     @property
     def is_always_sent(self) -> bool:
@@ -298,13 +353,38 @@ VIEW_OUTPUTS: tuple[Output[ViewOutputs], ...] = (
         ViewOutputs.camera_info,
         "pinhole camera of exactly the depth image's size; K is 0 where it is neither known nor estimated",
     ),
+    Output(
+        "depth/image/compressed",
+        values.COMPRESSED_IMAGE,
+        ViewOutputs.compressed_depth,
+        "depth in millimetres as PNG of 16 bits",
+        chosen=lambda options: options.compressed,
+        live_only=True,
+    ),
+    Output(
+        "depth/image/compressedDepth",
+        values.COMPRESSED_IMAGE,
+        ViewOutputs.depth_for_compressed_depth,
+        "the same as subscribers with the image transport compressedDepth read it",
+        chosen=lambda options: options.compressed,
+        live_only=True,
+    ),
     Output("depth/preview", values.IMAGE, ViewOutputs.preview, "rgb8, depth in colours, near is red"),
+    Output(
+        "depth/preview/compressed",
+        values.COMPRESSED_IMAGE,
+        ViewOutputs.compressed_preview,
+        "the same as JPEG",
+        chosen=lambda options: options.compressed,
+        live_only=True,
+    ),
     Output(
         "image_rect",
         values.IMAGE,
         ViewOutputs.image,
         "rgb8, the image as the network saw it, pixel-aligned with depth",
     ),
+    Output("camera_info", values.CAMERA_INFO, ViewOutputs.camera_info, "the camera of image_rect"),
     Output(
         "confidence/image",
         values.IMAGE,
@@ -313,7 +393,30 @@ VIEW_OUTPUTS: tuple[Output[ViewOutputs], ...] = (
         "models with confidence",
     ),
     Output(
+        "confidence/camera_info",
+        values.CAMERA_INFO,
+        ViewOutputs.confidence_camera_info,
+        "the camera of confidence/image",
+        "models with confidence",
+    ),
+    Output(
         "sky/image", values.IMAGE, ViewOutputs.sky, "mono8, 255 is sky", "models with a sky head, else with sky in view"
+    ),
+    Output(
+        "sky/camera_info",
+        values.CAMERA_INFO,
+        ViewOutputs.sky_camera_info,
+        "the camera of sky/image",
+        "models with a sky head, else with sky in view",
+    ),
+    Output(
+        "scan",
+        values.LASER_SCAN,
+        ViewOutputs.scan,
+        "in base_frame, the nearest thing of every bearing in a band of heights; NaN unknown, +Inf free (REP 117)",
+        "with the camera's place in base_frame",
+        lambda options: options.scan is not None,
+        live_only=True,
     ),
     Output(
         "points",
@@ -363,10 +466,12 @@ OUTPUTS: tuple[Output[Any], ...] = (*VIEW_OUTPUTS, *CAMERA_OUTPUTS, *WINDOW_OUTP
 
 
 def to_markdown(node: str) -> str:
-    """The table of the documentation, with topics below `node`."""
+    """The table of the documentation, with topics below `node`, those of the live node where that is `~`."""
     lines = ["| topic | type | for every | when | |", "|---|---|---|---|---|"]
     for what, outputs in (("view", VIEW_OUTPUTS), ("window", CAMERA_OUTPUTS), ("window", WINDOW_OUTPUTS)):
         for each in outputs:
+            if each.live_only and node != "~":
+                continue
             kind = each.type.replace("/msg/", "/")
             lines.append(
                 f"| `{each.topic(node)}` | `{kind}` | {what} | {each.condition or 'always'} | {each.sentence} |"

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from da3_core.options import PointOptions
+from da3_core.options import CropOptions, PointOptions
 from da3_core.ros_data.values import IS_BIG_ENDIAN, POINT_CLOUD, LateBytes, MessageValue, message
 
 BLOCK_PIXELS = 16_384
@@ -27,6 +27,7 @@ def point_cloud(
     rgb: np.ndarray | None = None,
     confidence: np.ndarray | None = None,
     keep: PointOptions,
+    within: np.ndarray | None = None,
 ) -> MessageValue:
     """The cloud of one depth image, in the camera's optical frame.
 
@@ -37,13 +38,16 @@ def point_cloud(
         rgb: `(H, W, 3)` uint8 colours, or None for a cloud without.
         confidence: `(H, W)`, or None.
         keep: which pixels become points, and how.
+        within: `(H, W)` bool, those that may; None for all.
     """
-    kept = _kept_pixels(depth_m, confidence, keep)
+    kept = kept_pixels(depth_m, confidence, keep)
+    if within is not None:
+        kept &= within
     every = np.s_[:: keep.stride, :: keep.stride]
     kept, depth_m = kept[every], depth_m[every]
     if keep.organized:
         depth_m = np.where(kept, depth_m, np.float32(np.nan))
-    ray_x, ray_y = _rays(depth_m.shape, np.asarray(intrinsics, np.float32), keep.stride)
+    ray_x, ray_y = rays(depth_m.shape, np.asarray(intrinsics, np.float32), keep.stride)
     channels: Channels = {
         "x": lambda block: depth_m[block] * ray_x[block],
         "y": lambda block: depth_m[block] * ray_y[block],
@@ -95,7 +99,7 @@ def _row_blocks(shape: tuple[int, int]) -> Iterator[slice]:
     return (slice(start, start + rows) for start in range(0, shape[0], rows))
 
 
-def _rays(shape: tuple[int, int], intrinsics: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
+def rays(shape: tuple[int, int], intrinsics: np.ndarray, stride: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """`(H, W)` each: x and y at unit depth of the centre of every pixel, every `stride`-th of a larger image."""
     rows, columns = (np.arange(size, dtype=np.float32) * stride + np.float32(0.5) for size in shape)
     (fx, skew, cx), (_, fy, cy) = intrinsics[:2]
@@ -104,8 +108,8 @@ def _rays(shape: tuple[int, int], intrinsics: np.ndarray, stride: int) -> tuple[
     return np.broadcast_to((columns - cx - shear) / fx, shape), np.broadcast_to(ray_y, shape)
 
 
-def _kept_pixels(depth_m: np.ndarray, confidence: np.ndarray | None, keep: PointOptions) -> np.ndarray:
-    """`(H, W)` bool. Comparisons are written so that NaN fails them."""
+def kept_pixels(depth_m: np.ndarray, confidence: np.ndarray | None, keep: PointOptions) -> np.ndarray:
+    """`(H, W)` bool: which pixels become points. Comparisons are written so that NaN fails them."""
     far = keep.max_depth_m if keep.max_depth_m > 0 else np.finfo(np.float32).max
     kept = (depth_m > 0) & (depth_m >= keep.min_depth_m) & (depth_m <= far)
     if confidence is not None and keep.confidence_percentile > 0 and kept.any():
@@ -129,6 +133,21 @@ def _depth_edges(depth: np.ndarray, threshold: float) -> np.ndarray:
         edges[before] |= jump
         edges[after] |= jump
     return edges
+
+
+def within_limits(
+    depth_m: np.ndarray, intrinsics: np.ndarray, camera_to_base: np.ndarray, limits: CropOptions
+) -> np.ndarray:
+    """`(H, W)` bool: pixels whose point lies within the limits, in a base whose z is up."""
+    ray_x, ray_y = rays(depth_m.shape, np.asarray(intrinsics, np.float32))
+    rotation, offset = camera_to_base[:3, :3].astype(np.float32), camera_to_base[:3, 3].astype(np.float32)
+    x, y, z = (
+        depth_m * (row[0] * ray_x + row[1] * ray_y + row[2]) + at for row, at in zip(rotation, offset, strict=True)
+    )
+    inside = (z >= limits.min_height_m) & (z <= limits.max_height_m)
+    if limits.max_range_m > 0:
+        inside &= x * x + y * y <= limits.max_range_m**2
+    return np.asarray(inside)
 
 
 def _packed_rgb(rgb: np.ndarray) -> np.ndarray:

@@ -36,7 +36,11 @@ MAX_GAP_S = 60.0  # a machine that stalls is no reason for a new map
 START_S = 90.0  # loading a network from a cold disk
 SECONDS_PER_FRAME = 12.0
 PRODUCTS = ("bag", "sheet.png", "scene.glb")
-NOT_RECORDED = ("depth/image_raw", "sky/image")  # depth once more, and what few models have
+# Depth once more, what few models have, and what needs a robot.
+NOT_RECORDED = (
+    *("depth/image_raw", "depth/image/compressed", "depth/image/compressedDepth", "depth/preview/compressed"),
+    *("sky/image", "sky/camera_info", "scan"),
+)
 IMAGE_TOPICS = (
     Topic("/camera/image_raw", IMAGE),
     *(Topic(each.topic("/da3"), each.type) for each in OUTPUTS if each.name not in NOT_RECORDED),

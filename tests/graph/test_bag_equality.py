@@ -30,8 +30,11 @@ from da3_core.options import InferenceOptions, PointOptions
 from da3_core.stream.inference import bind_inference
 
 PIXELS = {"32FC1": np.float32, "16UC1": np.uint16, "rgb8": np.uint8, "mono8": np.uint8}
-# Indoors; by other trees; told as each map begins, by a node once before its first image.
-COMPARED = [each for each in OUTPUTS if each.name not in ("sky/image", "/tf", "map_info")]
+COMPARED = [  # indoors; by other trees; told as each map begins, by a node once before its first image
+    each
+    for each in OUTPUTS
+    if not (each.live_only or each.latched or each.name.startswith("sky/") or each.name == "/tf")
+]
 TOPICS = {each.topic("/da3"): message_class(each.type) for each in COMPARED}
 IMAGES = [topic for topic, kind in TOPICS.items() if kind is Image]
 PER_WINDOW = ("/da3/path", "/da3/window")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from da3_ros.msg import DepthWindow
@@ -20,8 +21,9 @@ from da3_ros.messages import message_class
 WINDOW = 4
 MILLIMETRE = 1e-3
 TOPICS = {
-    each.topic("/da3"): message_class(each.type) for each in OUTPUTS if each.name != "sky/image"
+    each.topic("/da3"): message_class(each.type) for each in OUTPUTS if not each.name.startswith("sky/")
 }  # an indoor walk
+LATCHED = {each.topic("/da3") for each in OUTPUTS if each.latched}
 PER_FRAME = [each.topic("/da3") for each in VIEW_OUTPUTS if each.topic("/da3") in TOPICS and each is not TRANSFORM]
 
 
@@ -77,6 +79,7 @@ def session(graph: Graph, footage: Footage, walk: Walk) -> Iterator[ObservedSess
         "process_res": walk.images.shape[2],
         "points.confidence_percentile": 0.0,
         "points.edge_threshold": 0.0,
+        "base_frame": CAMERA_FRAME,
     }
     graph.start_node(parameters)
     camera = graph.camera()
@@ -104,7 +107,8 @@ def test_endpoints_are_reliable_and_of_the_documented_types(session: ObservedSes
         info = session.qos[topic]
         assert info.topic_type == f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
         assert info.qos_profile.reliability == ReliabilityPolicy.RELIABLE, topic
-        assert info.qos_profile.durability == DurabilityPolicy.VOLATILE, topic
+        expected = DurabilityPolicy.TRANSIENT_LOCAL if topic in LATCHED else DurabilityPolicy.VOLATILE
+        assert info.qos_profile.durability == expected, topic
         assert info.qos_profile.history in (HistoryPolicy.KEEP_LAST, HistoryPolicy.UNKNOWN), topic
 
 
@@ -129,10 +133,19 @@ def test_depth_in_millimetres_is_the_same_depth(session: ObservedSession) -> Non
         np.testing.assert_allclose(pixels(depth_mm, np.uint16), pixels(depth, np.float32) * 1000, atol=0.5001)
 
 
+def test_compressed_depth_is_the_same_depth(session: ObservedSession) -> None:
+    for name, head in (("compressed", 0), ("compressedDepth", 12)):
+        packed = session.inbox[f"/da3/depth/image/{name}"]
+        for message, raw in zip(packed, session.inbox["/da3/depth/image_raw"], strict=True):
+            decoded = cv2.imdecode(np.frombuffer(message.data, np.uint8)[head:], cv2.IMREAD_UNCHANGED)
+            np.testing.assert_array_equal(decoded, pixels(raw, np.uint16))
+
+
 def test_camera_info_is_that_of_the_camera(session: ObservedSession) -> None:
     height, width = session.walk.depth_m.shape[1:]
     expected = session.walk.intrinsics - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
-    for info in session.inbox["/da3/depth/camera_info"]:
+    siblings = ("depth/camera_info", "camera_info", "confidence/camera_info")
+    for info in (info for name in siblings for info in session.inbox[f"/da3/{name}"]):
         assert (info.height, info.width, info.distortion_model, any(info.d)) == (height, width, "plumb_bob", False)
         np.testing.assert_allclose(np.reshape(info.k, (3, 3)), expected, rtol=1e-6)
         np.testing.assert_allclose(np.reshape(info.p, (3, 4))[:, :3], expected, rtol=1e-6)

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from da3_core.errors import InputError
+from da3_core.ros_data.outputs import OUTPUTS
 from da3_ros.parameters import TABLE
 
 ROOT = Path(__file__).parents[2]
@@ -35,24 +36,40 @@ class SetEnvironmentVariable(Recorded): ...
 class Node(Recorded): ...
 
 
+class SetRemap(Recorded): ...
+
+
+class IncludeLaunchDescription(Recorded): ...
+
+
 @pytest.fixture
 def launch_file(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return load(monkeypatch, "da3")
+
+
+def load(monkeypatch: pytest.MonkeyPatch, name: str) -> ModuleType:
+    """A launch file as a module."""
     stand_ins = {
         "launch": {"Action": Recorded, "LaunchContext": Recorded, "LaunchDescription": Recorded},
         "launch.actions": {
             "DeclareLaunchArgument": DeclareLaunchArgument,
+            "GroupAction": Recorded,
+            "IncludeLaunchDescription": IncludeLaunchDescription,
             "OpaqueFunction": Recorded,
             "SetEnvironmentVariable": SetEnvironmentVariable,
         },
+        "launch.conditions": {"IfCondition": Recorded},
+        "launch.launch_description_sources": {"PythonLaunchDescriptionSource": Recorded},
+        "launch.substitutions": {"LaunchConfiguration": Recorded},
         "launch_ros": {},
-        "launch_ros.actions": {"Node": Node},
+        "launch_ros.actions": {"Node": Node, "SetRemap": SetRemap},
         "launch_ros.parameter_descriptions": {"ParameterValue": Recorded},
     }
-    for name, contents in stand_ins.items():
-        module = ModuleType(name)
+    for package, contents in stand_ins.items():
+        module = ModuleType(package)
         vars(module).update(contents)
-        monkeypatch.setitem(sys.modules, name, module)
-    spec = importlib.util.spec_from_file_location("da3_launch", ROOT / "launch/da3.launch.py")
+        monkeypatch.setitem(sys.modules, package, module)
+    spec = importlib.util.spec_from_file_location(f"{name}_launch", ROOT / f"launch/{name}.launch.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -166,3 +183,56 @@ def test_rviz_shows_the_topics_of_the_node_in_its_map(start, monkeypatch, tmp_pa
         "Path": "da3/path",
     }
     assert any(each["Class"] == "rviz_default_plugins/TF" for each in shown["Displays"])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("nav2", {"scan": "scan", "points": "points"}),
+        (
+            "nvblox",
+            {
+                "depth/image": "camera_0/depth/image",
+                "depth/camera_info": "camera_0/depth/camera_info",
+                "image_rect": "camera_0/color/image",
+                "camera_info": "camera_0/color/camera_info",
+            },
+        ),
+    ],
+)
+def test_other_packages_find_their_topics_and_nothing_of_the_node_is_decided_twice(monkeypatch, name, expected):
+    *_, group = load(monkeypatch, name).generate_launch_description().given[0][:2]
+    *remaps, node = group.given[0]
+    topics = {each.src.removeprefix("~/"): each.dst for each in remaps}
+    assert topics == expected
+    assert set(topics) <= {each.name for each in OUTPUTS}
+    assert Path(node.given[0].given[0]) == ROOT / "launch/da3.launch.py"
+    assert all(isinstance(each, SetRemap) for each in remaps)
+    assert isinstance(node, IncludeLaunchDescription)
+
+
+def test_nvblox_maps_in_the_frame_of_the_map_and_only_where_it_is_asked_for(monkeypatch):
+    asked, _, nvblox = load(monkeypatch, "nvblox").generate_launch_description().given[0]
+    assert (asked.given[0], asked.default_value) == ("nvblox", "false")
+    assert nvblox.condition.given[0].given == ("nvblox",)
+    [parameters] = nvblox.parameters
+    assert parameters["global_frame"] == TABLE["map_frame"].default
+    assert parameters["use_tf_transforms"]
+
+
+def test_the_costmap_of_nav2_reads_what_the_launch_file_publishes():
+    costmap = yaml.safe_load((ROOT / "config/nav2_local_costmap.yaml").read_text())
+    given = costmap["local_costmap"]["local_costmap"]["ros__parameters"]
+    assert given["robot_base_frame"] == TABLE["base_frame"].default
+    sources = {}
+    for layer in given["plugins"]:
+        for source in given[layer].get("observation_sources", "").split():
+            sources[source] = given[layer][source]
+    types = {"LaserScan": "sensor_msgs/msg/LaserScan", "PointCloud2": "sensor_msgs/msg/PointCloud2"}
+    ours = {f"/{each.name}": each.type for each in OUTPUTS}
+    assert {each["topic"]: types[each["data_type"]] for each in sources.values()} == {
+        topic: ours[topic] for topic in ("/scan", "/points")
+    }
+    assert sources["scan"]["inf_is_valid"], "free bearings are +Inf"
+    assert sources["scan"]["obstacle_max_range"] <= TABLE["scan.max_range_m"].default
+    assert sources["scan"]["max_obstacle_height"] >= TABLE["scan.max_height_m"].default

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -16,7 +17,9 @@ from rclpy.serialization import serialize_message
 
 from da3_core.bag.messages import typestore
 from da3_core.bag.options import PointOptions
+from da3_core.options import CropOptions, ScanOptions
 from da3_core.ros_data import values
+from da3_core.ros_data.conventions import OPTICAL_TO_MAP
 from da3_core.ros_data.maps import MapState
 from da3_core.ros_data.outputs import (
     CAMERA_OUTPUTS,
@@ -39,7 +42,17 @@ from da3_core.stream.session import View, WindowResult
 from da3_ros import messages, publishers
 from da3_ros.settings import Settings
 
-OPTIONS = OutputOptions("da3_map", 1.5, PointOptions(edge_threshold=0.0), windows=True, transforms=True)
+OPTIONS = OutputOptions(
+    "da3_map",
+    1.5,
+    PointOptions(edge_threshold=0.0),
+    windows=True,
+    transforms=True,
+    compressed=True,
+    base_frame="base_link",
+    scan=ScanOptions(-100.0, 100.0, max_range_m=100.0),
+)
+CAMERA_TO_BASE = OPTICAL_TO_MAP
 STORE = typestore()
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -74,7 +87,7 @@ def result(*views: View) -> WindowResult:
 
 
 def outputs(each: View, options: OutputOptions = OPTIONS, edge: MapEdge | None = None) -> ViewOutputs:
-    return ViewOutputs(each, result(each), options, edge)
+    return ViewOutputs(each, result(each), options, edge, CAMERA_TO_BASE)
 
 
 def trajectory(*views: ViewOutputs, pack: Any = lambda pose: pose) -> Trajectory:
@@ -132,8 +145,9 @@ def test_both_packers_write_the_same_clouds(organized: bool) -> None:
 
 def test_what_a_model_does_not_say_is_not_published() -> None:
     said = values_of(bare(2))
-    everywhere = {"/tf", "image_rect", "path", "map_info", "window"}
+    everywhere = {"/tf", "image_rect", "camera_info", "path", "map_info", "window"}
     everywhere |= {f"depth/{name}" for name in ("image", "image_raw", "camera_info", "preview")}
+    everywhere |= {f"depth/{name}" for name in ("image/compressed", "image/compressedDepth", "preview/compressed")}
     assert {name for name, value in said.items() if value} == everywhere
     assert {name for name, value in values_of(view(2)).items() if value} == {each.name for each in OUTPUTS}
     assert WindowOutputs([outputs(view(1))], "a model").map_info() is None, "it has been told"
@@ -168,6 +182,8 @@ def test_options_choose() -> None:
     every = {each.name for each in OUTPUTS}
     assert names(OPTIONS) == names(publishers.output_options(Settings())) == every
     assert names(replace(OPTIONS, points=None, windows=False, transforms=False)) == every - {"points", "window", "/tf"}
+    recorded = names(replace(OPTIONS, compressed=False, scan=None))
+    assert recorded == {each.name for each in OUTPUTS if not each.live_only} < every
     assert outputs(view(1), replace(OPTIONS, points=None)).points() is None
 
     depth = values.packed(outputs(view(1)).depth(), STORE.types).data.view(np.float32).reshape(9, 12)
@@ -205,3 +221,46 @@ def test_scale_sources_are_the_constants_of_the_message() -> None:
 def test_the_tables_in_the_reference_are_those_that_the_code_writes(page: str, node: str) -> None:
     _, table = (DOCS / page).read_text().split(f"<!-- written by: python -m da3_core.ros_data.outputs '{node}' -->\n")
     assert table.split("\n<!-- end -->")[0] == to_markdown(node).strip()
+
+
+def test_points_keep_to_the_limits_in_the_frame_of_the_robot() -> None:
+    limits = CropOptions(min_height_m=-1.0, max_height_m=2.0, max_range_m=30.0)
+    options = replace(OPTIONS, points=PointOptions(edge_threshold=0.0, confidence_percentile=0.0))
+    cropped = replace(options, crop=limits)
+    xyz, kept = (
+        np.stack([points_of(outputs(view(1), each).points())[name] for name in "xyz"], -1) @ CAMERA_TO_BASE[:3, :3].T
+        for each in (options, cropped)
+    )
+    inside = (xyz[:, 2] >= -1) & (xyz[:, 2] <= 2) & (np.hypot(xyz[:, 0], xyz[:, 1]) <= 30)
+    assert 0 < inside.sum() < len(xyz)
+    np.testing.assert_allclose(kept, xyz[inside], rtol=1e-6)
+    assert replace(outputs(view(1), cropped), camera_to_base=None).points() is None
+
+
+def points_of(value: MessageValue | None) -> np.ndarray:
+    cloud = values.packed(value, STORE.types)
+    return cloud.data.view([(field.name, "<f4") for field in cloud.fields])
+
+
+def test_compressed_depth_is_the_depth_as_the_two_image_transports_read_it() -> None:
+    said = values_of(view(2))
+    depth_mm = said["depth/image_raw"].fields["data"].view(np.uint16).reshape(9, 12)
+    for name, head, form in (
+        ("depth/image/compressed", 0, "16UC1; png compressed"),
+        ("depth/image/compressedDepth", 12, "16UC1; compressedDepth png"),
+    ):
+        fields = said[name].fields
+        assert fields["format"] == form
+        np.testing.assert_array_equal(cv2.imdecode(fields["data"][head:], cv2.IMREAD_UNCHANGED), depth_mm)
+    preview = said["depth/preview"].fields["data"].reshape(9, 12, 3)
+    decoded = cv2.imdecode(said["depth/preview/compressed"].fields["data"], cv2.IMREAD_COLOR)[..., ::-1]
+    assert abs(decoded.mean((0, 1)) - preview.mean((0, 1))).max() < 12
+
+
+def test_every_image_has_a_camera_info_beside_it_of_its_size() -> None:
+    said = values_of(view(2))
+    for name in [each.name for each in OUTPUTS if each.type == values.IMAGE]:
+        image, info = said[name].fields, said["/".join([*name.split("/")[:-1], "camera_info"])].fields
+        assert [image[each] for each in ("height", "width", "header")] == [
+            info[each] for each in ("height", "width", "header")
+        ]

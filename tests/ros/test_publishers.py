@@ -50,7 +50,8 @@ class Published:
     """Publications of all outputs that the parameters choose."""
 
     def __init__(self, **values: object) -> None:
-        settings = settings_from({name.replace("__", "."): value for name, value in values.items()})
+        given = {name.replace("__", "."): value for name, value in values.items()}
+        settings = settings_from({"base_frame": "camera", **given})
         self.order: list[str] = []
         self.warnings: list[str] = []
         self.tree = TransformTree(settings.map_frame, settings.tf.max_extrapolation_s)
@@ -106,7 +107,9 @@ def test_what_a_model_does_not_say_is_not_published():
     published = {name for name, count in it.counts().items() if count}
     assert published == {
         *(f"depth/{name}" for name in ("image", "image_raw", "camera_info", "preview")),
+        *(f"depth/{name}" for name in ("image/compressed", "image/compressedDepth", "preview/compressed")),
         "image_rect",
+        "camera_info",
         "map_info",
         "window",
     }
@@ -206,6 +209,7 @@ def test_a_transform_goes_to_the_root_of_the_tree_of_the_camera():
 
 def test_a_transform_that_cannot_be_published_is_said_and_the_rest_goes_out():
     it = Published()
+    it.outputs["scan"].subscriptions = 0
     it.publications.publish(result(view(camera="")), FIRST)
     state = it.publications.state()
     assert state.transform_is_missing
@@ -213,7 +217,27 @@ def test_a_transform_that_cannot_be_published_is_said_and_the_rest_goes_out():
     assert it.warnings == [state.transform]
     assert (it.counts()["/tf"], it.counts()["pose"]) == (0, 1)
     it.publications.publish(result(view()), FIRST)
-    assert it.publications.state() == OutputState({}, "da3_map -> camera", False, FIRST, list(IN_METRES))
+    in_metres = [name for name in IN_METRES if name != "scan"]
+    assert it.publications.state() == OutputState({}, "da3_map -> camera", False, FIRST, in_metres)
+
+
+def test_a_scan_is_in_the_frame_of_the_robot_and_what_is_amiss_is_said():
+    it = Published(base_frame="base_link", scan__min_height_m=-2.0)
+    it.publications.publish(result(view()), FIRST)
+    assert it.counts()["scan"] == 0
+    assert "not below base_link" in it.publications.state().baseless
+    mounting = TransformStamped(child_frame_id="camera")
+    mounting.header.frame_id = "base_link"
+    mounting.transform.translation.x, mounting.transform.rotation.y = 0.5, np.sin(np.pi / 4)
+    mounting.transform.rotation.w = np.cos(np.pi / 4)  # the camera's z is the x of the base
+    it.tree.add([mounting], static=True)
+    it.publications.publish(result(view()), FIRST)
+    scan = it.only("scan")
+    assert (scan.header.frame_id, scan.header.stamp.sec, it.publications.state().baseless) == ("base_link", 5, "")
+    assert np.nanmin(scan.ranges) == pytest.approx(2.5, rel=0.01)
+    it.outputs["scan"].subscriptions = 0
+    it.publications.publish(result(view(camera="elsewhere")), FIRST)
+    assert it.publications.state().baseless == "", "nobody asks"
 
 
 def test_no_transforms_where_they_are_not_wanted():
