@@ -86,27 +86,27 @@ def driver_memory(folder: Path, frames: int) -> dict[str, float]:
     return {"frames": frames, "peak_mb": int(found[1]) / 1e3}
 
 
-def constants(images: Path) -> dict[str, float]:
-    """Of a window in this process: what travels, and what the driver does with it."""
-    from da3_core.api import DepthAnything3
-    from da3_core.options import ModelOptions, SceneOptions
-    from da3_core.sources.images import open_folder
+def constants() -> dict[str, float]:
+    """Of a window of 8 views of 504x378 pixels, with a stand-in for the network: what travels, and what the driver does
+    with it, in processor seconds."""
+    from da3_core.options import InferenceOptions
     from da3_core.stream.joined_windows import join_windows, split_windows
     from da3_core.stream.prediction_file import from_bytes, to_bytes
+    from da3_core.synthetic import room_walk
+    from da3_core.synthetic.exact import ExactModel
 
-    model = DepthAnything3.from_options(ModelOptions(model="embedded", engine="torch", device="cpu"))
-    files = open_folder(images).files[:24]
-    options = model.check(SceneOptions())
-    windows = split_windows(len(files), WINDOW, WINDOW // 2)
-    answers = [to_bytes(model.predict([files[i] for i in window], options)) for window in windows]
+    walk = room_walk(frames=48, size=(378, 504))
+    model, options = ExactModel(walk), InferenceOptions(process_res=504)
+    windows = split_windows(len(walk.images), 8, 4)
+    answers = [to_bytes(model.predict([walk.images[i] for i in window], options)) for window in windows]
     start = time.process_time()
-    join_windows(windows, map(from_bytes, answers), same_world=False)
-    reduced = (time.process_time() - start) / len(windows)
-    pixels = from_bytes(answers[0]).depth.size
+    predictions = [from_bytes(answer) for answer in answers]
+    read = time.process_time() - start
+    join_windows(windows, predictions, same_world=False)
     return {
-        "answer_bytes_per_pixel": len(answers[0]) / pixels,
-        "reduce_cpu_seconds_per_window": reduced,
-        "pixels_per_window": pixels,
+        "answer_bytes_per_pixel": len(answers[0]) / predictions[0].depth.size,
+        "read_seconds_per_window": read / len(windows),
+        "join_seconds_per_window": (time.process_time() - start - read) / len(windows),
         "windows": len(windows),
     }
 
@@ -115,6 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--out", type=Path, help="write the JSON here instead of after the table")
     parser.add_argument("--views", type=int, default=80, help="images whose windows are timed")
+    parser.add_argument("--frames", type=int, nargs=2, default=LENGTHS, help="lengths of bags")
     parser.add_argument("--images", nargs=2, metavar=("N", "FOLDER"), help="only write images of a synthetic room")
     chosen = parser.parse_args()
     if chosen.images:
@@ -129,11 +130,11 @@ def main() -> None:
             ratio = speeds[0]["seconds"] / row["seconds"]
             told = f"{row['seconds']:.1f} | {row['busy_seconds']:.1f} | {ratio:.2f}"
             print(f"| {row['workers']:.0f} | {row['windows']:.0f} | {told} |", flush=True)
-        measured = constants(folder / "images")
+        measured = constants()
         print("\n| constant | value |\n|---|---|")
         for key, value in measured.items():
             print(f"| {key.replace('_', ' ')} | {value:.4g} |", flush=True)
-        memory = [driver_memory(folder, frames) for frames in LENGTHS]
+        memory = [driver_memory(folder, frames) for frames in chosen.frames]
         print("\n| frames of a bag | peak of the driver, MB |\n|---|---|")
         for row in memory:
             print(f"| {row['frames']:.0f} | {row['peak_mb']:.0f} |", flush=True)

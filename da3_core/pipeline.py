@@ -96,7 +96,9 @@ def infer_windows(
                 advance(window.stop - done)
                 done = window.stop
 
-    joined = join_windows(windows, predictions(), same_world=_same_world(scene, options), infer=infer)
+    joined = join_windows(
+        windows, predictions(), same_world=_same_world(scene, options), infer=infer, ahead=infer.ahead
+    )
     if options.depth_size == "input":
         joined = at_input_size(joined, scene.images, apply_exif=options.apply_exif)
     return replace(joined, stamps_ns=scene.stamps_ns)

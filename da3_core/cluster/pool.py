@@ -315,6 +315,9 @@ class PoolInference(Generic[View]):
     def __init__(
         self, pool: WorkerPool, request_of: RequestOf[View], options: InferenceOptions, log: WindowLog
     ) -> None:
+        """Raises InputError for Gaussians, which are of one window and stay on the model's device."""
+        if options.wants_gaussians:
+            raise OptionError("Gaussians are inferred in one piece, which {workers} do not speed up: leave one out")
         self._pool, self._request_of, self._options, self._log = pool, request_of, options, log
         self._begun: dict[Hashable, Job] = {}
 

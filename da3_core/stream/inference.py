@@ -78,6 +78,17 @@ class Inference(Protocol[AskedView]):
         """
 
 
+class Ahead(Protocol):
+    """See `Inference.ahead`."""
+
+    def __call__(self, windows: Iterable[Window], views_of: Callable[[Window], Sequence[Any]]) -> Iterator[Window]: ...
+
+
+def in_turn(windows: Iterable[Window], views_of: Callable[[Window], Sequence[Any]]) -> Iterator[Window]:
+    """The plain one of these: nothing is read before it is asked for."""
+    return iter(windows)
+
+
 class InferenceInTurn(Generic[View]):
     """The plain one: a window is inferred when it is asked for, here."""
 
@@ -94,8 +105,8 @@ class InferenceInTurn(Generic[View]):
         self._log(WindowRow(len(views), "", time.perf_counter() - start))
         return prediction
 
-    def ahead(self, windows: Iterable[Window], views_of: Callable[[Window], Sequence[View]]) -> Iterator[Window]:
-        return iter(windows)
+    def ahead(self, windows: Iterable[Window], views_of: Callable[[Window], Sequence[Any]]) -> Iterator[Window]:
+        return in_turn(windows, views_of)
 
 
 def bind_predict(model: Any, options: InferenceOptions) -> Predict:

@@ -19,6 +19,7 @@ from da3_core.geometry.cameras import invert_rigid
 from da3_core.geometry.similarity import Similarity
 from da3_core.prediction import PER_VIEW, Prediction, of_all_views
 from da3_core.stream.corrections import fused
+from da3_core.stream.inference import Ahead, in_turn
 from da3_core.stream.loops import close_loops, key_spacing
 from da3_core.stream.scale_filter import log_metres
 from da3_core.stream.view_scales import steadied
@@ -42,6 +43,7 @@ def join_windows(
     *,
     same_world: bool,
     infer: Callable[[Sequence[int]], Prediction] | None = None,
+    ahead: Ahead = in_turn,
 ) -> Prediction:
     """The predictions of consecutive windows as one, in the world and the unit of the first, or, where the model
     predicts metres, in those that its windows have on average.
@@ -56,6 +58,7 @@ def join_windows(
         same_world: they share a world and a unit already, so nothing needs to be moved, and the earliest window's word
             stands.
         infer: the prediction of any views, by number, which closes loops: places that the views come back to.
+        ahead: of `infer`.
 
     Raises:
         InputError: the windows' processed images differ in size.
@@ -71,7 +74,7 @@ def join_windows(
                 "resize them to one size, or allow all of them in one window"
             )
         joined.add(prediction, window)
-    return first if len(windows) == 1 else joined.prediction(infer, len(windows[0]))
+    return first if len(windows) == 1 else joined.prediction(infer, len(windows[0]), ahead)
 
 
 class _Map:
@@ -137,7 +140,7 @@ class _Joined:
             else:
                 self._join(prediction, window, members)
 
-    def prediction(self, infer: Callable[[Sequence[int]], Prediction] | None, window: int) -> Prediction:
+    def prediction(self, infer: Callable[[Sequence[int]], Prediction] | None, window: int, ahead: Ahead) -> Prediction:
         """Of all views, adjusted, with the loops of a map that holds all of them closed."""
         result = _concatenated(_with_assumed(self._parts))
         segments = np.array([view.segment for view in self._views])
@@ -146,7 +149,7 @@ class _Joined:
         for number, one in enumerate(self._maps):
             one.graph.adjust_fully()
             if infer is not None and self._tokens and (segments == number).all():
-                close_loops(one.graph, self._tokens, infer, window)
+                close_loops(one.graph, self._tokens, infer, window, ahead)
             metres = float(np.exp(log_metres(one.graph.log_scales()))) if result.is_metric else 1.0
             for i in np.flatnonzero(segments == number).tolist():
                 view = self._views[i]

@@ -91,7 +91,9 @@ class KeptWindows:
         return found if found.image_names is None else replace(found, image_names=tuple(map(str, request.images)))
 
     def keep(self, request: WindowRequest, prediction: Prediction) -> None:
-        """Raises OSError where there is no room."""
+        """Nothing of Gaussians, which one window holds all of. Raises OSError where there is no room."""
+        if prediction.gaussians is not None:
+            return
         write_atomically(self._path(request), to_bytes(prediction))
 
     def _path(self, request: WindowRequest) -> Path:

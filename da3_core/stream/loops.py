@@ -12,12 +12,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
 from da3_core.geometry.cameras import invert_rigid
 from da3_core.geometry.similarity import Similarity
 from da3_core.prediction import Prediction
+from da3_core.stream.inference import Ahead, in_turn
 from da3_core.stream.uncertainty import ERROR_OF_TURN, ERROR_OF_WAY
 from da3_core.stream.window_graph import WindowGraph, WindowViews
 
@@ -101,6 +103,7 @@ def close_loops(
     tokens: Mapping[int, np.ndarray],
     infer: Callable[[Sequence[int]], Prediction],
     window: int,
+    ahead: Ahead = in_turn,
 ) -> int:
     """Add to an adjusted graph of all views a window for every loop that holds; how many those are.
 
@@ -109,15 +112,25 @@ def close_loops(
         tokens: see `find_candidates`.
         infer: the prediction of some views, by number.
         window: views of a window.
+        ahead: of `infer`; some of what it reads ahead may not be asked for, since a loop near it was taken.
     """
     taken: list[LoopCandidate] = []
     looked_at, most = 0, max(1, int(MOST_INFERRED * graph.windows))
-    for candidate in find_candidates(tokens, window):
+
+    def is_worth_a_look(candidate: LoopCandidate) -> bool:
         spacing = LOOP_EVERY_WINDOWS * window
-        if looked_at == most or any(abs(candidate.later - other.later) < spacing for other in taken):
+        return looked_at < most and all(abs(candidate.later - other.later) >= spacing for other in taken)
+
+    def ends_of(candidate: LoopCandidate) -> tuple[list[int], list[int]]:
+        count, views = window // 2, len(graph.frames)
+        return _around(candidate.earlier, count, views), _around(candidate.later, count, views)
+
+    candidates = filter(is_worth_a_look, find_candidates(tokens, window))
+    for candidate in ahead(candidates, lambda candidate: [*chain(*ends_of(candidate))]):
+        if not is_worth_a_look(candidate):
             continue
         looked_at += 1
-        ends = [_around(view, window // 2, len(graph.frames)) for view in (candidate.earlier, candidate.later)]
+        ends = ends_of(candidate)
         prediction = infer([*ends[0], *ends[1]])
         if prediction.extrinsics is None or not prediction.placed.all() or len(prediction.maps) > 1:
             logger.info("views %d and %d look alike, but cannot be placed together", candidate.earlier, candidate.later)
