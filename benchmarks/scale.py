@@ -22,7 +22,7 @@ import report
 ROOT = Path(__file__).parents[1]
 WINDOW = 4
 LENGTHS = (60, 600)  # frames of bags
-MODEL = ("--model", "embedded", "--engine", "torch", "--device", "cpu")
+MODEL = ("--model", "embedded", "--engine", "torch", "--precision", "float32", "--device", "cpu")
 LIGHT = ("--model", "untrained:da3-small", "--engine", "torch", "--device", "cpu", "--process-res", "56")
 INFERENCE = re.compile(r"inference: \d+ views in ([\d.]+) s")
 PEAK = re.compile(r"peak (\d+) kB")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from da3_core.api import DepthAnything3
+from da3_core.cli.failures import terminated_like_interrupted
 from da3_core.cli.model import load_model
 from da3_core.cluster.options import ClusterOptions
 from da3_core.options import InferenceOptions, ModelOptions
@@ -79,7 +80,7 @@ def model_at_hand(options: ModelOptions, cluster: ClusterOptions) -> Iterator[Mo
     from da3_core.cluster.connection import connected
     from da3_core.cluster.pool import WorkerPool
 
-    with connected(cluster) as ray:
+    with terminated_like_interrupted(), connected(cluster) as ray:
         pool = WorkerPool(ray, cluster, options)
         try:
             logger.info("%s on %s by %s, in workers", pool.model.preset.name, pool.model.device, pool.model.engine)

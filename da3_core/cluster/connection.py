@@ -2,7 +2,8 @@
 """Ray for the length of a run: a cluster of this machine alone, or one that is there already.
 
 A cluster of our own listens on the loopback interface, asks for a token that only this user can read, sends no usage
-statistics, and keeps its files in a temporary folder that goes with it.
+statistics, and keeps its files in a temporary folder that goes with it;
+that of a process that was killed goes when the next one starts.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from da3_core.cluster.options import ClusterOptions
 from da3_core.errors import InputError, OptionError
+from da3_core.storage.opened_folder import opened
+from da3_core.storage.staging import own_folder
 
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 512 * 2**20  # what does not fit goes to the temporary folder
@@ -46,8 +49,8 @@ def connected(options: ClusterOptions) -> Iterator[Any]:
 @contextmanager
 def _own_cluster(options: ClusterOptions) -> Iterator[Any]:
     assert options.workers is not None
-    with tempfile.TemporaryDirectory(prefix="da3-ray-", ignore_cleanup_errors=True) as folder:
-        token = Path(folder, "token")
+    with opened(Path(gettempdir())) as temporary, own_folder(temporary, "da3-ray-", 0o700) as folder:
+        token = folder.path / "token"
         token.touch(0o600)
         token.write_text(secrets.token_hex(32))
         # Ray heeds these when it is imported. Without the last, it takes an address that other machines reach even
@@ -67,7 +70,7 @@ def _own_cluster(options: ClusterOptions) -> Iterator[Any]:
                     include_dashboard=options.ray_dashboard,
                     dashboard_host=LOOPBACK,
                     _node_ip_address=LOOPBACK,
-                    _temp_dir=folder,
+                    _temp_dir=str(folder.path),
                     log_to_driver=False,
                     configure_logging=False,
                 )

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from typing import Any, TypeAlias
 
 import cv2
@@ -19,6 +21,8 @@ import numpy as np
 
 from da3_core.bag.pixels import PixelReader, RecordedPixels
 from da3_core.errors import InputError
+from da3_core.storage.opened_folder import opened
+from da3_core.storage.staging import own_folder
 from da3_core.stream.frame import Frame
 
 PNG_EFFORT = 1  # of 9; more of it costs the driver more than it saves the network
@@ -91,7 +95,7 @@ class ImageReader:
 
     def __init__(self) -> None:
         self._pixels = PixelReader()
-        self._folder = TemporaryDirectory(prefix="da3-worker-", ignore_cleanup_errors=True)  # for files that travelled
+        self._stack = ExitStack()
 
     def read(self, sent: Sequence[Sent], contents: Sequence[bytes]) -> list[Path | np.ndarray]:
         """Paths, or pixels.
@@ -111,13 +115,19 @@ class ImageReader:
             elif isinstance(each, BagPlace):
                 images.append(of_bags[each])
             elif each.suffix:
-                path = Path(self._folder.name, f"{number}{each.suffix}")
+                path = self._folder / f"{number}{each.suffix}"
                 path.write_bytes(next(remaining))
                 images.append(path)
             else:
                 bgr: Any = cv2.imdecode(np.frombuffer(next(remaining), np.uint8), cv2.IMREAD_COLOR)
                 images.append(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
         return images
+
+    @cached_property
+    def _folder(self) -> Path:
+        """For files that travelled. What a worker that was killed leaves is removed by the next one."""
+        temporary = self._stack.enter_context(opened(Path(gettempdir())))
+        return self._stack.enter_context(own_folder(temporary, "da3-worker-", 0o700)).path
 
     def _read_bags(self, places: Sequence[BagPlace]) -> list[np.ndarray]:
         try:

@@ -17,7 +17,7 @@ from da3_core.synthetic import Walk
 from da3_core.synthetic.bag import write_bag
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = ("--model", "untrained:da3-small", "--device", "cpu", "--process-res")
+SMALL = ("--model", "untrained:da3-small", "--device", "cpu", "--engine", "torch", "--process-res")
 
 
 def end_after(windows: int, how: signal.Signals, arguments: tuple[Any, ...], folder: Path) -> int:

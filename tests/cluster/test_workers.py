@@ -39,9 +39,20 @@ from da3_core.synthetic import Walk
 from da3_core.synthetic.bag import write_bag
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = ModelOptions(model="untrained:da3-small", device="cpu")
+MODEL = ModelOptions(model="untrained:da3-small", device="cpu", engine="torch", precision="float32")
 OPTIONS = BagOptions(window=2, duration_s=0.9, copy_topics="^/tf", window_messages=False)
-SMALL = ("--model", MODEL.model, "--device", "cpu", "--process-res", "56")
+SMALL = (
+    "--model",
+    MODEL.model,
+    "--device",
+    "cpu",
+    "--engine",
+    "torch",
+    "--precision",
+    "float32",
+    "--process-res",
+    "56",
+)
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +227,7 @@ def test_driver_that_is_killed_goes_on_from_finished_windows_and_a_machine_may_l
     assert " finished windows of an earlier run" in told
     assert '"worker": "kept"' in printed
     plain = [*map(str, chosen), "--export-dir", str(tmp_path / "plain")]
-    assert CliRunner().invoke(app, plain).exit_code == 0
+    result = CliRunner().invoke(app, plain)
+    assert result.exit_code == 0, result.stderr
     for file in ("trajectory.txt", "exports/npz/results.npz"):
         assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "plain" / file).read_bytes()
