@@ -49,8 +49,10 @@ def connected(options: ClusterOptions) -> Iterator[Any]:
 @contextmanager
 def _own_cluster(options: ClusterOptions) -> Iterator[Any]:
     assert options.workers is not None
-    with opened(Path(gettempdir())) as temporary, own_folder(temporary, "da3-ray-", 0o700) as folder:
-        token = folder.path / "token"
+    place = Path(gettempdir()).resolve()
+    with opened(place) as temporary, own_folder(temporary, "da3-ray-", 0o700) as held:
+        folder = place / held.name  # as other processes name it
+        token = folder / "token"
         token.touch(0o600)
         token.write_text(secrets.token_hex(32))
         # Ray heeds these when it is imported. Without the last, it takes an address that other machines reach even
@@ -70,7 +72,7 @@ def _own_cluster(options: ClusterOptions) -> Iterator[Any]:
                     include_dashboard=options.ray_dashboard,
                     dashboard_host=LOOPBACK,
                     _node_ip_address=LOOPBACK,
-                    _temp_dir=str(folder.path),
+                    _temp_dir=str(folder),
                     log_to_driver=False,
                     configure_logging=False,
                 )

@@ -126,8 +126,9 @@ class ImageReader:
     @cached_property
     def _folder(self) -> Path:
         """For files that travelled. What a worker that was killed leaves is removed by the next one."""
-        temporary = self._stack.enter_context(opened(Path(gettempdir())))
-        return self._stack.enter_context(own_folder(temporary, "da3-worker-", 0o700)).path
+        place = Path(gettempdir()).resolve()
+        temporary = self._stack.enter_context(opened(place))
+        return place / self._stack.enter_context(own_folder(temporary, "da3-worker-", 0o700)).name
 
     def _read_bags(self, places: Sequence[BagPlace]) -> list[np.ndarray]:
         try:

@@ -203,7 +203,17 @@ def test_driver_that_is_killed_goes_on_from_finished_windows_and_a_machine_may_l
     (tmp_path / "in").mkdir()
     for i, image in enumerate(walk.images[:12]):
         Image.fromarray(image).save(tmp_path / f"in/{i}.png")
-    chosen = ("images", tmp_path / "in", *SMALL, "--max-views-per-window", "4", "--export-format", "npz-tum")
+    chosen = (
+        "images",
+        tmp_path / "in",
+        *SMALL,
+        "--process-res",
+        "56",
+        "--max-views-per-window",
+        "4",
+        "--export-format",
+        "npz-tum",
+    )
     address = cluster.get_runtime_context().gcs_address
     joined = (*chosen, "--ray-address", address, "--workers", "2", "--resume", "--export-dir", "out", "--json")
     command = [sys.executable, "-m", "da3_core.cli", *map(str, joined)]
