@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,16 +19,16 @@ import numpy as np
 from da3_core.bag.options import BagOptions
 from da3_core.bag.pixels import RecordedPixels
 from da3_core.bag.read import BagMessage, BagReader
-from da3_core.bag.rig import StampMatcher
 from da3_core.bag.topics import COMPRESSED, camera_names, clause, image_topics, info_topics
-from da3_core.bag.transforms import RecordedTransforms, are_apart
+from da3_core.bag.transforms import RecordedTransforms
 from da3_core.bag.windows import FrameSet, RecordedFrame
 from da3_core.errors import ImageError, InputError, OptionError
-from da3_core.geometry.cameras import invert_rigid
 from da3_core.ros_data.camera_info import ImageCalibration, ImageCamera, stereo_place
+from da3_core.ros_data.camera_places import told_apart
 from da3_core.ros_data.conventions import stamp_ns
 from da3_core.ros_data.foreign import VIDEO
 from da3_core.ros_data.images import RefusedMessage, SampleBits, compressed_to_rgb, image_to_rgb
+from da3_core.ros_data.stamp_matcher import StampMatcher
 from da3_core.ros_data.told import Told
 from da3_core.ros_data.video import VideoDecoder, frame_to_rgb
 from da3_core.stream.frame import Frame, RigPlace
@@ -231,7 +231,8 @@ class RecordedCamera:
             stereo = [self._stereo_place(arrival) for arrival in arrivals]
             places = self._transforms.rig_places(camera_frames, arrivals[0].stamp_ns, stereo)
             recorded = [self._recorded(arrival, place) for arrival, place in zip(arrivals, places, strict=True)]
-            yield _told_apart(recorded, stereo)
+            frames = told_apart([each.frame for each in recorded], [each.camera for each in recorded], stereo)
+            yield tuple(replace(each, frame=frame) for each, frame in zip(recorded, frames, strict=True))
         except RefusedMessage as refusal:
             self._refuse(refusal)
             self._leave_out("partner", NO_PARTNER, len(arrivals) - 1)
@@ -334,29 +335,6 @@ class _Taken:
             self._slot = slot
         self._seen += 1
         return (self._seen - 1) % self._every == 0
-
-
-def _told_apart(recorded: Sequence[RecordedFrame], stereo: Sequence[np.ndarray | None]) -> FrameSet:
-    """Cameras of one frame id, by their topics. Its pose is that of the first; the others stand as CameraInfo says."""
-    first_of = {each.frame.camera: i for i, each in reversed(list(enumerate(recorded)))}
-    if len(first_of) == len(recorded):
-        return tuple(recorded)
-    result = []
-    for i, each in enumerate(recorded):
-        frame, first = each.frame, first_of[each.frame.camera]
-        pose = frame.world_to_camera
-        if first != i and pose is not None:
-            pose = _beside(pose, stereo[first], stereo[i])
-        frame = replace(frame, world_to_camera=pose, source=f"{frame.camera}_{each.camera}")
-        result.append(replace(each, frame=frame))
-    return tuple(result)
-
-
-def _beside(world_to_first: np.ndarray, first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
-    """World-to-camera of the second of two cameras by their places in a stereo pair; None where these are not known."""
-    if first is None or second is None or not are_apart([first, second]):
-        return None
-    return np.asarray(invert_rigid(second) @ first @ world_to_first)
 
 
 def _ros2_names(info: Any) -> Any:

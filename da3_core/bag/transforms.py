@@ -11,13 +11,12 @@ import numpy as np
 from da3_core.bag.options import BagOptions
 from da3_core.bag.read import BagMessage, BagReader
 from da3_core.errors import InputError, OptionError
-from da3_core.ros_data.conventions import world_to_camera_in_map
+from da3_core.ros_data.camera_places import CameraPlaces
 from da3_core.ros_data.images import RefusedMessage
 from da3_core.ros_data.transform_tree import TransformTree, TransformUnknown
 from da3_core.stream.frame import RigPlace
 
 SEARCHED = 1000  # transforms, for the frame that poses are wanted in, before any image is inferred
-NEAREST_M = 1e-4  # of two cameras that are not one
 BEFORE_NS = 2_000_000_000  # how long before the start of the part that is processed transforms are read
 
 
@@ -37,7 +36,7 @@ class RecordedTransforms:
         self._bag, self._options, self._tell = bag, options, tell
         self.patience_ns = round(options.tf_timeout_s * 1e9) if "/tf" in bag.types else 0
         self.without_pose = 0
-        self._tree = self._new_tree()
+        self._begin()
         if options.pose_source == "tf":
             self._check_odom_frame()
 
@@ -62,17 +61,14 @@ class RecordedTransforms:
         Raises:
             RefusedMessage: it is not known and required.
         """
-        if self._options.pose_source != "tf":
-            return None
         try:
-            camera_to_odom = self._tree.pose_in(camera_frame, self._options.odom_frame, stamp_ns)
+            return self._places.world_to_camera(camera_frame, stamp_ns)
         except TransformUnknown as reason:
             if self._options.pose_required:
                 raise RefusedMessage("pose", str(reason)) from reason
             self.without_pose += 1
             self._tell("pose", f"images are used without a pose, the first because: {reason}")
             return None
-        return world_to_camera_in_map(camera_to_odom)
 
     def rig_places(
         self, camera_frames: Sequence[str], frame_set_ns: int, stereo: Sequence[np.ndarray | None]
@@ -85,15 +81,11 @@ class RecordedTransforms:
         Raises:
             InputError: neither is known, and places in a rig are asked for.
         """
-        nowhere: list[RigPlace | None] = [None] * len(camera_frames)
-        if len(camera_frames) == 1 or self._options.pose_source not in ("auto", "rig"):
-            return nowhere
-        bodies = [self._tree.body(frame) for frame in camera_frames]
-        if len({body for body, _ in bodies}) == 1 and len(set(camera_frames)) == len(camera_frames):
-            return [RigPlace(camera_to_body, frame_set_ns) for _, camera_to_body in bodies]
-        places = [place for place in stereo if place is not None]
-        if len(places) == len(camera_frames) and are_apart(places):
-            return [RigPlace(camera_to_first, frame_set_ns) for camera_to_first in places]
+        places = self._places.in_rig(camera_frames, frame_set_ns, stereo)
+        if places is not None:
+            return [*places]
+        if not self._places.misses_rig(camera_frames, places):
+            return [None] * len(camera_frames)
         names = ", ".join(camera_frames)
         if self._options.pose_source == "rig":
             raise OptionError(
@@ -102,7 +94,7 @@ class RecordedTransforms:
                 names=names,
             )
         self._tell("rig", f"/tf_static does not tie {names} together: the model says how the cameras stand")
-        return nowhere
+        return [None] * len(camera_frames)
 
     def root(self, camera_frame: str, stamp_ns: int) -> tuple[str | None, np.ndarray | None]:
         """The root of the tree that the camera is in, and the camera's pose in it; None twice where it is unknown."""
@@ -121,8 +113,10 @@ class RecordedTransforms:
         for message in self._bag.messages(["/tf"], start_ns, stop_ns):
             self.add(message)
 
-    def _new_tree(self) -> TransformTree:
-        return TransformTree(self._options.map_frame, self._options.max_extrapolation_s)
+    def _begin(self) -> None:
+        options = self._options
+        self._tree = TransformTree(options.map_frame, options.max_extrapolation_s)
+        self._places = CameraPlaces(self._tree, options.pose_source, options.odom_frame)
 
     def _check_odom_frame(self) -> None:
         """Refuse, before hours of work, a frame that the transforms do not know."""
@@ -136,11 +130,4 @@ class RecordedTransforms:
                 given=odom_frame,
                 frames=", ".join(sorted(frames)) or "none",
             )
-        self._tree = self._new_tree()
-
-
-def are_apart(camera_to_rig: Sequence[np.ndarray]) -> bool:
-    """Whether cameras are in places of their own."""
-    positions = np.stack([place[:3, 3] for place in camera_to_rig])
-    first, second = np.triu_indices(len(positions), 1)
-    return bool((np.linalg.norm(positions[first] - positions[second], axis=1) > NEAREST_M).all())
+        self._begin()

@@ -68,6 +68,7 @@ class TransformTree:
         self._claim: _Claim | None = None
         self._max_extrapolation_ns = round(max_extrapolation_s * 1e9)
         self._edges: dict[str, _Edge] = {}
+        self._by_odometry: set[str] = set()
         self._lock = threading.Lock()
 
     def add(self, transforms: Iterable[Any], static: bool, publisher: Callable[[], str | None] = str) -> None:
@@ -80,20 +81,32 @@ class TransformTree:
         """
         for transform in transforms:
             parent, child = (name.lstrip("/") for name in (transform.header.frame_id, transform.child_frame_id))
-            t, q = transform.transform.translation, transform.transform.rotation
-            translation, quaternion = np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w])
-            length = float(np.linalg.norm(quaternion))
-            if not (np.isfinite(translation).all() and 0 < length < np.inf and parent and child and parent != child):
+            pose = _pose(transform.transform.translation, transform.transform.rotation)
+            if pose is None or not (parent and child and parent != child):
                 continue
             stamp = stamp_ns(transform.header.stamp)
             if static or parent != self._map_frame:
                 with self._lock:
-                    self._insert(parent, child, stamp, (translation, quaternion / length), static)
-            elif _content(child, stamp, translation) not in self._own:
+                    if child not in self._by_odometry:
+                        self._insert(parent, child, stamp, pose, static)
+            elif _content(child, stamp, pose[0]) not in self._own:
                 is_known = self._claim is not None and self._claim.child == child
                 name = self._claim.publisher if self._claim and is_known else publisher()
                 if name is not None:
                     self._claim = _Claim(child, name, self._now_s())
+
+    def add_odometry(self, odometry: Any) -> None:
+        """Take in an `Odometry`. From now on nothing that /tf says of the parent of its child frame counts.
+
+        What is not finite or has no names is ignored.
+        """
+        parent, child = (name.lstrip("/") for name in (odometry.header.frame_id, odometry.child_frame_id))
+        pose = _pose(odometry.pose.pose.position, odometry.pose.pose.orientation)
+        if pose is None or not (parent and child and parent != child):
+            return
+        with self._lock:
+            self._by_odometry.add(child)
+            self._insert(parent, child, stamp_ns(odometry.header.stamp), pose, static=False)
 
     def note_own(self, child: str, stamp: int, child_to_map: np.ndarray) -> None:
         """A transform that is about to be published: it will come back, and is nobody else's."""
@@ -147,6 +160,15 @@ class TransformTree:
             for child in chain[: chain.index(ancestor.lstrip("/"))]:
                 to_ancestor = self._at(child, stamp) @ to_ancestor
             return to_ancestor
+
+    def brackets(self, frame: str, ancestor: str, stamp: int) -> bool:
+        """Whether the pose of a frame in one above it is known without holding any transform beyond its time."""
+        with self._lock:
+            chain, ancestor = self._chain(frame), ancestor.lstrip("/")
+            edges = [self._edges[child] for child in chain[: chain.index(ancestor)]] if ancestor in chain else None
+            return edges is not None and all(
+                edge.static or edge.stamps_ns[0] <= stamp <= edge.stamps_ns[-1] for edge in edges
+            )
 
     def body(self, frame: str) -> tuple[str, np.ndarray]:
         """The topmost frame that static transforms tie `frame` to, and the `(4, 4)` pose of the frame in it."""
@@ -213,6 +235,13 @@ class TransformTree:
                 f"of {stamp} ns; at most {self._max_extrapolation_ns} ns beyond are bridged."
             )
         return compose(*edge.poses[nearest])
+
+
+def _pose(t: Any, q: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """`(3,)` and the unit quaternion `(4,)` of messages; None where they are no pose."""
+    translation, quaternion = np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w])
+    length = float(np.linalg.norm(quaternion))
+    return (translation, quaternion / length) if np.isfinite(translation).all() and 0 < length < np.inf else None
 
 
 def _content(child: str, stamp: int, translation: np.ndarray) -> tuple[Any, ...]:

@@ -28,8 +28,8 @@ from rosbags import rosbag2
 from rosbags.typesys import Stores, get_typestore
 from scipy.spatial.transform import Rotation
 
-from da3_core.bag.rig import StampMatcher
 from da3_core.bag.topics import camera_names
+from da3_core.ros_data.stamp_matcher import StampMatcher
 
 SIZE = (126, 168)
 INTRINSICS = np.array([[120.0, 0, 84], [0, 120, 63], [0, 0, 1]])
