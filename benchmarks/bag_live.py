@@ -58,7 +58,7 @@ class Stream:
     def _put(self) -> None:
         self._stamp_ns += 1
         frame = Frame(self._random.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8), self._stamp_ns)
-        self._buffer.put(Arrival(frame.stamp_ns, frame.camera, (HEIGHT, WIDTH), lambda: frame))
+        self._buffer.put(Arrival(frame.stamp_ns, frame.camera, (HEIGHT, WIDTH), lambda: (frame,)))
 
     def _on_result(self, result: WindowResult, window: LiveWindow) -> None:
         self._put()

@@ -66,7 +66,7 @@ def checked(request: Any, settings: Settings, recordings: AllowedFolders, result
 
 def _options(request: Any, settings: Settings) -> BagOptions:
     pose_source = request.pose_source
-    if pose_source in ("tf", "rig") and settings.scale.source != "auto":
+    if pose_source in ("tf", "rig") and settings.scale.source not in ("auto", "poses"):
         raise InputError(
             f"The pose_source {pose_source} gives metres and the parameter scale.source is {settings.scale.source}; "
             "leave pose_source out, or set scale.source to auto."
@@ -76,6 +76,7 @@ def _options(request: Any, settings: Settings) -> BagOptions:
     scale = settings.scale.source
     return BagOptions(
         **asked,
+        sync_slop_s=settings.sync.slop_s,
         window=window,
         stride=stride,
         max_gap_s=settings.window.max_gap_s,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One camera's topics: images and their calibration come in and go to the buffer, undecoded."""
+"""One camera's topics: images and their calibration come in and are handed on, undecoded."""
 
 import os
 import time
@@ -20,7 +20,7 @@ from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from da3_core.errors import InputError
-from da3_core.ros_data.camera_info import ImageCalibration, ImageCamera
+from da3_core.ros_data.camera_info import ImageCalibration, ImageCamera, stereo_place
 from da3_core.ros_data.conventions import stamp_ns
 from da3_core.ros_data.foreign import as_ros
 from da3_core.ros_data.images import (
@@ -38,7 +38,7 @@ from da3_ros.callbacks import Guard
 from da3_ros.logs import bounded
 from da3_ros.qos import OVERRIDABLE
 from da3_ros.settings import Settings
-from da3_ros.window_buffer import Arrival, WindowBuffer
+from da3_ros.window_buffer import WindowBuffer
 
 SENSOR_DATA_DEPTH = 5
 VIDEO_DEPTH = 30
@@ -56,6 +56,25 @@ LOSSES = (
     "Fast DDS loses large best-effort images with its default shared memory; set FASTDDS_DEFAULT_PROFILES_FILE to the "
     "config/fastdds_shm.xml of this package, for the camera's process too."
 )
+
+
+@dataclass(frozen=True, eq=False)
+class CameraImage:
+    """An image of a camera that has arrived.
+
+    Attributes:
+        name: of the camera, among those of a rig.
+        camera_frame: its frame id.
+        decode: gives it with what its CameraInfo says.
+        stereo_place: see the function of this name; None where it is not known.
+    """
+
+    name: str
+    stamp_ns: int
+    camera_frame: str
+    size_hw: tuple[int, int]
+    decode: Callable[[], Frame]
+    stereo_place: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -84,9 +103,25 @@ class CameraInput:
 
     Attributes:
         topic: the resolved name of the image topic.
+
+    Args:
+        buffer: told what is refused.
+        deliver: given every image.
+        name: of the camera of a rig, before the names of its topics; empty for a single one.
+        group: of all callbacks.
     """
 
-    def __init__(self, node: Node, settings: Settings, buffer: WindowBuffer, guard: Guard) -> None:
+    def __init__(
+        self,
+        node: Node,
+        settings: Settings,
+        buffer: WindowBuffer,
+        guard: Guard,
+        deliver: Callable[[CameraImage], object],
+        name: str,
+        group: MutuallyExclusiveCallbackGroup,
+    ) -> None:
+        self._deliver, self._name = deliver, name
         self._guard = guard
         self._node, self._settings, self._buffer = node, settings, buffer
         self._logger = node.get_logger()
@@ -103,13 +138,13 @@ class CameraInput:
         self._trouble: str | None = None
 
         transport = settings.image_transport
-        topic = "image" if transport == "raw" else f"image/{transport}"
+        prefix = f"{name}/" if name else ""
+        topic = f"{prefix}image" if transport == "raw" else f"{prefix}image/{transport}"
         self.topic: str = node.resolve_topic_name(topic)
         self._camera = ImageCalibration(self.topic, settings.image_is_rectified, settings.rectify.alpha)
 
-        # One group, calibration first: where both wait, an image then meets its own CameraInfo.
-        group = MutuallyExclusiveCallbackGroup()
-        self._info_subscription = self._subscribe(CameraInfo, "camera_info", self._on_camera_info, group)
+        # Calibration first: where both wait, an image then meets its own CameraInfo.
+        self._info_subscription = self._subscribe(CameraInfo, f"{prefix}camera_info", self._on_camera_info, group)
         self._rect_subscription: Subscription[Any] | None = None
         if self._camera.is_rectified:
             beside = self.topic.rsplit("/", 1 if transport == "raw" else 2)[0] + "/camera_info_rect"
@@ -220,20 +255,30 @@ class CameraInput:
         try:
             size_hw = size_of()
             image_camera = self._image_camera(size_hw)
-            arrival = Arrival(stamp, camera, size_hw, lambda: _frame(to_rgb(), stamp, camera, image_camera))
-            session_break = self._buffer.put(arrival)
+            stereo = self._stereo_place()
         except RefusedMessage as refusal:
             self._buffer.refuse(refusal.kind)
             self.report(refusal)
             return
-        if session_break == "camera":
-            self._warn_once(
-                "frame_ids",
-                f"Images on {self.topic} come with another frame_id, {bounded(camera)!r}, which starts a new map every "
-                "time it changes; publish one camera on a topic.",
-            )
-        if session_break:
-            self._logger.info(f"A new map starts ({session_break}).", throttle_duration_sec=5.0)
+
+        def decode() -> Frame:
+            return _frame(to_rgb(), stamp, camera, image_camera)
+
+        self._deliver(CameraImage(self._name, stamp, camera, size_hw, decode, stereo))
+
+    def tell_frame_id(self, camera_frames: Sequence[str]) -> None:
+        """Warn of frame ids that are others than before, once."""
+        self._warn_once(
+            "frame_ids",
+            f"Images on {self.topic} come with another frame_id, {bounded(' '.join(camera_frames))!r}, which starts a "
+            "new map every time it changes; publish one camera on a topic.",
+        )
+
+    def _stereo_place(self) -> np.ndarray | None:
+        info = self._rect_info or self._camera_info
+        if not self._name or info is None:
+            return None
+        return stereo_place(info, self._camera.is_rectified)
 
     def _image_camera(self, size_hw: tuple[int, int]) -> ImageCamera | None:
         """Of the image as it came, or None where the model's estimate is to be used."""

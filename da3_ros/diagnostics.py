@@ -14,8 +14,8 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from sensor_msgs.msg import CameraInfo
 
 from da3_core.stream.session import View, WindowResult
-from da3_ros.camera_input import CameraState
 from da3_ros.engine import Engine
+from da3_ros.image_input import InputState
 from da3_ros.logs import bounded
 from da3_ros.publishers import OutputState
 from da3_ros.settings import Settings
@@ -43,7 +43,7 @@ class Diagnostics:
     Args:
         name: of the node, the first part of every status' name.
         now_ns: the node's clock.
-        frames, camera, outputs: what there is to know about them now.
+        frames, images, outputs: what there is to know about them now.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class Diagnostics:
         now_ns: Callable[[], int],
         *,
         frames: Callable[[], FrameCounts],
-        camera: Callable[[], CameraState],
+        images: Callable[[], InputState],
         engine: Engine,
         outputs: Callable[[], OutputState],
     ) -> None:
         self._name, self._now_ns = name, now_ns
-        self._frames, self._camera, self._engine, self._outputs = frames, camera, engine, outputs
+        self._frames, self._images, self._engine, self._outputs = frames, images, engine, outputs
         self.apply(settings)
         self._ages_s: deque[float] = deque(maxlen=HISTORY)
         self._inference_s: deque[float] = deque(maxlen=HISTORY)
@@ -103,15 +103,17 @@ class Diagnostics:
         elapsed_s = max(now.time_s - before.time_s, 1e-3)
         input_hz = (now.frames.received - before.frames.received) / elapsed_s
         output_hz = (now.views - before.views) / elapsed_s
-        camera, outputs = self._camera(), self._outputs()
-        refused_infos = {f"CameraInfo refused, {reason}": count for reason, count in camera.refused.items()}
-        received = {**_describe(now.frames), **refused_infos, "rate, Hz": _hz(input_hz)}
+        images, outputs = self._images(), self._outputs()
+        refused = sum((Counter(each.refused) for each in images.cameras), Counter())
+        refused_infos = {f"CameraInfo refused, {reason}": count for reason, count in refused.items()}
+        without_pose = {"used without a pose": images.without_pose} if self._settings.has_poses else {}
+        received = {**_describe(now.frames), **refused_infos, **without_pose, "rate, Hz": _hz(input_hz)}
         published = {**self._describe_output(outputs), "rate, Hz": _hz(output_hz)}
         return [
-            self._status("input", self._judge_input(now, before, camera), received),
+            self._status("input", self._judge_input(now, before, images), received),
             self._status("inference", self._judge_inference(), self._describe_inference()),
             self._status("output", _judge_output(now, before), published),
-            self._status("map", self._judge_map(outputs), self._describe_map(camera, outputs)),
+            self._status("map", self._judge_map(outputs), self._describe_map(images, outputs)),
         ]
 
     def _status(self, part: str, judged: Status, values: dict[str, Any]) -> DiagnosticStatus:
@@ -121,21 +123,25 @@ class Diagnostics:
             level=level,
             name=f"{self._name}: {part}",
             message=bounded(message),
-            hardware_id=self._camera().topic,
+            hardware_id=_topics(self._images()),
             values=pairs,
         )
 
-    def _judge_input(self, now: _Totals, before: _Totals, camera: CameraState) -> Status:
-        if camera.silence:
-            return WARN, camera.silence
-        if camera.trouble:
-            return WARN, f"The model's estimate of the camera is used: {camera.trouble}"
+    def _judge_input(self, now: _Totals, before: _Totals, images: InputState) -> Status:
+        for camera in images.cameras:
+            if camera.silence:
+                return WARN, camera.silence
+        for camera in images.cameras:
+            if camera.trouble:
+                return WARN, f"The model's estimate of the camera is used: {camera.trouble}"
+        if images.missing:
+            return WARN, f"Unconditioned: {images.missing}"
         if self._settings.every_frame and now.frames.waiting > self._settings.queue.max_frames / 2:
             return WARN, f"Falling behind: {now.frames.waiting} images wait."
         if refused := Counter(now.frames.refused) - Counter(before.frames.refused):
             reasons = ", ".join(f"{count} for {reason}" for reason, count in refused.items())
             return WARN, f"Images are refused: {reasons}; the log has the first of each kind."
-        return OK, f"Images on {camera.topic}."
+        return OK, f"Images on {_topics(images)}."
 
     def _judge_inference(self) -> Status:
         if self._failing:
@@ -188,8 +194,9 @@ class Diagnostics:
             return OK, "Not metric: depth and positions are in the model's unit."
         return OK, "Metric."
 
-    def _describe_map(self, camera: CameraState, outputs: OutputState) -> dict[str, Any]:
-        values: dict[str, Any] = {"transform": outputs.transform, "intrinsics": camera.calibration}
+    def _describe_map(self, images: InputState, outputs: OutputState) -> dict[str, Any]:
+        calibrations = dict.fromkeys(camera.calibration for camera in images.cameras)
+        values: dict[str, Any] = {"transform": outputs.transform, "intrinsics": "; ".join(calibrations)}
         if self._last is None:
             return values
         values |= {
@@ -208,7 +215,7 @@ class Diagnostics:
             values["scale deviation, %"] = f"{100 * self._last.scale_deviation:.2f}"
         if self._last.scale_source == "model":  # else every inference has a unit of its own
             values["scale spread, %"] = f"{100 * float(np.std(list(self._log_scales))):.2f}"
-        if (agreement := self._focal_agreement(camera.camera_info, self._last.views[-1])) is not None:
+        if (agreement := self._focal_agreement(images.cameras[-1].camera_info, self._last.views[-1])) is not None:
             values["estimated focal length over that of CameraInfo"] = f"{agreement:.3f}"
         return values
 
@@ -220,6 +227,10 @@ class Diagnostics:
         if not given.k[0] > 0 or given.width == 0:
             return None
         return float(estimated[0, 0] / view.depth.shape[1] / (given.k[0] / given.width))
+
+
+def _topics(images: InputState) -> str:
+    return ", ".join(camera.topic for camera in images.cameras)
 
 
 def _judge_output(now: _Totals, before: _Totals) -> Status:

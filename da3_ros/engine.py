@@ -246,12 +246,13 @@ class Engine:
             self._session.reset()
             self._session_number = window.session
         frames = self._decoded(window)
-        if len(frames) < len(window.arrivals):
+        if frames is None:
             return None  # the good ones are in the next window again
         try:
             result = self._session.process(frames)
         except ImageError as error:
-            self._refuse(RefusedMessage("unusable", f"The model cannot take an image: {error}."), window, error.index)
+            refusal = RefusedMessage("unusable", f"The model cannot take an image: {error}.")
+            self._refuse(refusal, window, _arrival_of(window, error.index))
             return None
         with self._publishing:
             if window.session < self._oldest_valid_session or self._stopping.is_set():
@@ -259,19 +260,26 @@ class Engine:
             self._on_result(result, window)
         return result
 
-    def _decoded(self, window: LiveWindow) -> list[Frame]:
-        """The frames of a window without those that cannot be decoded, which the buffer forgets."""
-        frames = []
+    def _decoded(self, window: LiveWindow) -> list[Frame] | None:
+        """The frames of a window; None where some cannot be decoded, which the buffer forgets."""
+        frames: list[Frame] = []
+        is_whole = True
         for i, arrival in enumerate(window.arrivals):
             try:
-                frames.append(arrival.frame)
+                frames += arrival.frames
             except RefusedMessage as refusal:
                 self._refuse(refusal, window, i)
-        return frames
+                is_whole = False
+        return frames if is_whole else None
 
     def _refuse(self, refusal: RefusedMessage, window: LiveWindow, index: int) -> None:
         self._buffer.refuse(refusal.kind, window.arrivals[index])
         self._on_refused(refusal)
+
+
+def _arrival_of(window: LiveWindow, frame: int) -> int:
+    """The number of the arrival that a frame of the window is of."""
+    return [i for i, each in enumerate(window.arrivals) for _ in each.names][frame]
 
 
 def _answer(request: "Future[str]", window: LiveWindow | None, result: WindowResult | None) -> None:

@@ -9,6 +9,7 @@ from rclpy.node import Node
 
 from da3_core.errors import InputError
 from da3_core.export import EXPORTERS, export, left_out, parse_formats
+from da3_core.ros_data.camera_places import CameraPlaces
 from da3_core.ros_data.conventions import in_map_axes
 from da3_core.storage.allowed_folders import AllowedFolders
 from da3_core.stream.record import Scope, SessionRecord
@@ -27,14 +28,15 @@ class ExportService:
         root: the parameter export.root.
         record: what can be exported.
         map_frame: the frame of the poses.
+        places: says in which frame they are where images came with them.
 
     Raises:
         InputError: `root` is no absolute path.
     """
 
-    def __init__(self, node: Node, root: str, record: SessionRecord, map_frame: str) -> None:
+    def __init__(self, node: Node, root: str, record: SessionRecord, map_frame: str, places: CameraPlaces) -> None:
         self._node, self._root, self._record = node, AllowedFolders.of_parameter("export.root", root), record
-        self._map_frame = map_frame
+        self._map_frame, self._places = map_frame, places
         self._work = BackgroundWork(node.get_logger().error, "export", self._root.root)
         group = ReentrantCallbackGroup()  # so that a second request is answered while the first is at work
         self._service = node.create_service(Export, "~/export", self._export, callback_group=group)
@@ -52,7 +54,7 @@ class ExportService:
         check_possible(request.export_format, options)
         if request.scope not in get_args(Scope):
             raise InputError(f"The scope is {request.scope!r}; give one of {', '.join(get_args(Scope))}.")
-        prediction = in_map_axes(self._record.prediction(request.scope), self._map_frame)
+        prediction = in_map_axes(self._record.prediction(request.scope), self._map_frame, self._places.odom_frame)
 
         percentile, points = request.conf_thresh_percentile, request.num_max_points
         files = folder.write(

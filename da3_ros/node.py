@@ -106,7 +106,7 @@ class Da3Node(LifecycleNode):
             self._say_failed("activate", error)
             return FAILURE
         self._trouble = ""
-        self.get_logger().info(f"Active: windows of {settings.window.size} images of {self._active.camera.topic}.")
+        self.get_logger().info(f"Active: windows of {settings.window.size} images of {self._active.images.topics}.")
         return SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import difflib
 import math
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ OF_EVERY_NODE = ("use_sim_time", "start_type_description_service", "qos_override
 
 @dataclass(frozen=True)
 class Parameter:
-    """One line of the table: an option under its full name. Where it may be left open, its value is 0 then.
+    """One line of the table: an option under its full name. Where it may be left open, its value is 0 or empty then.
 
     Attributes:
         name: with its group, such as `window.size`.
@@ -48,21 +49,28 @@ class Parameter:
 
     @property
     def description(self) -> str:
-        return self.option.sentence + (f" 0: {self.option.unset}." if self.option.is_optional else "")
+        return self.option.sentence + (f" {self._open}: {self.option.unset}." if self.option.is_optional else "")
+
+    @property
+    def _open(self) -> str:
+        """What leaves it open, in words."""
+        return "Empty" if self.type is str else "0"
 
     def value_of(self, chosen: Value | None) -> Value:
         """The parameter's value for one of `Settings`."""
-        return self.type(0) if chosen is None else chosen
+        return self.type() if chosen is None else chosen
 
     def checked(self, value: object) -> Value:
-        """The value in the parameter's type; a whole number serves as a float.
+        """The value in the parameter's type; a whole number serves as a float, an array of texts as one with commas.
 
         Raises:
             InputError: another type, not among the allowed values, out of range or not finite.
         """
         if self.type is float and type(value) is int:
             value = float(value)
-        is_open = self.option.is_optional and value == 0
+        if self.type is str and isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+            value = ",".join(value)
+        is_open = self.option.is_optional and value == self.type()
         if isinstance(value, Value) and type(value) is self.type and (is_open or self.option.allows(value)):
             return value
         raise InputError(f"The parameter {self.name} is {value!r}; allowed is {self.limits}.")
@@ -86,7 +94,7 @@ class Parameter:
     @property
     def limits(self) -> str:
         """The allowed values in words."""
-        return ("0 or " if self.option.is_optional else "") + self.option.limits
+        return (f"{self._open.lower()} or " if self.option.is_optional else "") + self.option.limits
 
 
 def table_of(settings: type, prefix: str = "") -> dict[str, Parameter]:
@@ -135,6 +143,19 @@ def _check_together(settings: Settings) -> None:
             f"window.stride is {window.stride} and window.size {window.size}; windows must share views, so the stride "
             "must be smaller (1 for a size of 1)."
         )
+    names, source = settings.camera_names, settings.pose_source
+    are_names = all(re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) for name in names)
+    if len(set(names)) < len(names) or not are_names:
+        raise InputError(f"cameras is {settings.cameras!r}; give different names of letters, digits and underscores.")
+    if source == "rig" and len(names) < 2:
+        raise InputError("pose_source is rig, which is about several cameras; name them in cameras.")
+    if source in ("tf", "odom_topic", "rig") and settings.scale.source not in ("auto", "poses"):
+        raise InputError(
+            f"pose_source {source} gives metres, which scale.source {settings.scale.source} contradicts; that must be "
+            "auto or poses."
+        )
+    if settings.pose_required and source not in ("tf", "odom_topic"):
+        raise InputError(f"pose_required came with pose_source {source}; it needs tf or odom_topic.")
 
 
 def flat(settings: Settings) -> dict[str, Value]:

@@ -16,7 +16,6 @@ from da3_core.ros_data.conventions import camera_pose_in_map
 from da3_core.ros_data.maps import MapState
 from da3_core.ros_data.outputs import (
     CAMERA_OUTPUTS,
-    OUTPUTS,
     TRANSFORM,
     VIEW_OUTPUTS,
     WINDOW_OUTPUTS,
@@ -30,6 +29,7 @@ from da3_core.ros_data.outputs import (
 )
 from da3_core.ros_data.trajectory import Trajectory
 from da3_core.ros_data.transform_tree import TransformTree, TransformUnknown
+from da3_core.stream.frame import Frame
 from da3_core.stream.session import View, WindowResult
 from da3_ros.messages import message_class, packed
 from da3_ros.qos import OVERRIDABLE
@@ -87,17 +87,25 @@ class Publisher(Protocol):
 
 
 def open_publishers(node: LifecycleNode, settings: Settings) -> dict[str, LifecyclePublisher[Any]]:
-    """The publishers of all chosen outputs, by their names."""
+    """The publishers of all chosen outputs, by their names, those of the cameras of a rig below its name."""
+    of_cameras: tuple[Output[Any], ...] = (*VIEW_OUTPUTS, *CAMERA_OUTPUTS)
+    outputs = {key(each, name): (each, name) for name in settings.camera_names or ("",) for each in of_cameras}
+    outputs |= {each.name: (each, "") for each in WINDOW_OUTPUTS}
     return {
-        each.name: node.create_lifecycle_publisher(
+        place: node.create_lifecycle_publisher(
             message_class(each.type),
-            each.topic("~"),
+            each.topic("~", name),
             _qos(each, settings),
             qos_overriding_options=OVERRIDABLE,
         )
-        for each in OUTPUTS
+        for place, (each, name) in outputs.items()
         if each.chosen(output_options(settings))
     }
+
+
+def key(output: Output[Any], camera: str) -> str:
+    """Of a publisher: the name of the output, below that of the camera of a rig."""
+    return output.topic("", camera)
 
 
 def _qos(output: Output[Any], settings: Settings) -> QoSProfile:
@@ -114,7 +122,7 @@ class Publications:
     """What is published of results.
 
     Args:
-        publishers: by the names of the outputs.
+        publishers: by `key`.
         warn: told why a transform cannot be published, again and again.
         model: its name in messages.
     """
@@ -130,7 +138,7 @@ class Publications:
         self._publishers, self._warn, self._tree, self._model = publishers, warn, tree, model
         self._map: MapState | None = None
         self._told: tuple[object, ...] = ()
-        self._path = Trajectory(settings.map_frame, settings.path.max_poses, packed)
+        self._paths: dict[str, Trajectory] = {}
         self._failures: Counter[str] = Counter()
         self._tf_state = "no pose yet"
         self._tf_is_missing = False
@@ -140,45 +148,61 @@ class Publications:
     def apply(self, settings: Settings) -> None:
         """Take over settings; those that are not dynamic must stay."""
         self._options = output_options(settings)
-        self._path.limit(settings.path.max_poses)
+        self._path_poses = settings.path.max_poses
+        for path in self._paths.values():
+            path.limit(settings.path.max_poses)
 
     def state(self) -> OutputState:
-        in_metres = [self._publishers[name] for name in IN_METRES if name in self._publishers]
+        in_metres = [each for of in IN_METRES for name, each in self._publishers.items() if name.endswith(of)]
         measured = [each.topic_name for each in in_metres if each.get_subscription_count()]
         return OutputState(
             dict(self._failures), self._tf_state, self._tf_is_missing, self._map, measured, self._baseless
         )
 
     def reset(self) -> None:
-        """Forget the trajectory."""
-        self._path.clear()
+        """Forget the trajectories."""
+        self._paths.clear()
 
-    def publish(self, result: WindowResult, present: MapState) -> None:
-        """Every new view of a result, which is in the map `present`, then the path and the window."""
+    def publish(self, result: WindowResult, present: MapState, frame_sets: Sequence[Mapping[Frame, str]] = ()) -> None:
+        """Every new view of a result, which is in the map `present`, then the paths and the window.
+
+        Args:
+            frame_sets: its frames that were taken together, with the names of their cameras; none of a single camera.
+        """
         if present != self._map:
             self._map = present
             self.reset()
+        names = {frame: name for frame_set in frame_sets for frame, name in frame_set.items()}
+        edges = self._edges(result, frame_sets)
         views = [
-            ViewOutputs(view, result, self._options, self._edge(view), self._camera_to_base(view))
+            ViewOutputs(view, result, self._options, edges.get(view.frame), self._camera_to_base(view))
             if view.is_new
             else ViewOutputs(view, result, self._options)
             for view in result.views
         ]
+        for path in self._paths.values():
+            path.correct(result)
+        newest: dict[str, ViewOutputs] = {}
         for each in views:
+            name = names.get(each.view.frame, "")
+            newest[name] = each
             if each.view.is_new:
-                self._publish(VIEW_OUTPUTS, each)
-        self._path.correct(result)
-        for view in result.views:
-            if view.is_new:
-                self._path.add(view)
-        self._publish(CAMERA_OUTPUTS, CameraOutputs(views[-1], self._path))
+                self._publish(VIEW_OUTPUTS, each, name)
+                self._path(name).add(each.view)
+        for name, each in newest.items():
+            self._publish(CAMERA_OUTPUTS, CameraOutputs(each, self._path(name)), name)
         window = WindowOutputs(views, self._model, present)
         self._publish(WINDOW_OUTPUTS, replace(window, map=None) if window.facts == self._told else window)
         self._told = window.facts
 
-    def _publish(self, outputs: Iterable[Output[Source]], source: Source) -> None:
+    def _path(self, camera: str) -> Trajectory:
+        if camera not in self._paths:
+            self._paths[camera] = Trajectory(self._options.map_frame, self._path_poses, packed)
+        return self._paths[camera]
+
+    def _publish(self, outputs: Iterable[Output[Source]], source: Source, camera: str = "") -> None:
         for each in outputs:
-            publisher = self._publishers.get(each.name)
+            publisher = self._publishers.get(key(each, camera))
             if publisher is None or not (each.is_always_sent or publisher.get_subscription_count() > 0):
                 continue
             if value := each.value(source):
@@ -189,6 +213,20 @@ class Publications:
             publisher.publish(message)
         except RuntimeError:  # RCLError: the middleware is flooded, or the node is shutting down
             self._failures[publisher.topic_name] += 1
+
+    def _edges(self, result: WindowResult, frame_sets: Sequence[Mapping[Frame, str]]) -> dict[Frame, MapEdge]:
+        """Of new views. Of cameras in one tree, the first of a frame set says where that is."""
+        edges: dict[Frame, MapEdge] = {}
+        set_of = {frame: i for i, frame_set in enumerate(frame_sets) for frame in frame_set}
+        said: set[tuple[int, str]] = set()
+        for i, view in enumerate(result.views):
+            edge = self._edge(view) if view.is_new else None
+            place = (set_of.get(view.frame, -1 - i), edge.child if edge else "")
+            if edge and place not in said:
+                said.add(place)
+                self._tree.note_own(edge.child, view.frame.stamp_ns, edge.child_to_map)
+                edges[view.frame] = edge
+        return edges
 
     def _edge(self, view: View) -> MapEdge | None:
         """What joins the map to the camera of a view; `state` tells why there is nothing."""
@@ -205,15 +243,14 @@ class Publications:
             self._tf_state, self._tf_is_missing = str(reason), True
             self._warn(self._tf_state)
             return None
-        self._tree.note_own(edge.child, view.frame.stamp_ns, edge.child_to_map)
         self._tf_state = f"{self._options.map_frame} -> {edge.child}"
         return edge
 
     def _camera_to_base(self, view: View) -> np.ndarray | None:
         """The place of a camera in the robot, where somebody asks for what needs it; `state` tells what is amiss."""
         self._baseless = ""
-        scan = self._publishers.get("scan")
-        if not (self._options.crop or (scan and scan.get_subscription_count())):
+        scans = [each for name, each in self._publishers.items() if name.endswith("scan")]
+        if not (self._options.crop or any(scan.get_subscription_count() for scan in scans)):
             return None
         try:
             return self._tree.pose_in(view.frame.camera, self._options.base_frame, view.frame.stamp_ns)

@@ -20,6 +20,7 @@ from da3_core.options import (
     option,
     same_option,
 )
+from da3_core.ros_data.camera_places import LivePoseSource
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,22 @@ class IntrinsicsSettings:
 class ScaleSettings:
     """Where metres come from."""
 
-    source: Literal["auto", "model", "fixed", "none"] = option(
+    source: Literal["auto", "poses", "model", "fixed", "none"] = option(
         "auto",
-        "auto and model: metres where the model predicts them; fixed: scale.fixed_m_per_unit; none: the model's unit.",
+        "poses: metres where poses of the cameras or their places in a rig are known; model: where the model predicts "
+        "them; auto: by poses, else by the model; fixed: scale.fixed_m_per_unit; none: the model's unit.",
     )
     fixed_m_per_unit: float = option(
         1.0, "Metres per unit of the model's depth, for scale.source fixed.", low=1e-6, high=1e6
     )
     refine: bool = same_option(InferenceOptions, "refine_scale")
+
+
+@dataclass(frozen=True)
+class SyncSettings:
+    """Which images of a rig belong together."""
+
+    slop_s: float = same_option(BagOptions, "sync_slop_s", high=1e9)
 
 
 @dataclass(frozen=True)
@@ -91,12 +100,19 @@ class DepthSettings:
 
 @dataclass(frozen=True)
 class TfSettings:
-    """What the node publishes on /tf."""
+    """What the node publishes on /tf, and how it heeds what others do."""
 
     mode: Literal["camera", "none"] = option(
         "camera", "camera: map_frame to the camera, or to the root of the tree that the camera is in; none: nothing."
     )
     max_extrapolation_s: float = same_option(BagOptions, "max_extrapolation_s", high=1e9)
+    timeout_s: float = same_option(
+        BagOptions,
+        "tf_timeout_s",
+        sentence="How long an image waits for the transforms or odometry about it; seconds.",
+        high=1e6,
+        dynamic=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -144,6 +160,21 @@ class Settings(InferenceOptions, ModelOptions):
         "Subscribe image as sensor_msgs/Image; image/compressed as jpeg, png and webp; or a video, image/ffmpeg or "
         "image/foxglove.",
     )
+    cameras: str | None = option(
+        None,
+        "Names of the cameras of a rig, with commas between them, such as front,left: of each, image and camera_info "
+        "below its name are subscribed, and images of one time are inferred together.",
+        unset="one camera",
+    )
+    pose_source: LivePoseSource = option(
+        "auto",
+        "tf: poses of the cameras in odom_frame by /tf; odom_topic: by Odometry on odom and /tf_static; rig: of the "
+        "cameras of a rig among each other, by /tf_static; auto: rig where it is known; none.",
+    )
+    odom_frame: str = same_option(BagOptions, "odom_frame")
+    pose_required: bool = same_option(
+        BagOptions, "pose_required", sentence="Leave out images without a pose, where pose_source is tf or odom_topic."
+    )
     image_is_rectified: IsRectified = same_option(BagOptions, "image_is_rectified")
     mode: Literal["stream", "on_demand"] = option(
         "stream", "stream: infer as images arrive; on_demand: only when ~/infer is called.", dynamic=True
@@ -184,6 +215,7 @@ class Settings(InferenceOptions, ModelOptions):
     queue: QueueSettings = field(default_factory=QueueSettings)
     intrinsics: IntrinsicsSettings = field(default_factory=IntrinsicsSettings)
     rectify: RectifyOptions = field(default_factory=RectifyOptions)
+    sync: SyncSettings = field(default_factory=SyncSettings)
     scale: ScaleSettings = field(default_factory=ScaleSettings)
     loop: LoopSettings = field(default_factory=LoopSettings)
     depth: DepthSettings = field(default_factory=DepthSettings)
@@ -195,6 +227,16 @@ class Settings(InferenceOptions, ModelOptions):
     export: ExportSettings = field(default_factory=ExportSettings)
     bag: BagSettings = field(default_factory=BagSettings)
     qos: QosSettings = field(default_factory=QosSettings)
+
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        """Of a rig; none for a single camera."""
+        return tuple(name.strip() for name in self.cameras.split(",")) if self.cameras else ()
+
+    @property
+    def has_poses(self) -> bool:
+        """Whether images are to come with poses."""
+        return self.pose_source in ("tf", "odom_topic")
 
     @property
     def inference(self) -> InferenceOptions:

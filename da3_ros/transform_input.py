@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""/tf and /tf_static come in and go to the tree."""
+"""/tf and /tf_static come in and go to the trees."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ DEPTH = 100
 class TransformInput:
     """The two subscriptions, from construction to `close`."""
 
-    def __init__(self, node: Node, tree: TransformTree, guard: Guard) -> None:
+    def __init__(self, node: Node, trees: Sequence[TransformTree], guard: Guard) -> None:
         self._node = node
         group = MutuallyExclusiveCallbackGroup()
         latched = QoSProfile(depth=DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -28,7 +29,7 @@ class TransformInput:
             node.create_subscription(
                 TFMessage,
                 topic,
-                guard(partial(_take_in, node, tree, static)),
+                guard(partial(_take_in, node, trees, static)),
                 qos,
                 callback_group=group,
             )
@@ -40,8 +41,9 @@ class TransformInput:
             self._node.destroy_subscription(subscription)
 
 
-def _take_in(node: Node, tree: TransformTree, static: bool, message: TFMessage, info: Any) -> None:
-    tree.add(message.transforms, static, partial(_publisher_name, node, info))
+def _take_in(node: Node, trees: Sequence[TransformTree], static: bool, message: TFMessage, info: Any) -> None:
+    for tree in trees:
+        tree.add(message.transforms, static, partial(_publisher_name, node, info))
 
 
 def _publisher_name(node: Node, info: Any) -> str | None:

@@ -24,15 +24,24 @@ THUMBNAIL_SIZE = (64, 48)
 
 @dataclass(frozen=True, eq=False)
 class Arrival:
-    """An image that has arrived. It is decoded once, when somebody first asks for its frame."""
+    """An image that has arrived, or those of the cameras of a rig that were taken together, which count as one here.
+
+    They are decoded once, when somebody first asks for the frames.
+
+    Attributes:
+        stamp_ns: of the first.
+        camera: their frame ids.
+        names: of their cameras, in the order of the frames; empty for a single one.
+    """
 
     stamp_ns: int
     camera: str
     size_hw: tuple[int, int]
-    decode: Callable[[], Frame]
+    decode: Callable[[], tuple[Frame, ...]]
+    names: tuple[str, ...] = ("",)
 
     @cached_property
-    def frame(self) -> Frame:
+    def frames(self) -> tuple[Frame, ...]:
         return self.decode()
 
 
@@ -47,6 +56,11 @@ class LiveWindow:
     arrivals: tuple[Arrival, ...]
     session: int
     reason: MapReason = "start"
+
+    @property
+    def frame_sets(self) -> list[dict[Frame, str]]:
+        """The frames of every arrival with the names of their cameras."""
+        return [dict(zip(each.frames, each.names, strict=True)) for each in self.arrivals]
 
 
 @dataclass(frozen=True)
@@ -98,7 +112,7 @@ class WindowBuffer:
             RefusedMessage: a stamp that does not advance, a full queue, or, with a keyframe gate, a image that
                 cannot be decoded.
         """
-        thumbnail = _thumbnail(arrival.frame.image) if self._settings.window.keyframe_min_motion > 0 else None
+        thumbnail = _thumbnail(arrival.frames[0].image) if self._settings.window.keyframe_min_motion > 0 else None
         with self._changed:
             self._check(arrival)
             session_break = self._session_break(arrival)
@@ -159,6 +173,11 @@ class WindowBuffer:
             if arrival in self._used:
                 self._used.remove(arrival)
                 self._used_count -= 1
+
+    def skip(self, reason: str) -> None:
+        """Count a frame that is not used, though nothing is wrong with it."""
+        with self._changed:
+            self._skipped[reason] += 1
 
     def clear(self) -> int:
         """Forget every frame; the next one starts a new session, whose number is returned."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the parts of the node hang together: what exists while it is configured, and what while it is active.
 
-image, camera_info -> CameraInput -> WindowBuffer -> Engine (model and session) -> Publications -> topics, /tf
+image, camera_info, odom -> ImageInput -> WindowBuffer -> Engine (model and session) -> Publications -> topics, /tf
 """
 
 import traceback
@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode
 
 from da3_core.errors import InputError
+from da3_core.ros_data.camera_places import CameraPlaces
 from da3_core.ros_data.maps import MapCount
 from da3_core.ros_data.transform_tree import TransformTree
 from da3_core.stream.record import SessionRecord
@@ -20,10 +21,10 @@ from da3_core.stream.session import WindowResult
 from da3_ros import engine
 from da3_ros.bag_service import BagService
 from da3_ros.callbacks import Guard
-from da3_ros.camera_input import CameraInput
 from da3_ros.diagnostics import Diagnostics
 from da3_ros.engine import Engine
 from da3_ros.export_service import ExportService
+from da3_ros.image_input import ImageInput
 from da3_ros.publishers import Publications, close_publishers, open_publishers
 from da3_ros.services import Controls, Services
 from da3_ros.settings import Settings
@@ -52,8 +53,11 @@ class Configured:
         now = settings()
         with ExitStack() as undo:  # what there is when a part cannot be made
             tree = TransformTree(now.map_frame, now.tf.max_extrapolation_s)
+            # Beside odometry of a topic, that of /tf does not count for poses, but still for what is published.
+            placing = TransformTree("", now.tf.max_extrapolation_s) if now.pose_source == "odom_topic" else tree
+            self.places = CameraPlaces(placing, now.pose_source, now.odom_frame)
             # Before the model loads, so that static transforms are there after it.
-            undo.callback(TransformInput(node, tree, guard).close)
+            undo.callback(TransformInput(node, list({tree, placing}), guard).close)
             node.get_logger().info(f"Loading {now.model} ...")
             self.model = load_model(now)
             name = engine.model_name(self.model, now)
@@ -67,7 +71,7 @@ class Configured:
                 name,
             )
             self.record = SessionRecord(now.export.max_views)
-            undo.callback(ExportService(node, now.export.root, self.record, now.map_frame).close)
+            undo.callback(ExportService(node, now.export.root, self.record, now.map_frame, self.places).close)
             self.bags = BagService(node, settings, running, name)
             undo.callback(self.bags.close)
             controls = Controls(running, (self.publications.reset, self.record.clear, self.bags.cancel))
@@ -107,18 +111,18 @@ class Active:
                 buffer,
                 settings,
                 on_result=self._on_result,
-                on_refused=lambda refusal: self.camera.report(refusal),
+                on_refused=lambda refusal: self.images.report(refusal),
                 on_failure=self._on_failure,
             )
             undo.callback(self.engine.stop)
-            self.camera = CameraInput(node, settings, buffer, guard)
-            undo.callback(self.camera.close)
+            self.images = ImageInput(node, settings, buffer, guard, parts.places)
+            undo.callback(self.images.close)
             self._diagnostics = Diagnostics(
                 name,
                 settings,
                 lambda: node.get_clock().now().nanoseconds,
                 frames=buffer.counts,
-                camera=self.camera.state,
+                images=self.images.state,
                 engine=self.engine,
                 outputs=parts.publications.state,
             )
@@ -127,12 +131,12 @@ class Active:
 
     def apply(self, settings: Settings) -> None:
         """Take over settings; those that are not dynamic must stay."""
-        for part in (self.engine, self._diagnostics, self.camera):
+        for part in (self.engine, self._diagnostics, self.images):
             part.apply(settings)
 
     def report(self) -> list[DiagnosticStatus]:
         """Diagnostics, once a second."""
-        self.camera.watch()
+        self.images.watch()
         return self._diagnostics.report()
 
     # What the engine's thread reports
@@ -141,7 +145,7 @@ class Active:
         result = self._maps.take_in(result, window.session, window.reason)
         assert self._maps.present is not None
         self._parts.record.add(result, window.session)
-        self._parts.publications.publish(result, self._maps.present)
+        self._parts.publications.publish(result, self._maps.present, window.frame_sets)
         self._diagnostics.observe(result)
 
     def _on_failure(self, error: Exception, in_a_row: int) -> None:

@@ -46,6 +46,7 @@ Refusal = Literal[
     "queue_full",
     "unusable",
     "pose",
+    "rig_size",
 ]
 
 

@@ -47,10 +47,10 @@ def test_windows_are_those_of_the_live_node_with_every_frame(size: int, stride: 
         )
     )
     for frame in frames:
-        buffer.put(Arrival(frame.stamp_ns, frame.camera, frame.image.shape[:2], lambda frame=frame: frame))
+        buffer.put(Arrival(frame.stamp_ns, frame.camera, frame.image.shape[:2], lambda frame=frame: (frame,)))
     live = []
     while window := buffer.take(0):
-        live.append((tuple(each.frame for each in window.arrivals), window.session))
+        live.append((tuple(frame for each in window.arrivals for frame in each.frames), window.session))
     frame_sets = ((RecordedFrame(frame, frame.stamp_ns),) for frame in frames)
     offline = [(window.frames, window.session) for window in cut_windows(frame_sets, size, stride, max_gap_s=2.0)]
     assert offline[: len(live)] == live
@@ -66,6 +66,8 @@ def test_choices_that_both_have_have_the_same_defaults() -> None:
         live.window.max_gap_s,
     )
     assert (offline.intrinsics, offline.scale) == (live.intrinsics.source, live.scale.source)
+    assert (offline.sync_slop_s, offline.tf_timeout_s) == (live.sync.slop_s, live.tf.timeout_s)
+    assert (offline.pose_source, offline.odom_frame) == (live.pose_source, live.odom_frame)
     assert (offline.confidence_floor, offline.map_frame) == (live.depth.confidence_floor, live.map_frame)
     assert dataclasses.asdict(PointOptions()) == dataclasses.asdict(live.points)
     assert (offline.max_extrapolation_s, offline.path_poses) == (live.tf.max_extrapolation_s, live.path.max_poses)

@@ -18,6 +18,7 @@ from da3_core.stream.session import View, WindowResult
 from da3_ros.camera_input import CameraState
 from da3_ros.diagnostics import Diagnostics
 from da3_ros.engine import Engine
+from da3_ros.image_input import InputState
 from da3_ros.parameters import settings_from
 from da3_ros.publishers import OutputState
 from da3_ros.window_buffer import FrameCounts, WindowBuffer
@@ -71,13 +72,14 @@ class Watched:
         )
         self.frames = FrameCounts(used=0, skipped={}, refused={}, waiting=0, filled=0.0)
         self.camera = CameraState("/image", "CameraInfo", None, None)
+        self.missing: str | None = None
         self.outputs = OutputState({}, "map -> odom", False)
         self.diagnostics = Diagnostics(
             "da3",
             settings,
             lambda: NOW_NS,
             frames=lambda: self.frames,
-            camera=lambda: self.camera,
+            images=lambda: InputState([self.camera], missing=self.missing),
             engine=self.engine,
             outputs=lambda: self.outputs,
         )
@@ -130,6 +132,13 @@ def test_counts_of_frames_and_their_rate_since_the_report_before():
         "window filled, %": "50",
     }
     assert it.values("input")["rate, Hz"] == "0.0"
+
+
+def test_a_pose_that_is_missing():
+    it = Watched(pose_source="tf")
+    it.missing = "The frame camera is not below odom, but in camera."
+    assert it.says("input") == (WARN, f"Unconditioned: {it.missing}")
+    assert it.values("input")["used without a pose"] == "0"
 
 
 def test_silence_of_the_camera():

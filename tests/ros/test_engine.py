@@ -61,7 +61,7 @@ class Rig:
 
     def put(self, *stamps_ns: int, damaged: bool = False) -> None:
         for stamp_ns in stamps_ns:
-            self.buffer.put(Arrival(stamp_ns, "camera", (24, 32), lambda at=stamp_ns: decode(at, damaged)))
+            self.buffer.put(Arrival(stamp_ns, "camera", (24, 32), lambda at=stamp_ns: (decode(at, damaged),)))
 
     def stamps(self) -> list[list[int]]:
         return [[view.frame.stamp_ns for view in result.views] for result, _ in self.results]
@@ -117,7 +117,7 @@ def test_loops_are_closed_between_windows_of_the_stream(rig):
     for number, place in enumerate(way):
         image = np.full((48, 64, 3), 4 * place, np.uint8)
         frame = Frame(image, number, "camera")
-        it.buffer.put(Arrival(number, "camera", (48, 64), lambda frame=frame: frame))
+        it.buffer.put(Arrival(number, "camera", (48, 64), lambda frame=frame: (frame,)))
         windows = max(0, (number - 3) // 4)
         it.wait_for(lambda windows=windows: len(it.results) >= windows)
         for thread in threading.enumerate():

@@ -39,7 +39,7 @@ class Asked:
 
     def put(self, stamp_ns: int) -> None:
         frame = Frame(np.zeros((24, 32, 3), np.uint8), stamp_ns, "camera")
-        self.buffer.put(Arrival(stamp_ns, "camera", (24, 32), lambda: frame))
+        self.buffer.put(Arrival(stamp_ns, "camera", (24, 32), lambda: (frame,)))
 
     def infer(self) -> tuple[bool, str]:
         answer = self.controls.infer(Trigger.Request(), Trigger.Response())

@@ -16,14 +16,17 @@ pytest.importorskip("av", reason="needs PyAV")
 import av
 import rclpy
 from builtin_interfaces.msg import Time
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 
 from da3_core.errors import InputError
-from da3_ros.camera_input import VIDEO_TYPES, CameraInput
+from da3_ros.callbacks import Guard
+from da3_ros.camera_input import VIDEO_TYPES, CameraImage, CameraInput
 from da3_ros.parameters import settings_from
 from da3_ros.window_buffer import WindowBuffer
 
 FRAMES, KEY_FRAMES = 8, 4
+GUARD = Guard(None)
 
 
 @pytest.fixture
@@ -52,14 +55,14 @@ def pieces() -> list[bytes]:
 def test_pieces_become_the_images_of_the_window_from_the_first_key_frame_on(node: Node) -> None:
     settings = settings_from({"every_frame": True, "window.size": FRAMES - KEY_FRAMES, "image_transport": "foxglove"})
     buffer = WindowBuffer(settings)
-    camera = CameraInput(node, replace(settings, image_transport="raw"), buffer)  # the package of messages is absent
+    images: list[CameraImage] = []
+    raw = replace(settings, image_transport="raw")  # the package of messages is absent
+    camera = CameraInput(node, raw, buffer, GUARD, images.append, "", MutuallyExclusiveCallbackGroup())
     camera.apply(settings)
     for number, piece in list(enumerate(pieces()))[1:]:
         camera.on_video(SimpleNamespace(timestamp=Time(sec=number), frame_id="lens", format="h264", data=piece))
     assert buffer.counts().refused == {"key_frame": KEY_FRAMES - 1}
-    window = buffer.take(0)
-    assert window is not None
-    frames = [arrival.frame for arrival in window.arrivals]
+    frames = [image.decode() for image in images]
     assert [frame.stamp_ns for frame in frames] == [number * 10**9 for number in range(KEY_FRAMES, FRAMES)]
     for number, frame in enumerate(frames, KEY_FRAMES):
         np.testing.assert_allclose(frame.image.mean(), 40 + 10 * number, atol=3)
@@ -73,4 +76,4 @@ def test_absent_messages_are_named_with_their_package(node: Node, transport: str
         pytest.skip(f"{package} is installed")
     settings = settings_from({"image_transport": transport})
     with pytest.raises(InputError, match=f"apt install ros-.ROS_DISTRO-{package.replace('_', '-')}"):
-        CameraInput(node, settings, WindowBuffer(settings))
+        CameraInput(node, settings, WindowBuffer(settings), GUARD, print, "", MutuallyExclusiveCallbackGroup())

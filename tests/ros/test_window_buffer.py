@@ -25,7 +25,7 @@ def buffer(**values: object) -> WindowBuffer:
 
 def arrival(stamp_s: float, camera: str = "camera", size: tuple[int, int] = (48, 64), grey: int = 0) -> Arrival:
     stamp_ns = round(stamp_s * SECOND)
-    return Arrival(stamp_ns, camera, size, lambda: Frame(np.full((*size, 3), grey, np.uint8), stamp_ns, camera))
+    return Arrival(stamp_ns, camera, size, lambda: (Frame(np.full((*size, 3), grey, np.uint8), stamp_ns, camera),))
 
 
 def put(to: WindowBuffer, *stamps_s: float) -> None:

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where cameras are known from elsewhere: poses by /tf, by odometry on a topic, and two cameras on one body."""
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from da3_ros.msg import DepthWindow
+from diagnostic_msgs.msg import DiagnosticArray
+from footage import FIRST_STAMP_NS, PERIOD_NS, Footage, matrix
+from geometry_msgs.msg import PoseStamped, TransformStamped
+from harness import Camera, Graph, Inbox, newest_status
+from nav_msgs.msg import Odometry
+from scipy.spatial.transform import Rotation
+from sensor_msgs.msg import Image
+from tf2_msgs.msg import TFMessage
+
+from da3_core.synthetic import Walk
+
+IN_BASE = np.eye(4)
+IN_BASE[:3] = [[0, 0, 1, 0.2], [-1, 0, 0, 0.1], [0, -1, 0, 0.3]]
+LEFT, RIGHT = 0, 6  # frames of the walk, which are the two cameras of a rig
+
+
+@pytest.fixture(scope="module")
+def camera(graph: Graph, walk: Walk) -> Camera:
+    """Of three nodes that start at the same time."""
+    common = {"every_frame": "true", "window.size": 2, "process_res": walk.images.shape[2], "tf.timeout_s": 2.0}
+    for name, given in {
+        "by_tf": {"pose_source": "tf"},
+        "by_topic": {"pose_source": "odom_topic"},
+        "rig": {"cameras": "left,right", "window.size": 1, "watchdog_s": 1.0},
+    }.items():
+        graph.start_node({**common, **given}, "-r", f"__ns:=/{name}")
+    return graph.camera()
+
+
+def fill(target: Any, rotation: Any, pose: np.ndarray) -> None:
+    target.x, target.y, target.z = pose[:3, 3].tolist()
+    rotation.x, rotation.y, rotation.z, rotation.w = Rotation.from_matrix(pose[:3, :3]).as_quat().tolist()
+
+
+def transforms(stamp_ns: int, *edges: tuple[str, str, np.ndarray]) -> TFMessage:
+    message = TFMessage()
+    for parent, child, pose in edges:
+        transform = TransformStamped(child_frame_id=child)
+        transform.header.frame_id = parent
+        transform.header.stamp.sec, transform.header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
+        fill(transform.transform.translation, transform.transform.rotation, pose)
+        message.transforms.append(transform)
+    return message
+
+
+def base_in_world(walk: Walk, frame: int) -> np.ndarray:
+    return walk.camera_to_world[frame] @ np.linalg.inv(IN_BASE)
+
+
+def odometry(walk: Walk, frame: int, stamp_ns: int) -> Odometry:
+    message = Odometry(child_frame_id="base")
+    message.header.frame_id = "wheels"
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
+    fill(message.pose.pose.position, message.pose.pose.orientation, base_in_world(walk, frame))
+    return message
+
+
+def stamped(image: Image, stamp_ns: int) -> Image:
+    image.header.stamp.sec, image.header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
+    return image
+
+
+def depth_of(image: Image) -> np.ndarray:
+    return np.frombuffer(image.data, np.float32).reshape(image.height, image.width)
+
+
+def check(inbox: Inbox, namespace: str, walk: Walk) -> None:
+    """All of the first three frames, in the metres and the world of the given poses."""
+    for frame, pose in enumerate(inbox[f"/{namespace}/da3/pose"]):
+        given = matrix(pose.pose.position, pose.pose.orientation)
+        np.testing.assert_allclose(given, walk.camera_to_world[frame], atol=1e-6)
+    for frame, image in enumerate(inbox[f"/{namespace}/da3/depth/image"]):
+        np.testing.assert_allclose(depth_of(image), walk.depth_m[frame], rtol=1e-3)
+    assert {window.scale_source for window in inbox[f"/{namespace}/da3/window"]} == {DepthWindow.SCALE_POSES}
+
+
+def outputs(namespace: str) -> dict[str, type]:
+    return {f"/{namespace}/da3/{name}": kind for name, kind in OUTPUTS.items()}
+
+
+OUTPUTS = {"pose": PoseStamped, "depth/image": Image, "window": DepthWindow}
+
+
+@pytest.mark.parametrize("namespace", ["by_tf", "by_topic"])
+def test_images_wait_for_their_poses_which_are_the_map(
+    graph: Graph, camera: Camera, footage: Footage, walk: Walk, namespace: str
+) -> None:
+    footage.camera_frame = f"{namespace}_optical"
+    images = footage.images(range(3))
+    stamps = [image.header.stamp.sec * 10**9 + image.header.stamp.nanosec for image in images]
+    camera.publish("/tf_static", transforms(0, ("base", footage.camera_frame, IN_BASE)), latched=True, readers=3)
+
+    def tell(frame: int, stamp_ns: int) -> None:
+        if namespace == "by_tf":
+            camera.publish("/tf", transforms(stamp_ns, ("odom", "base", base_in_world(walk, frame))), readers=3)
+        else:
+            camera.publish(f"/{namespace}/odom", odometry(walk, frame, stamp_ns))
+
+    tell(0, stamps[0] - PERIOD_NS)
+    with graph.listen(outputs(namespace)) as inbox:
+        camera.publish(f"/{namespace}/camera_info", footage.camera_info(images[0]))
+        camera.publish(f"/{namespace}/image", *images)
+        for frame, stamp_ns in enumerate(stamps):
+            tell(frame, stamp_ns)
+        graph.wait_for("three views", lambda: len(inbox[f"/{namespace}/da3/depth/image"]) == 3)
+        graph.wait_for("two windows", lambda: len(inbox[f"/{namespace}/da3/window"]) == 2)
+        check(inbox, namespace, walk)
+
+
+def test_an_image_without_a_pose_is_used_and_said(graph: Graph, camera: Camera, footage: Footage) -> None:
+    footage.camera_frame = "by_tf_optical"
+    footage.cut()
+    name = "by_tf/da3: input"
+    with graph.listen({"/by_tf/da3/depth/image": Image, "/diagnostics": DiagnosticArray}) as inbox:
+        camera.publish("/by_tf/image", *footage.images([4, 5]))
+        graph.wait_for("two views", lambda: len(inbox["/by_tf/da3/depth/image"]) == 2)
+        warns = graph.wait_for(
+            "a warning",
+            lambda: (
+                (status := newest_status(inbox["/diagnostics"], name))
+                and status.message.startswith("Unconditioned: The transform odom -> base is known from")
+                and status
+            ),
+        )
+    assert {each.key: each.value for each in warns.values}["used without a pose"] == "2"
+
+
+def test_a_rig_has_the_metres_of_its_mounting(graph: Graph, camera: Camera, footage: Footage, walk: Walk) -> None:
+    left_to_right = np.linalg.inv(walk.camera_to_world[LEFT]) @ walk.camera_to_world[RIGHT]
+    mounting = [("body", "left_lens", IN_BASE), ("body", "right_lens", IN_BASE @ left_to_right)]
+    camera.publish("/tf_static", transforms(0, *mounting), latched=True, readers=3)
+    stamp_ns, images = FIRST_STAMP_NS, {}
+    for name, frame, delay_ns in (("left", LEFT, 0), ("right", RIGHT, 3_000_000)):
+        footage.camera_frame = f"{name}_lens"
+        images[name] = stamped(footage.images([frame])[0], stamp_ns + delay_ns)
+    topics: dict[str, type] = {f"/rig/da3/{name}/depth/image": Image for name in images}
+    topics |= {f"/rig/da3/{name}/pose": PoseStamped for name in images} | {"/rig/da3/window": DepthWindow}
+    with graph.listen({**topics, "/tf": TFMessage}) as inbox:
+        for name, image in images.items():
+            camera.publish(f"/rig/{name}/camera_info", footage.camera_info(image))
+            camera.publish(f"/rig/{name}/image", image)
+        graph.wait_for("both cameras", lambda: all(inbox[topic] for topic in inbox))
+        for name, frame in (("left", LEFT), ("right", RIGHT)):
+            (depth,) = inbox[f"/rig/da3/{name}/depth/image"]
+            assert depth.header == images[name].header
+            np.testing.assert_allclose(depth_of(depth), walk.depth_m[frame], rtol=1e-3)
+        (left,), (right,) = inbox["/rig/da3/left/pose"], inbox["/rig/da3/right/pose"]
+        left_in_map, right_in_map = (matrix(each.pose.position, each.pose.orientation) for each in (left, right))
+        np.testing.assert_allclose(np.linalg.inv(left_in_map) @ right_in_map, left_to_right, atol=1e-4)
+        (window,) = inbox["/rig/da3/window"]
+        assert window.scale_source == DepthWindow.SCALE_POSES
+        edges = [(each.header.frame_id, each.child_frame_id) for message in inbox["/tf"] for each in message.transforms]
+        assert edges == [("rig/da3_map", "body")], "one body has one parent"
+    footage.camera_frame = "left_lens"
+    alone = [stamped(image, stamp_ns + k * PERIOD_NS) for k, image in enumerate(footage.images([LEFT] * 3), 1)]
+    with graph.listen({f"/rig/da3/{name}/depth/image": Image for name in images}) as inbox:
+        for image in alone:
+            camera.publish("/rig/left/image", image)
+            time.sleep(0.7)  # longer than watchdog_s, twice
+        graph.wait_for("what the rig sees without a camera", lambda: inbox["/rig/da3/left/depth/image"])
+        assert not inbox["/rig/da3/right/depth/image"]
