@@ -465,6 +465,28 @@ class ScanOptions(Checked):
             )
 
 
+@dataclass(frozen=True)
+class MapPointsOptions(Checked):
+    """The cloud of voxels that a map becomes."""
+
+    voxel_m: float = option(0.05, "Edge of a voxel; metres, or the map's unit.", low=1e-4, high=1e4)
+    max_voxels: int = option(
+        300_000,
+        "Most voxels, of 60 bytes each in memory; beyond, those that the fewest views saw go.",
+        low=100,
+        high=20_000_000,
+    )
+    rate_hz: float = option(
+        1.0,
+        "Views of a camera that are taken in, and clouds that are published, in a second; 0 is none.",
+        low=0.0,
+        high=100.0,
+    )
+    always: bool = option(
+        False, "Take in views while nobody listens, too, so that who comes late has all; false from the first on."
+    )
+
+
 def _check_heights(group: str, lowest_m: float, highest_m: float) -> None:
     if highest_m <= lowest_m:
         raise InputError(

@@ -12,7 +12,9 @@ import numpy as np
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
+from da3_core.geometry.voxel_map import Voxels
 from da3_core.ros_data.conventions import camera_pose_in_map
+from da3_core.ros_data.map_points import MapPoints
 from da3_core.ros_data.maps import MapState
 from da3_core.ros_data.outputs import (
     CAMERA_OUTPUTS,
@@ -50,6 +52,7 @@ def output_options(settings: Settings) -> OutputOptions:
         base_frame=settings.base_frame,
         scan=settings.scan,
         crop=settings.crop if settings.crop.is_active else None,
+        map_points=settings.map_points if settings.map_points.rate_hz > 0 else None,
     )
 
 
@@ -139,6 +142,8 @@ class Publications:
         self._map: MapState | None = None
         self._told: tuple[object, ...] = ()
         self._paths: dict[str, Trajectory] = {}
+        self._map_points = MapPoints(settings.map_points) if "map_points" in publishers else None
+        self._takes_in = self._always = settings.map_points.always
         self._failures: Counter[str] = Counter()
         self._tf_state = "no pose yet"
         self._tf_is_missing = False
@@ -160,8 +165,10 @@ class Publications:
         )
 
     def reset(self) -> None:
-        """Forget the trajectories."""
+        """Forget the trajectories and the cloud of the map."""
         self._paths.clear()
+        if self._map_points:
+            self._map_points.clear()
 
     def publish(self, result: WindowResult, present: MapState, frame_sets: Sequence[Mapping[Frame, str]] = ()) -> None:
         """Every new view of a result, which is in the map `present`, then the paths and the window.
@@ -191,7 +198,7 @@ class Publications:
                 self._path(name).add(each.view)
         for name, each in newest.items():
             self._publish(CAMERA_OUTPUTS, CameraOutputs(each, self._path(name)), name)
-        window = WindowOutputs(views, self._model, present)
+        window = WindowOutputs(views, self._model, present, self._voxels(views))
         self._publish(WINDOW_OUTPUTS, replace(window, map=None) if window.facts == self._told else window)
         self._told = window.facts
 
@@ -199,6 +206,17 @@ class Publications:
         if camera not in self._paths:
             self._paths[camera] = Trajectory(self._options.map_frame, self._path_poses, packed)
         return self._paths[camera]
+
+    def _voxels(self, views: Sequence[ViewOutputs]) -> Voxels | None:
+        """The map, where it is time to tell it: from the first listener on, or all the time."""
+        if self._map_points is None:
+            return None
+        is_heard = self._publishers["map_points"].get_subscription_count() > 0
+        self._takes_in |= is_heard
+        if not self._takes_in:
+            return None
+        voxels = self._map_points.take_in(views, views[-1].result.bend)
+        return voxels if is_heard or self._always else None
 
     def _publish(self, outputs: Iterable[Output[Source]], source: Source, camera: str = "") -> None:
         for each in outputs:

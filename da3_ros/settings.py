@@ -13,6 +13,7 @@ from da3_core.options import (
     CropOptions,
     InferenceOptions,
     IsRectified,
+    MapPointsOptions,
     ModelOptions,
     PointOptions,
     RectifyOptions,
@@ -222,6 +223,7 @@ class Settings(InferenceOptions, ModelOptions):
     points: PointOptions = field(default_factory=PointOptions)
     crop: CropOptions = field(default_factory=CropOptions)
     scan: ScanOptions = field(default_factory=ScanOptions)
+    map_points: MapPointsOptions = field(default_factory=MapPointsOptions)
     tf: TfSettings = field(default_factory=TfSettings)
     path: PathSettings = field(default_factory=PathSettings)
     export: ExportSettings = field(default_factory=ExportSettings)

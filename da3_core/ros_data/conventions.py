@@ -35,6 +35,11 @@ def camera_pose_in_map(world_to_camera: np.ndarray) -> np.ndarray:
     return np.asarray(OPTICAL_TO_MAP @ invert_rigid(np.asarray(world_to_camera, np.float64)))
 
 
+def points_in_map(points: np.ndarray) -> np.ndarray:
+    """`(P, 3)` points of the library's world in the axes of the map."""
+    return np.asarray(points @ OPTICAL_TO_MAP[:3, :3].T.astype(points.dtype))
+
+
 def world_to_camera_in_map(camera_to_map: np.ndarray) -> np.ndarray:
     """`(..., 4, 4)` float64 world-to-camera matrices of cameras whose pose in the map is known: `camera_pose_in_map`
     turned round."""

@@ -15,14 +15,15 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from da3_core.options import CropOptions, PointOptions, ScanOptions
+from da3_core.geometry.voxel_map import VoxelMap, Voxels
+from da3_core.options import CropOptions, MapPointsOptions, PointOptions, ScanOptions
 from da3_core.prediction import IntrinsicsOrigin
 from da3_core.ros_data import values
 from da3_core.ros_data.camera_info import camera_info
 from da3_core.ros_data.conventions import camera_pose_in_map, covariance_in_map, depth_in_millimetres, publishable_depth
 from da3_core.ros_data.laser_scan import laser_scan
 from da3_core.ros_data.maps import MapState
-from da3_core.ros_data.point_cloud import kept_pixels, point_cloud, within_limits
+from da3_core.ros_data.point_cloud import kept_pixels, point_cloud, voxel_cloud, within_limits
 from da3_core.ros_data.trajectory import Trajectory
 from da3_core.ros_data.values import MessageValue, message
 from da3_core.stream.session import ScaleSource, View, WindowResult
@@ -47,6 +48,7 @@ class OutputOptions:
         base_frame: of the robot, whose z is up, for the scan and the limits.
         scan: the laser scan that is made of depth; None for none. It has pixels that become points.
         crop: the part of the robot's surroundings that becomes points; None for all.
+        map_points: the cloud of the whole map; None for none.
     """
 
     map_frame: str
@@ -58,6 +60,7 @@ class OutputOptions:
     base_frame: str = ""
     scan: ScanOptions | None = None
     crop: CropOptions | None = None
+    map_points: MapPointsOptions | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,13 +169,8 @@ class ViewOutputs:
 
     def points(self) -> MessageValue | None:
         view, keep = self.view, self.options.points
-        if keep is None or view.intrinsics is None:
+        if keep is None or view.intrinsics is None or not self.limits_are_known:
             return None
-        within = None
-        if self.options.crop is not None:
-            if self.camera_to_base is None:
-                return None
-            within = within_limits(self._depth, view.intrinsics, self.camera_to_base, self.options.crop)
         return point_cloud(
             self.header,
             self._depth,
@@ -180,8 +178,31 @@ class ViewOutputs:
             rgb=view.image,
             confidence=view.confidence,
             keep=keep,
-            within=within,
+            within=self._within,
         )
+
+    @property
+    def limits_are_known(self) -> bool:
+        """Whether it can be said which part of the surroundings becomes points."""
+        return self.options.crop is None or self.camera_to_base is not None
+
+    @cached_property
+    def _within(self) -> np.ndarray | None:
+        """`(H, W)` bool: pixels within the limits; None for all."""
+        crop, intrinsics = self.options.crop, self.view.intrinsics
+        if crop is None or intrinsics is None or self.camera_to_base is None:
+            return None
+        return within_limits(self._depth, intrinsics, self.camera_to_base, crop)
+
+    def add_to(self, voxels: VoxelMap) -> None:
+        """Take the view into a map, the pixels that become points; it has a pose, intrinsics and known limits."""
+        view = self.view
+        assert view.intrinsics is not None
+        assert view.world_to_camera is not None
+        chosen = kept_pixels(self._depth, view.confidence, self.options.points or PointOptions())
+        if self._within is not None:
+            chosen &= self._within
+        voxels.add(self._depth, chosen, view.image, view.confidence, view.intrinsics, view.world_to_camera, view.number)
 
     def scan(self) -> MessageValue | None:
         view, band = self.view, self.options.scan
@@ -237,11 +258,13 @@ class WindowOutputs:
         views: all of the window, oldest first.
         model: the model's name as given.
         map: the map that it is in; None where what is known of that has been told.
+        voxels: the whole map, when it is time to tell it.
     """
 
     views: Sequence[ViewOutputs]
     model: str
     map: MapState | None = None
+    voxels: Voxels | None = None
 
     @property
     def result(self) -> WindowResult:
@@ -267,6 +290,9 @@ class WindowOutputs:
             intrinsics_source=newest.view.intrinsics_source or "",
             up="given poses" if result.placement == "known" else "first camera",
         )
+
+    def map_points(self) -> MessageValue | None:
+        return None if self.voxels is None else voxel_cloud(self.views[-1].header_in_map, self.voxels)
 
     def window(self) -> MessageValue:
         newest, result = self.views[-1], self.views[-1].result
@@ -453,6 +479,17 @@ WINDOW_OUTPUTS: tuple[Output[WindowOutputs], ...] = (
         "of a new map, or one that more is known of",
         qos_depth=1,
         latched=True,
+    ),
+    Output(
+        "map_points",
+        values.POINT_CLOUD,
+        WindowOutputs.map_points,
+        "latched: x y z rgb confidence of the voxels of the map; what later views see through fades",
+        "with poses, `map_points.rate_hz` times a second",
+        lambda options: options.map_points is not None,
+        qos_depth=1,
+        latched=True,
+        live_only=True,
     ),
     Output(
         "window",

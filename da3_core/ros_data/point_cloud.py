@@ -10,7 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from da3_core.geometry.voxel_map import Voxels
 from da3_core.options import CropOptions, PointOptions
+from da3_core.ros_data.conventions import points_in_map
 from da3_core.ros_data.values import IS_BIG_ENDIAN, POINT_CLOUD, LateBytes, MessageValue, message
 
 BLOCK_PIXELS = 16_384
@@ -60,6 +62,28 @@ def point_cloud(
 
     dtype = np.dtype([(name, FIELD_TYPES[name]) for name in channels])
     height, width = depth_m.shape if keep.organized else (1, int(np.count_nonzero(kept)))
+    data = LateBytes(
+        dtype.itemsize * width * height,
+        lambda memory: _fill(memory.view(dtype), kept, keep.organized, channels),
+    )
+    return _cloud(header, dtype, (height, width), data, is_dense=not keep.organized)
+
+
+def voxel_cloud(header: MessageValue, voxels: Voxels) -> MessageValue:
+    """The cloud of a voxel map, one point for each voxel, in the map frame."""
+    dtype = np.dtype(list(FIELD_TYPES.items()))
+    points = np.empty(len(voxels), dtype)
+    for name, values in zip("xyz", points_in_map(voxels.points).T, strict=True):
+        points[name] = values
+    points["rgb"] = _packed_rgb(voxels.colors[None])[0]
+    points["confidence"] = voxels.confidence
+    return _cloud(header, dtype, (1, len(points)), points.view(np.uint8), is_dense=True)
+
+
+def _cloud(
+    header: MessageValue, dtype: np.dtype[Any], shape: tuple[int, int], data: np.ndarray | LateBytes, is_dense: bool
+) -> MessageValue:
+    height, width = shape
     return message(
         POINT_CLOUD,
         header=header,
@@ -72,11 +96,8 @@ def point_cloud(
         is_bigendian=IS_BIG_ENDIAN,
         point_step=dtype.itemsize,
         row_step=dtype.itemsize * width,
-        data=LateBytes(
-            dtype.itemsize * width * height,
-            lambda memory: _fill(memory.view(dtype), kept, keep.organized, channels),
-        ),
-        is_dense=not keep.organized,
+        data=data,
+        is_dense=is_dense,
     )
 
 

@@ -36,10 +36,10 @@ MAX_GAP_S = 60.0  # a machine that stalls is no reason for a new map
 START_S = 90.0  # loading a network from a cold disk
 SECONDS_PER_FRAME = 12.0
 PRODUCTS = ("bag", "sheet.png", "scene.glb")
-# Depth once more, what few models have, and what needs a robot.
+# Depth once more, what few models have, what needs a robot, and what comes in its own time.
 NOT_RECORDED = (
     *("depth/image_raw", "depth/image/compressed", "depth/image/compressedDepth", "depth/preview/compressed"),
-    *("sky/image", "sky/camera_info", "scan"),
+    *("sky/image", "sky/camera_info", "scan", "map_points"),
 )
 IMAGE_TOPICS = (
     Topic("/camera/image_raw", IMAGE),

@@ -183,6 +183,19 @@ def test_the_trajectory_over_all_windows_is_true(session: ObservedSession) -> No
     assert travelled > 0.5
 
 
+def test_the_map_is_the_surface_of_the_room(session: ObservedSession) -> None:
+    clouds = session.inbox["/da3/map_points"]
+    assert [cloud.header.frame_id for cloud in clouds] == ["da3_map"] * 3, "once a second, of 2.4 s"
+    points = unpack(clouds[-1])
+    in_map = np.stack([points[name] for name in "xyz"], -1) / session.unit
+    world_from_map = session.walk.camera_to_world[0] @ np.linalg.inv(
+        np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
+    )
+    distance_m = session.walk.room.surface_distance(in_map @ world_from_map[:3, :3].T + world_from_map[:3, 3])
+    assert len(points) > 1000
+    assert np.percentile(np.abs(distance_m), 90) < 0.01, "but in voxels across an edge"
+
+
 def test_pose_odometry_path_and_tf_agree(session: ObservedSession) -> None:
     transforms = session.transforms()
     path = session.inbox["/da3/path"][-1]

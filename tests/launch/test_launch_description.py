@@ -180,6 +180,8 @@ def test_rviz_shows_the_topics_of_the_node_in_its_map(start, monkeypatch, tmp_pa
         "Colour": "da3/image_rect",
         "Depth": "da3/depth/preview",
         "Points": "da3/points",
+        "Map": "da3/map_points",
+        "Scan": "da3/scan",
         "Path": "da3/path",
     }
     assert any(each["Class"] == "rviz_default_plugins/TF" for each in shown["Displays"])

@@ -137,13 +137,13 @@ def test_containers_and_layouts_name_what_exists() -> None:
 
 
 def test_the_layout_of_foxglove_shows_topics_of_the_node() -> None:
-    from da3_core.ros_data.outputs import VIEW_OUTPUTS
+    from da3_core.ros_data.outputs import OUTPUTS
 
     layout = json.loads((ROOT / "config/da3.foxglove.json").read_text())
     panels = layout["configById"]
     shown = [panel["imageMode"]["imageTopic"] for name, panel in panels.items() if name.startswith("Image!")]
     shown += panels["3D!scene"]["topics"]
-    ours = {f"/da3/{output.name}" for output in VIEW_OUTPUTS} | {"/da3/path"}
-    assert set(shown) <= ours
+    ours = {output.topic("/da3") for output in OUTPUTS}
+    assert {"/da3/map_points", "/da3/scan", "/da3/points"} <= set(shown) <= ours
     placed = json.dumps(layout["layout"])
     assert all(f'"{name}"' in placed for name in panels)

@@ -17,9 +17,10 @@ from rclpy.serialization import serialize_message
 
 from da3_core.bag.messages import typestore
 from da3_core.bag.options import PointOptions
-from da3_core.options import CropOptions, ScanOptions
+from da3_core.options import CropOptions, MapPointsOptions, ScanOptions
 from da3_core.ros_data import values
 from da3_core.ros_data.conventions import OPTICAL_TO_MAP
+from da3_core.ros_data.map_points import MapPoints
 from da3_core.ros_data.maps import MapState
 from da3_core.ros_data.outputs import (
     CAMERA_OUTPUTS,
@@ -51,6 +52,7 @@ OPTIONS = OutputOptions(
     compressed=True,
     base_frame="base_link",
     scan=ScanOptions(-100.0, 100.0, max_range_m=100.0),
+    map_points=MapPointsOptions(voxel_m=1.0),
 )
 CAMERA_TO_BASE = OPTICAL_TO_MAP
 STORE = typestore()
@@ -101,10 +103,12 @@ def values_of(every: View, *, pack: Any = lambda pose: pose) -> dict[str, Messag
     """What every topic says about a window of two, of which the newest has this view, by name."""
     views = [outputs(view(1)), outputs(every, edge=MapEdge("odom", np.diag([-1.0, -1.0, 1.0, 1.0])))]
     camera = CameraOutputs(views[1], trajectory(*views, pack=pack))
+    voxels = MapPoints(MapPointsOptions(voxel_m=1.0)).take_in(views[1:], None)
+    window = WindowOutputs(views, "a model", MapState(3, "gap", 7), voxels)
     return {
         **{each.name: each.value(views[1]) for each in VIEW_OUTPUTS},
         **{each.name: each.value(camera) for each in CAMERA_OUTPUTS},
-        **{each.name: each.value(WindowOutputs(views, "a model", MapState(3, "gap", 7))) for each in WINDOW_OUTPUTS},
+        **{each.name: each.value(window) for each in WINDOW_OUTPUTS},
     }
 
 
@@ -182,7 +186,7 @@ def test_options_choose() -> None:
     every = {each.name for each in OUTPUTS}
     assert names(OPTIONS) == names(publishers.output_options(Settings())) == every
     assert names(replace(OPTIONS, points=None, windows=False, transforms=False)) == every - {"points", "window", "/tf"}
-    recorded = names(replace(OPTIONS, compressed=False, scan=None))
+    recorded = names(replace(OPTIONS, compressed=False, scan=None, map_points=None))
     assert recorded == {each.name for each in OUTPUTS if not each.live_only} < every
     assert outputs(view(1), replace(OPTIONS, points=None)).points() is None
 
@@ -194,7 +198,7 @@ def test_options_choose() -> None:
 
 def test_topics_have_names_below_the_node_and_the_camera_of_a_rig() -> None:
     assert {each.name: each.topic("/da3", "left") for each in VIEW_OUTPUTS}["depth/image"] == "/da3/left/depth/image"
-    assert [each.topic("~") for each in WINDOW_OUTPUTS] == ["~/map_info", "~/window"]
+    assert [each.topic("~") for each in WINDOW_OUTPUTS] == ["~/map_info", "~/map_points", "~/window"]
     assert [each.topic("/da3", "left") for each in VIEW_OUTPUTS if each.name == "/tf"] == ["/tf"]
     assert len({each.name for each in OUTPUTS}) == len(OUTPUTS)
 

@@ -246,3 +246,35 @@ def test_no_transforms_where_they_are_not_wanted():
     it.publications.publish(result(view()), FIRST)
     assert it.publications.state().transform == "off"
     assert not it.publications.state().transform_is_missing
+
+
+def test_the_map_is_a_cloud_in_its_frame_from_the_first_listener_on_and_in_its_own_time():
+    it = Published(map_points__voxel_m=0.5, points__confidence_percentile=0.0)
+    it.outputs["map_points"].subscriptions = 0
+    second = 10**9
+    it.publications.publish(result(view(second)), FIRST)
+    assert it.counts()["map_points"] == 0
+    it.outputs["map_points"].subscriptions = 1
+    for stamp_ns in (2 * second, 2 * second + second // 2, 3 * second):
+        it.publications.publish(result(view(stamp_ns)), FIRST)
+    first, last = it.outputs["map_points"].messages
+    assert (first.header.frame_id, first.header.stamp.sec, last.header.stamp.sec) == ("da3_map", 2, 3)
+    points = np.frombuffer(last.data, [(field.name, "<f4") for field in last.fields])
+    assert [field.name for field in last.fields] == ["x", "y", "z", "rgb", "confidence"]
+    np.testing.assert_allclose(points["x"], 2, atol=1e-6, err_msg="depth lies ahead, which is x of the map")
+    assert points["y"].max() == pytest.approx(1, abs=0.4)
+    assert set(points["confidence"]) == {3}
+    assert set(points["rgb"].view(np.uint32)) == {0x070707}
+    moved = Bend({0: Similarity(1.0, np.eye(3), np.array([0.0, 0, 10]))})
+    it.publications.publish(
+        replace(result(view(4 * second, depth=np.full((6, 8), np.nan, np.float32))), bend=moved), FIRST
+    )
+    ahead = np.frombuffer(it.outputs["map_points"].messages[-1].data, points.dtype)["x"]
+    np.testing.assert_allclose(ahead, 12, atol=1e-5)
+    it.publications.publish(result(view(5 * second), segment=1), MapState(1, "gap", 2))
+    assert it.outputs["map_points"].messages[-1].width == len(points)
+    assert "map_points" not in Published(map_points__rate_hz=0.0).outputs
+    always = Published(map_points__always=True)
+    always.outputs["map_points"].subscriptions = 0
+    always.publications.publish(result(view()), FIRST)
+    assert always.counts()["map_points"] == 1
