@@ -71,11 +71,14 @@ def scene_of(prediction: Prediction, options: Options) -> tuple[list[Mesh], dict
     world_to_scene = _world_to_scene(world_to_camera[0].astype(np.float64), cloud.positions)
     positions = _transform(world_to_scene, cloud.positions)
 
-    meshes = [Mesh("points", POINTS, positions, cloud.colors)] if len(positions) else []
+    columns, rows = cloud.pixels.T
+    confidence = None if prediction.conf is None else prediction.conf[cloud.views, rows, columns]
+    meshes = [Mesh("points", POINTS, positions, cloud.colors, confidence)] if len(positions) else []
     if options.show_cameras:
         camera_to_scene = world_to_scene @ invert_rigid(world_to_camera.astype(np.float64))
         meshes += _frusta(prediction, camera_to_scene, options.camera_size * _scene_size(positions))
-    return meshes, {"hf_alignment": world_to_scene.tolist(), "world": prediction.world}
+    extras = {"hf_alignment": world_to_scene.tolist(), "world": prediction.world}
+    return meshes, extras | {"is_metric": bool(prediction.is_metric)}
 
 
 def _select_pixels(prediction: Prediction, options: Options) -> tuple[np.ndarray, np.ndarray]:

@@ -26,12 +26,14 @@ class Mesh:
         mode: `POINTS`, or `LINES` for which two successive vertices make a segment.
         positions: `(V, 3)`, V > 0, x right, y up, z backward.
         colors: `(V, 3)` uint8 RGB.
+        confidence: `(V,)`, or None; an attribute of its own, `_CONFIDENCE`, which other programs pass over.
     """
 
     name: str
     mode: int
     positions: np.ndarray
     colors: np.ndarray
+    confidence: np.ndarray | None = None
 
 
 def glb_bytes(meshes: Sequence[Mesh], extras: dict[str, Any]) -> bytes:
@@ -42,7 +44,7 @@ def glb_bytes(meshes: Sequence[Mesh], extras: dict[str, Any]) -> bytes:
 
     def add(array: np.ndarray, component: int, **fields: Any) -> int:
         offset = sum(map(len, chunks))
-        kind = {3: "VEC3", 4: "VEC4"}[array.shape[1]]
+        kind = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}[array.shape[1]]
         chunks.append(array.tobytes())
         views.append({"buffer": 0, "byteOffset": offset, "byteLength": len(chunks[-1]), "target": _ARRAY_BUFFER})
         accessors.append(
@@ -59,6 +61,8 @@ def glb_bytes(meshes: Sequence[Mesh], extras: dict[str, Any]) -> bytes:
             "POSITION": add(positions, _FLOAT, min=low, max=high),
             "COLOR_0": add(np.hstack([mesh.colors, opaque]), _UNSIGNED_BYTE, normalized=True),
         }
+        if mesh.confidence is not None:
+            attributes["_CONFIDENCE"] = add(np.ascontiguousarray(mesh.confidence[:, None], "<f4"), _FLOAT)
         primitives.append({"mode": mesh.mode, "attributes": attributes})
 
     document = {

@@ -8,7 +8,9 @@ from pathlib import Path
 
 _TEMPLATE = Path(__file__).parent / "data/scene.html"
 _GALLERY = Path(__file__).parents[1] / "web/gallery/static"  # the one viewer there is
-_STYLE, _MODULES = "gallery.css", ("glb.js", "camera.js", "viewer.js")  # in the order in which they need each other
+_STYLE = "gallery.css"
+# In the order in which they need each other.
+_MODULES = ("glb.js", "camera.js", "colors.js", "viewer.js", "controls.js")
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from ("[^"]+");$', re.MULTILINE)
 _EXPORT = re.compile(r"^export ((?:const|function|class) (\w+))", re.MULTILINE)
 

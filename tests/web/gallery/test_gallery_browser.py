@@ -81,7 +81,7 @@ def test_from_the_list_into_a_scene_and_back(page: "Page", server: GalleryServer
     assert page.inner_text("#scene-points") == caption.split("\n")[1]
     page.keyboard.press("Escape")
     page.locator("dialog").wait_for(state="hidden")
-    assert page.url.endswith("?group=rooms")
+    page.wait_for_url("**/?group=rooms")  # the event comes after the dialog is gone
     page.go_back()
     page.locator("canvas").wait_for()
     page.click("#close")
@@ -259,3 +259,61 @@ def test_what_cannot_be_shown_is_said(page: "Page", make_scene: Callable[[Path],
         page.get_by_text("There is no scene no such in this group.").wait_for()
         open_page(page, server, group="no such")
         page.get_by_text("There is no scene in this group.").wait_for()
+
+
+def test_colours_distances_the_camera_path_and_a_second_scene(
+    page: "Page", server: GalleryServer, check_page: Callable[..., None]
+) -> None:
+    open_page(page, server, group="rooms", id="exact room")
+    page.locator("canvas").wait_for()
+    first = picture(page)
+    by_depth, by_confidence = (
+        [page.locator("#color-by").select_option(what), picture(page)][1] for what in ("depth", "confidence")
+    )
+    middle = slice(first.shape[0] // 4, 3 * first.shape[0] // 4)
+    for shown, other in ((by_depth, first), (by_confidence, by_depth)):
+        assert (np.abs(shown - other).max(axis=2) > 24)[middle].mean() > 0.2
+    page.locator("#color-by").select_option("image")
+    assert (picture(page) == first).all()
+
+    page.locator("#measure").click()
+    canvas = page.locator("canvas")
+    box = canvas.bounding_box()
+    assert box is not None
+    canvas.press("Enter")  # the middle, where the room was never seen
+    page.get_by_text("There is no point: click one.").wait_for()
+    canvas.click(position={"x": box["width"] * 0.4, "y": box["height"] * 0.85})
+    page.get_by_text("One point: click another.").wait_for()
+    canvas.click(position={"x": box["width"] * 0.6, "y": box["height"] * 0.85})
+    page.get_by_text("Distance").wait_for()
+    said = page.locator("#measured").inner_text()
+    assert said.startswith("Distance ")
+    assert 0.05 < float(said.split()[1]) < 10
+    assert said.endswith("units of the model")
+    page.locator("#measure").click()
+    assert (picture(page) == first).all()  # the marks are gone
+
+    page.locator("#play").click()
+    page.wait_for_timeout(700)
+    assert (np.abs(picture(page) - first).max(axis=2) > 24).mean() > 0.2
+    page.get_by_role("button", name="Stop").click()
+    page.locator("#reset").click()
+    assert (picture(page) == first).all()
+    check_page(page, "gallery_scene")
+
+    open_page(page, server, group="many", id="scene 03")
+    page.locator("#compare").select_option("scene 05")
+    page.locator("canvas").nth(1).wait_for()
+    assert "with=scene+05" in page.url
+    views = [page.locator("canvas").nth(number) for number in (0, 1)]
+    views[0].press("ArrowLeft")
+    one, two = (np.asarray(Image.open(io.BytesIO(view.screenshot())).convert("RGB")) for view in views)
+    assert (np.abs(one.astype(int) - two).max(axis=2) > 24).mean() < 0.02  # equal scenes that turn together
+    check_page(page, "gallery_compare")
+    page.locator("#compare").select_option("nothing")
+    page.locator("canvas").nth(1).wait_for(state="detached")
+    page.click("#close")
+    check_page(page, "gallery_group")
+    page.click("#home")
+    page.locator("#groups a").first.wait_for()
+    check_page(page, "gallery_groups")

@@ -29,6 +29,25 @@ export class OrbitCamera {
     Object.assign(this, this.home, { target: [...this.home.target] });
   }
 
+  /** Stand in a place and look along a direction, about a point at this distance. */
+  look(eye, direction, distance) {
+    const length = Math.hypot(...direction);
+    const [x, y, z] = direction.map((value) => value / length);
+    this.distance = distance;
+    this.target = [x, y, z].map((value, i) => eye[i] + distance * value);
+    this.yaw = Math.atan2(-x, -z);
+    this.pitch = clamp(Math.asin(-y), -STEEPEST, STEEPEST);
+  }
+
+  /** Stand as another camera does, each as seen from its own home and in its own radius. */
+  follow(other) {
+    const scale = this.radius / other.radius;
+    this.yaw = other.yaw;
+    this.pitch = other.pitch;
+    this.distance = (this.home.distance * other.distance) / other.home.distance;
+    this.target = this.home.target.map((value, i) => value + scale * (other.target[i] - other.home.target[i]));
+  }
+
   /** Turn by angles in radians. */
   orbit(right, up) {
     this.yaw -= right;

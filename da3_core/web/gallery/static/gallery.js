@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The page: groups, the scenes of one, and one scene over them. The address says which: ?group=&id=&page=.
+// The page: groups, the scenes of one, and one scene over them. The address says which: ?group=&id=&page=&with=.
 
-import { LINES, readClouds } from "./glb.js";
+import { Controls } from "./controls.js";
+import { readScene } from "./glb.js";
 import { Viewer } from "./viewer.js";
 
 const CARDS_PER_PAGE = 16;
@@ -10,17 +11,18 @@ const element = (id) => document.getElementById(id);
 
 const cards = { items: [] };
 let group = null; // { id, title, items, details }: what is shown, read once
-let opened = null; // what goes with the scene that is open: { item, loading, viewer }
+let opened = null; // what goes with the scene that is open: { item, other, loading, viewers }
+const controls = new Controls(element("controls"));
 
 const address = () => {
   const query = new URLSearchParams(location.search);
-  return { group: query.get("group"), id: query.get("id"), page: Number.parseInt(query.get("page"), 10) || 1 };
+  return { group: query.get("group"), id: query.get("id"), page: Number.parseInt(query.get("page"), 10) || 1, with: query.get("with") };
 };
 
 function link(state) {
   const query = new URLSearchParams();
   for (const [key, value] of Object.entries(state)) {
-    if (value !== null && !(key === "page" && value === 1)) query.set(key, value);
+    if (value !== null && value !== "" && !(key === "page" && value === 1)) query.set(key, value);
   }
   return `?${query}`;
 }
@@ -110,7 +112,7 @@ async function showGroup(state) {
   say(found.length ? "" : group.items.length ? "No scene has such a name." : "There is no scene in this group.");
 
   const item = group.items.find(({ id }) => id === state.id);
-  if (item) openScene(item);
+  if (item) openScene(item, group.items.find(({ id }) => id === state.with) ?? null);
   else closeScene();
   if (state.id !== null && !item) say(`There is no scene ${state.id} in this group.`);
 }
@@ -153,43 +155,68 @@ function paginate(list, size, wanted, pager, turn) {
   return list.slice((page - 1) * size, page * size);
 }
 
-function openScene(item) {
-  if (opened?.item === item) return;
-  closeScene();
-  opened = { item, loading: new AbortController() };
-  element("scene-title").textContent = item.title;
-  element("scene-points").textContent = pointCount(item);
-  element("download").href = item.model;
-  element("download").download = `${item.title}.glb`;
-  showFiles(group.details.get(item.id)?.files ?? []);
-  showDepthImages(item.depth_images, 1);
+/** @param other the scene beside it, or null */
+function openScene(item, other) {
+  if (opened?.item === item && opened.other === other) return;
+  const isNew = opened?.item !== item;
+  if (isNew) closeScene();
+  else endViewers();
+  opened = { item, other, loading: new AbortController(), viewers: [] };
+  if (isNew) {
+    element("scene-title").textContent = item.title;
+    element("scene-points").textContent = pointCount(item);
+    element("download").href = item.model;
+    element("download").download = `${item.title}.glb`;
+    showFiles(group.details.get(item.id)?.files ?? []);
+    showDepthImages(item.depth_images, 1);
+    showComparable(item);
+    controls.forget();
+    element("overlay").showModal();
+  }
+  element("compare").value = other?.id ?? "";
   showResources(false);
-  element("point-size").value = 0;
-  element("cameras").checked = true;
-  element("overlay").showModal();
-  loadModel(item.model, opened);
+  loadModels(other ? [item, other] : [item], opened);
 }
 
 function closeScene() {
   if (!opened) return;
-  opened.loading.abort();
-  opened.viewer?.close();
+  endViewers();
   opened = null;
   element("videos").replaceChildren();
   element("overlay").close();
 }
 
-async function loadModel(url, scene) {
+function endViewers() {
+  opened.loading.abort();
+  controls.govern([], false);
+  opened.viewers.forEach((viewer) => viewer.close());
+}
+
+function showComparable(item) {
+  const others = group.items.filter((one) => one !== item);
+  element("compare-label").hidden = !others.length;
+  element("compare").replaceChildren(
+    make("option", { value: "", textContent: "nothing" }),
+    ...others.map(({ id, title }) => make("option", { value: id, textContent: title })),
+  );
+}
+
+async function loadModels(items, scene) {
   const tell = (text) => { element("model-message").textContent = text; };
   tell("Loading…");
   try {
-    const response = await fetch(url, { signal: scene.loading.signal });
-    if (!response.ok) throw new Error(await response.text());
-    const clouds = readClouds(await response.arrayBuffer());
+    const scenes = await Promise.all(items.map(async ({ model }) => {
+      const response = await fetch(model, { signal: scene.loading.signal });
+      if (!response.ok) throw new Error(await response.text());
+      return readScene(await response.arrayBuffer());
+    }));
     if (opened !== scene) return;
-    if (!clouds.length) throw new Error("there is nothing in it");
-    scene.viewer = new Viewer(element("canvas"), clouds, tell);
-    element("cameras").disabled = !clouds.some(({ mode }) => mode === LINES);
+    if (scenes.some(({ clouds }) => !clouds.length)) throw new Error("there is nothing in it");
+    const panes = items.map(() => make("div", {}));
+    element("canvas").replaceChildren(...panes.map((pane, i) => make("figure", {}, pane,
+      ...(items.length > 1 ? [make("figcaption", { textContent: items[i].title })] : []))));
+    scene.viewers = scenes.map(({ clouds }, i) => new Viewer(panes[i], clouds, tell, `3-D view of ${items[i].title}`));
+    controls.govern(scene.viewers, scenes.every(({ isMetric }) => isMetric));
     tell("");
   } catch (error) {
     if (opened === scene) tell(`The model cannot be shown: ${error.message}.`);
@@ -232,17 +259,7 @@ element("overlay").addEventListener("close", () => {
   const { group: shown, page } = address();
   if (opened) go({ group: shown, page });
 });
-element("reset").addEventListener("click", () => opened?.viewer?.reset());
-element("point-size").addEventListener("input", (event) => {
-  if (!opened?.viewer) return;
-  opened.viewer.pointSize = 2 ** event.target.valueAsNumber;
-  opened.viewer.redraw();
-});
-element("cameras").addEventListener("change", (event) => {
-  if (!opened?.viewer) return;
-  opened.viewer.showLines = event.target.checked;
-  opened.viewer.redraw();
-});
+element("compare").addEventListener("change", ({ target }) => go({ ...address(), with: target.value }));
 element("search").addEventListener("input", show);
 follows(element("home"), {});
 addEventListener("popstate", show);

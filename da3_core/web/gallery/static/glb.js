@@ -13,9 +13,11 @@ const CHUNK_HEADER_BYTES = 8;
 
 /**
  * @param {ArrayBuffer} buffer the file
- * @returns {{mode: number, positions: Float32Array, colors: Uint8Array}[]} xyz and RGBA of every cloud
+ * @returns {{isMetric: boolean,
+ *     clouds: {mode: number, positions: Float32Array, colors: Uint8Array, confidence: ?Float32Array}[]}}
+ *     whether lengths are metres; xyz and RGBA of every cloud
  */
-export function readClouds(buffer) {
+export function readScene(buffer) {
   const view = new DataView(buffer);
   if (view.byteLength < HEADER_BYTES + CHUNK_HEADER_BYTES || view.getUint32(0, true) !== MAGIC) {
     throw new Error("it is no GLB file");
@@ -40,7 +42,7 @@ export function readClouds(buffer) {
     return new Type(buffer, start, count);
   }
 
-  return (gltf.meshes ?? [])
+  const clouds = (gltf.meshes ?? [])
     .flatMap((mesh) => mesh.primitives)
     .filter(({ mode }) => mode === POINTS || mode === LINES)
     .map(({ mode, attributes }) => {
@@ -52,6 +54,8 @@ export function readClouds(buffer) {
         mode,
         positions: values(attributes.POSITION, 3, Float32Array),
         colors: values(attributes.COLOR_0, 4, Uint8Array),
+        confidence: attributes._CONFIDENCE === undefined ? null : values(attributes._CONFIDENCE, 1, Float32Array),
       };
     });
+  return { clouds, isMetric: gltf.scenes?.[0]?.extras?.is_metric === true };
 }

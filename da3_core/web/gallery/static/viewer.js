@@ -2,6 +2,7 @@
 // Draws point and line clouds with WebGL and lets mouse, fingers and keys move around them.
 
 import { OrbitCamera } from "./camera.js";
+import { shades } from "./colors.js";
 import { LINES, POINTS } from "./glb.js";
 
 const MOST_SAMPLES = 20000;
@@ -15,16 +16,23 @@ const ORBIT_SPEED = 3; // radians per focal length
 const KEY_STEP = 0.05; // of the height
 const WHEEL_PIXELS_PER_LINE = 16;
 const ZOOM_PER_PIXEL = 0.0015;
+const REACH = 10; // CSS pixels within which a click finds a point
+const CLICK = 4; // CSS pixels that a pointer may move within one
+const MARK = 11; // CSS pixels
+const MARK_COLORS = [[230, 30, 60, 255], [30, 110, 230, 255]];
+const FRUSTUM_CORNERS = [1, 3, 5, 7]; // vertices of a frustum's lines, of which the first is its centre
+const FLIGHT_DISTANCE = 0.2; // of the radius: what is turned about when a flight stops
 
 const VERTEX_SHADER = `
   attribute vec3 position;
   attribute vec4 color;
   uniform mat4 clipFromScene;
   uniform float pointPixels;  // at distance 1
+  uniform float markPixels;  // at any distance; 0 for what is no mark
   varying vec4 shade;
   void main() {
     gl_Position = clipFromScene * vec4(position, 1.0);
-    gl_PointSize = clamp(pointPixels / gl_Position.w, 1.0, 64.0);
+    gl_PointSize = markPixels > 0.0 ? markPixels : clamp(pointPixels / gl_Position.w, 1.0, 64.0);
     shade = color;
   }`;
 const FRAGMENT_SHADER = `
@@ -39,10 +47,11 @@ const FRAGMENT_SHADER = `
 export class Viewer {
   /**
    * @param {HTMLElement} container gets a canvas that fills it
-   * @param {{mode: number, positions: Float32Array, colors: Uint8Array}[]} clouds
+   * @param {{mode: number, positions: Float32Array, colors: Uint8Array, confidence: ?Float32Array}[]} clouds
    * @param {(text: string) => void} onFailure told when the graphics driver gives up
+   * @param {string} name of the view, for who does not see it
    */
-  constructor(container, clouds, onFailure) {
+  constructor(container, clouds, onFailure, name = "3-D view") {
     const points = clouds.filter(({ mode }) => mode === POINTS);
     const { centre, radius } = extent(points.length ? points : clouds);
     this.camera = new OrbitCamera(viewpoint(centre, radius, clouds.find(({ mode }) => mode === LINES)), radius);
@@ -50,10 +59,16 @@ export class Viewer {
     this.spacing = (SPREAD * radius) / Math.sqrt(Math.max(count, 1));
     this.pointSize = 1; // in spacings
     this.showLines = true;
+    this.clouds = clouds;
+    this.path = clouds.filter(({ mode }) => mode === LINES).flatMap(poseOf);
+    this.marks = []; // points of the scene between which is measured, two at most
+    this.onMove = () => {};
+    this.onPick = null; // (marks) => void while a click measures; no marks: it met no point
 
     this.canvas = document.createElement("canvas");
     this.canvas.tabIndex = 0;
-    this.canvas.setAttribute("aria-label", "3-D view");
+    this.canvas.setAttribute("role", "application");
+    this.canvas.setAttribute("aria-label", `${name}: arrows turn, with Shift they move, + and - zoom, 0 resets`);
     this.gl = this.canvas.getContext("webgl");
     if (!this.gl) {
       throw new Error("this browser offers no WebGL");
@@ -71,6 +86,80 @@ export class Viewer {
 
   reset() {
     this.camera.reset();
+    this.moved();
+  }
+
+  /** Draw after a movement by hand, and tell who wants to know. */
+  moved() {
+    this.redraw();
+    this.onMove(this);
+  }
+
+  get hasConfidence() {
+    return this.clouds.some(({ confidence }) => confidence);
+  }
+
+  /** @param {"image" | "depth" | "confidence"} what the colour of a point says; depth is that of the first camera */
+  colorBy(what) {
+    const { gl } = this;
+    this.clouds.forEach(({ mode, positions, colors, confidence }, i) => {
+      if (mode !== POINTS) return;
+      let shown = colors;
+      if (what === "confidence" && confidence) shown = shades(confidence);
+      if (what === "depth") {
+        shown = shades(Float32Array.from({ length: positions.length / 3 }, (_, k) => positions[3 * k + 2]));
+      }
+      gl.bindBuffer(gl.ARRAY_BUFFER, this.objects[i].colors);
+      gl.bufferData(gl.ARRAY_BUFFER, shown, gl.STATIC_DRAW);
+    });
+    this.redraw();
+  }
+
+  /** Stand where the cameras were, in their order: `share` 0 is the first, 1 the last. */
+  flyTo(share) {
+    const place = share * (this.path.length - 1);
+    const before = Math.min(Math.floor(place), this.path.length - 2);
+    const mixed = (one, two) => one.map((value, i) => value + (place - before) * (two[i] - value));
+    const [from, to] = this.path.slice(before, before + 2);
+    const radius = FLIGHT_DISTANCE * this.camera.radius;
+    this.camera.look(mixed(from.eye, to.eye), mixed(from.ahead, to.ahead), radius);
+    this.redraw();
+  }
+
+  /** The nearest point of the scene at a place of the canvas, in CSS pixels; null where there is none. */
+  pointAt(x, y) {
+    const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
+    const m = this.camera.clipFromScene(width, height);
+    let [found, nearest] = [null, Infinity];
+    for (const { mode, positions } of this.clouds) {
+      for (let i = 0; mode === POINTS && i < positions.length; i += 3) {
+        const [a, b, c] = [positions[i], positions[i + 1], positions[i + 2]];
+        const depth = m[3] * a + m[7] * b + m[11] * c + m[15];
+        if (depth <= 0 || depth >= nearest) continue;
+        const right = ((m[0] * a + m[4] * b + m[8] * c + m[12]) / depth + 1) * (width / 2);
+        const down = (1 - (m[1] * a + m[5] * b + m[9] * c + m[13]) / depth) * (height / 2);
+        if (Math.hypot(right - x, down - y) < REACH) [found, nearest] = [[a, b, c], depth];
+      }
+    }
+    return found;
+  }
+
+  /** Measure to the point at a place of the canvas, in CSS pixels; a third begins anew. */
+  markAt(x, y) {
+    const point = this.pointAt(x, y);
+    if (point) this.setMarks([...(this.marks.length === 1 ? this.marks : []), point]);
+    this.onPick(point ? this.marks : []);
+  }
+
+  setMarks(marks) {
+    this.marks = marks;
+    (this.markObjects ?? []).flatMap(({ positions, colors }) => [positions, colors])
+      .forEach((buffer) => this.gl.deleteBuffer(buffer));
+    const cloud = {
+      positions: new Float32Array(marks.flat()),
+      colors: new Uint8Array(MARK_COLORS.slice(0, marks.length).flat()),
+    };
+    this.markObjects = [LINES, POINTS].map((mode) => upload(this.gl, { mode, ...cloud }));
     this.redraw();
   }
 
@@ -95,8 +184,13 @@ export class Viewer {
     gl.useProgram(program.id);
     gl.uniformMatrix4fv(program.clipFromScene, false, this.camera.clipFromScene(width, height));
     gl.uniform1f(program.pointPixels, this.pointSize * this.spacing * OrbitCamera.focalLength(width, height));
-    for (const { mode, positions, colors, count } of this.objects) {
-      if (mode === LINES && !this.showLines) continue;
+    const marks = this.markObjects ?? [];
+    for (const object of [...this.objects, ...marks]) {
+      const { mode, positions, colors, count } = object;
+      const isMark = marks.includes(object);
+      if (mode === LINES && !isMark && !this.showLines) continue;
+      if (isMark) gl.disable(gl.DEPTH_TEST); // what is behind something is measured all the same
+      gl.uniform1f(program.markPixels, isMark ? MARK * density : 0);
       gl.uniform1i(program.round, mode === POINTS ? 1 : 0);
       gl.bindBuffer(gl.ARRAY_BUFFER, positions);
       gl.vertexAttribPointer(program.position, 3, gl.FLOAT, false, 0, 0);
@@ -113,6 +207,16 @@ export class Viewer {
     this.gl.getExtension("WEBGL_lose_context")?.loseContext();
     this.canvas.remove();
   }
+}
+
+/** Where a camera stands and looks to, from the lines of its frustum; none where they are no frustum. */
+function poseOf({ positions }) {
+  const vertex = (i) => [...positions.subarray(3 * i, 3 * i + 3)];
+  if (positions.length < 3 * (FRUSTUM_CORNERS.at(-1) + 1)) return [];
+  const eye = vertex(0);
+  const ahead = eye.map((value, axis) =>
+    FRUSTUM_CORNERS.reduce((sum, i) => sum + vertex(i)[axis] - value, 0));
+  return Math.hypot(...ahead) > 0 ? [{ eye, ahead }] : [];
 }
 
 /** Middle and radius of what most of the points fill. */
@@ -158,7 +262,7 @@ function buildProgram(gl) {
     program[name] = gl.getAttribLocation(id, name);
     gl.enableVertexAttribArray(program[name]);
   }
-  for (const name of ["clipFromScene", "pointPixels", "round"]) {
+  for (const name of ["clipFromScene", "pointPixels", "markPixels", "round"]) {
     program[name] = gl.getUniformLocation(id, name);
   }
   return program;
@@ -176,11 +280,13 @@ function upload(gl, { mode, positions, colors }) {
 
 /**
  * One finger or the left button orbits; two fingers, another button or shift pan; wheel and pinch zoom.
- * Arrows orbit, with shift they pan; + and - zoom; 0 and a double click reset.
+ * Arrows orbit, with shift they pan; + and - zoom; 0 and a double click reset. While it measures, a click or the Enter
+ * key, which means the middle, marks a point.
  */
 function addGestures(viewer) {
   const { canvas, camera } = viewer;
   const pointers = new Map();
+  let pressed = null; // where, while it may become a click
 
   /** Middle and spread of all fingers, in CSS pixels. */
   function grip() {
@@ -195,18 +301,19 @@ function addGestures(viewer) {
   function move(right, up, panning) {
     if (panning) camera.pan(right / focal(), up / focal());
     else camera.orbit((ORBIT_SPEED * right) / focal(), (-ORBIT_SPEED * up) / focal());
-    viewer.redraw();
+    viewer.moved();
   }
 
   function zoomAt(factor, { x, y }) {
     const box = canvas.getBoundingClientRect();
     camera.zoom(factor, (x - box.x - box.width / 2) / focal(), (box.y + box.height / 2 - y) / focal());
-    viewer.redraw();
+    viewer.moved();
   }
 
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
     pointers.set(event.pointerId, { x: event.clientX, y: event.clientY, pans: event.button !== 0 || event.shiftKey });
+    pressed = pointers.size === 1 && event.button === 0 ? { x: event.clientX, y: event.clientY } : null;
   });
   canvas.addEventListener("pointermove", (event) => {
     const pointer = pointers.get(event.pointerId);
@@ -217,11 +324,21 @@ function addGestures(viewer) {
     if (pointers.size > 1 && before.spread > 0 && after.spread > 0) zoomAt(before.spread / after.spread, before);
     move(after.x - before.x, before.y - after.y, pointers.size > 1 || pointer.pans);
   });
+  canvas.addEventListener("pointerup", (event) => {
+    const moved = pressed && Math.hypot(event.clientX - pressed.x, event.clientY - pressed.y);
+    if (moved !== null && moved <= CLICK && viewer.onPick) {
+      const box = canvas.getBoundingClientRect();
+      viewer.markAt(event.clientX - box.x, event.clientY - box.y);
+    }
+    pressed = null;
+  });
   for (const name of ["pointerup", "pointercancel"]) {
     canvas.addEventListener(name, (event) => pointers.delete(event.pointerId));
   }
   canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-  canvas.addEventListener("dblclick", () => viewer.reset());
+  canvas.addEventListener("dblclick", () => {
+    if (!viewer.onPick) viewer.reset();
+  });
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
     const pixels = event.deltaY * (event.deltaMode === WheelEvent.DOM_DELTA_LINE ? WHEEL_PIXELS_PER_LINE : 1);
@@ -235,8 +352,9 @@ function addGestures(viewer) {
     if (step) move(...step, event.shiftKey);
     else if (event.key in zooms) camera.zoom(zooms[event.key]);
     else if (event.key === "0") camera.reset();
+    else if (event.key === "Enter" && viewer.onPick) viewer.markAt(canvas.clientWidth / 2, canvas.clientHeight / 2);
     else return;
     event.preventDefault();
-    viewer.redraw();
+    viewer.moved();
   });
 }
