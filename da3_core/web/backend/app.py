@@ -111,6 +111,14 @@ def _add_tasks(app: FastAPI, backend: Backend) -> None:
             raise gone from None
         return OpenedFileResponse(opened, filename=Path(written).name)
 
+    @app.get("/task/{task_id}/thumbnail", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}})
+    def thumbnail(task_id: str) -> Response:
+        """The first image of a task, small."""
+        jpeg = backend.thumbnail(tasks.status(task_id))
+        if jpeg is None:
+            raise HTTPException(404, f"task {task_id} has no image, or it is gone")
+        return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
     @app.get("/tasks")
     def all_tasks() -> TaskList:
         """All tasks that are remembered."""
@@ -174,8 +182,16 @@ def _add_pages(app: FastAPI, backend: Backend, has_gallery: bool) -> None:
 
     @app.get("/dashboard", include_in_schema=False)
     def dashboard(refresh: str = "") -> HTMLResponse:
-        html = pages.dashboard(backend.status(), backend.tasks.statuses(), refresh == "on")
+        html = pages.dashboard(backend.status(), backend.tasks.statuses(), refresh == "on", has_gallery)
         return HTMLResponse(html, headers=pages.HEADERS)
+
+    @app.get("/dashboard.js", include_in_schema=False)
+    async def script() -> FileResponse:
+        return FileResponse(pages.SCRIPT, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    async def icon() -> Response:
+        return Response(status_code=204)
 
 
 def _add_error_handlers(app: FastAPI) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 import threading
@@ -13,13 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from PIL import ImageOps
 from pydantic import ValidationError
 
 from da3_core.errors import InputError, OptionError
-from da3_core.storage.allowed_folders import AllowedFolders
+from da3_core.formats.image_files import open_image_file
+from da3_core.storage.allowed_folders import IMAGE_FORMATS, AllowedFolders
 from da3_core.storage.opened_folder import OpenedFolder, opened
 from da3_core.storage.staging import own_folder
-from da3_core.web.backend.schema import BackendStatus, GpuMemory, InferenceRequest, TaskResult
+from da3_core.web.backend.schema import BackendStatus, GpuMemory, InferenceRequest, TaskResult, TaskStatus
 from da3_core.web.backend.store import TaskStore
 from da3_core.web.backend.tasks import Kind, Progress, TaskQueue, Work
 from da3_core.web.backend.uploads import Uploads
@@ -29,6 +32,7 @@ from da3_core.web.uploads import UploadLimits
 
 HOUSEKEEPING_SECONDS = 1.0
 STOPPING_SECONDS = 10.0  # for the running task
+THUMBNAIL = (320, 240)  # pixels at most
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,21 @@ class Backend:
     def upload(self, images: Sequence[tuple[str, BinaryIO]], caller: str = "") -> tuple[str, list[Path], Path]:
         """See `Uploads.add`."""
         return self.uploads.add(images, caller)
+
+    def thumbnail(self, task: TaskStatus) -> bytes | None:
+        """The first image of a task as a small JPEG; None where it has none, or none that can be read by now."""
+        paths = (task.request or {}).get("image_paths")
+        if not paths:
+            return None
+        try:
+            with open_image_file(self.folders.input_image(paths[0]), IMAGE_FORMATS) as image:
+                image.draft("RGB", THUMBNAIL)  # a JPEG is decoded small
+                image.thumbnail(THUMBNAIL)
+                written = io.BytesIO()
+                ImageOps.exif_transpose(image).convert("RGB").save(written, "JPEG")
+        except Exception:  # a decoder raises almost anything
+            return None
+        return written.getvalue()
 
     def clean_up(self) -> int:
         """Forget what is old; how many tasks wait or run."""

@@ -1,44 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pages of the backend, without scripts: whatever a task is called, it stays text."""
+"""The pages of the backend, in the looks of the gallery: whatever a task is called, it stays text."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from html import escape
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from da3_core.web.backend.schema import BackendStatus, TaskStatus
+from da3_core.web.backend.work import STAGES
 
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-REFRESH_SECONDS = 5
+REFRESH_SECONDS = 5  # of browsers without scripts
 SHOWN_FINISHED = 10
+SHOWN_FILES = 12
+SCRIPT = Path(__file__).parent / "static/dashboard.js"
 
-_STYLE = """
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
-body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
+_STYLE = (
+    (Path(__file__).parents[1] / "gallery/static/gallery.css").read_text(encoding="utf-8")
+    + """
+h2 { margin: 1.2rem 0 .5rem }
+h3 { margin: 1.2rem 0 .3rem; font-size: 1rem; overflow-wrap: anywhere }
+.scrolls { overflow-x: auto }
 table { border-collapse: collapse; width: 100% }
-th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8884; vertical-align: top;
+th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top;
          overflow-wrap: anywhere; min-width: 5.5rem }
 th { white-space: nowrap }
+nav { display: flex; flex-wrap: wrap; gap: .3rem 1rem; margin-left: auto }
+.task { display: flex; flex-wrap: wrap; gap: .5rem 1rem; margin-bottom: .8rem; padding: .8rem; border-radius: 8px;
+        border: 1px solid var(--line); background: var(--card) }
+.task img { width: 10rem; height: 7rem; object-fit: cover; border-radius: 6px; background: var(--page) }
+.task div { flex: 1 1 15rem; min-width: 0; overflow-wrap: anywhere }
+.task h3, .task p { margin: 0 0 .3rem }
+.task progress { width: 100%; accent-color: var(--accent) }
+.task ul { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .9rem }
+.task button { align-self: flex-start }
 """
+)
 
 
 def start_page(has_gallery: bool) -> str:
     """Where everything is."""
-    places = [("dashboard", "Dashboard"), ("docs", "HTTP interface")]
-    if has_gallery:
-        places.insert(1, ("gallery/", "Gallery"))
-    items = "".join(f'<li><a href="{path}">{name}</a></li>' for path, name in places)
-    return _page("Depth Anything 3 Backend", f"<ul>{items}</ul>")
+    return _page("Depth Anything 3 Backend", f"<main><ul>{_places(has_gallery)}</ul></main>")
 
 
-def dashboard(status: BackendStatus, tasks: list[TaskStatus], refresh: bool) -> str:
-    """The model and the tasks as of now; `refresh` makes the browser ask again every few seconds."""
+def dashboard(status: BackendStatus, tasks: list[TaskStatus], refresh: bool, has_gallery: bool = False) -> str:
+    """The model and the tasks as of now; a script keeps them so, or `refresh` where a browser runs none."""
     active = [task for task in tasks if task.completed_at is None]
     finished = [task for task in reversed(tasks) if task.completed_at is not None]
     model = {
@@ -47,7 +62,7 @@ def dashboard(status: BackendStatus, tasks: list[TaskStatus], refresh: bool) -> 
         "warning": status.warning or "",
         "device": status.device,
         "loading took": "" if status.load_time is None else f"{status.load_time:.1f} s",
-        "loaded for": f"{status.uptime:.0f} s" if status.model_loaded else "",
+        "loaded for": _duration(status.uptime) if status.model_loaded else "",
     }
     if status.gpu_memory:
         memory = status.gpu_memory
@@ -58,19 +73,29 @@ def dashboard(status: BackendStatus, tasks: list[TaskStatus], refresh: bool) -> 
     )
     link = '<a href="?">stop refreshing</a>' if refresh else '<a href="?refresh=on">refresh by itself</a>'
     body = (
-        f'<p><a href="?{"refresh=on" if refresh else ""}">refresh</a> · {link}</p>'
+        f'<main><noscript><p>{link}</p></noscript><p id="message" role="status"></p><div id="live">'
         f"<h2>Model</h2>{_table((), ((name, value) for name, value in model.items() if value))}"
-        f"<h2>Tasks</h2><p>{counts}</p>"
-        f"<h3>Active</h3>{_tasks(active)}<h3>Last finished</h3>{_tasks(finished[:SHOWN_FINISHED])}"
+        f"<h2>Tasks</h2><p>{counts}</p>{_tasks(active)}"
+        f"<h2>Last finished</h2>{_tasks(finished[:SHOWN_FINISHED])}</div></main>"
     )
-    head = f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">' if refresh else ""
-    return _page("Dashboard", body, head)
+    head = '<script src="dashboard.js" defer></script>'
+    if refresh:
+        head += f'<noscript><meta http-equiv="refresh" content="{REFRESH_SECONDS}"></noscript>'
+    return _page("Dashboard", body, head, f"<nav>{_places(has_gallery, 'a')}</nav>")
+
+
+def _places(has_gallery: bool, within: str = "li") -> str:
+    places = [("dashboard", "Dashboard"), ("docs", "HTTP interface")]
+    if has_gallery:
+        places.insert(1, ("gallery/", "Gallery"))
+    links = [f'<a href="{path}">{name}</a>' for path, name in places]
+    return "".join(links if within == "a" else (f"<li>{link}</li>" for link in links))
 
 
 def interface(openapi: dict[str, Any]) -> str:
     """Every path with its parameters and fields, from the description that `/openapi.json` is."""
     schemas = openapi["components"]["schemas"]
-    parts = []
+    parts = ["<h2>Paths</h2>"]
     for path, methods in openapi["paths"].items():
         for method, operation in methods.items():
             body = _schema_name(operation.get("requestBody", {}))
@@ -79,6 +104,7 @@ def interface(openapi: dict[str, Any]) -> str:
             takes = f' Takes <a href="#{escape(body)}">{escape(body)}</a>.' if body else ""
             gives = f' Answers <a href="#{escape(answer)}">{escape(answer)}</a>.' if answer else ""
             parts.append(f"<h3><code>{method.upper()} {escape(path)}</code></h3><p>{said}{takes}{gives}</p>")
+    parts.append("<h2>Objects</h2>")
     for name, schema in schemas.items():
         fields = schema.get("properties", {}).items()
         rows = ((field, _type(kind), _default(kind), kind.get("description", "")) for field, kind in fields)
@@ -86,7 +112,7 @@ def interface(openapi: dict[str, Any]) -> str:
         said = escape(schema.get("description", "").partition("\n")[0])
         parts.append(f'<h3 id="{escape(name)}">{escape(name)}</h3><p>{said}</p>{_table(titles, rows)}')
     intro = '<p>For programs: <a href="openapi.json">openapi.json</a>.</p>'
-    return _page("HTTP interface", intro + "".join(parts))
+    return _page("HTTP interface", f"<main>{intro}{''.join(parts)}</main>")
 
 
 def _schema_name(part: dict[str, Any]) -> str:
@@ -112,31 +138,72 @@ def _default(schema: dict[str, Any]) -> str:
 
 
 def _tasks(tasks: list[TaskStatus]) -> str:
-    if not tasks:
-        return "<p>none</p>"
-    rows = (
-        (
-            time.strftime("%H:%M:%S", time.localtime(task.created_at)),
-            task.task_id,
-            task.status,
-            "" if task.progress is None else f"{task.progress:.0%}",
-            task.message,
-            "" if task.num_images is None else str(task.num_images),
-            task.export_dir or "",
-        )
-        for task in tasks
+    return f"<ul>{''.join(map(_task, tasks))}</ul>" if tasks else "<p>none</p>"
+
+
+def _task(task: TaskStatus) -> str:
+    is_active = task.completed_at is None
+    name = task.export_dir or ("reload of the model" if task.kind == "reload" else "nothing is written")
+    facts = [task.status, "" if task.num_images is None else f"{task.num_images} image{'s' * (task.num_images != 1)}"]
+    facts.append(time.strftime("came at %H:%M:%S", time.localtime(task.created_at)))
+    facts.append("" if task.queue_position is None else f"{task.queue_position} before it")
+    seconds = _seconds_left(task)
+    facts.append("" if seconds is None else f"about {_duration(seconds)} left")
+    image = f'<img src="task/{task.task_id}/thumbnail" alt="" loading="lazy">' if task.kind == "inference" else ""
+    bar = ""
+    if is_active and task.progress is not None:
+        bar = f'<progress value="{task.progress:.3f}" aria-label="Progress of {escape(name)}"></progress>'
+    does = "Cancel" if is_active else "Forget"
+    button = (
+        f'<button id="end-{task.task_id}" type="button" data-task="{task.task_id}" '
+        f'aria-label="{does} {escape(name)}">{does}</button>'
     )
-    return _table(("came at", "task", "state", "progress", "message", "images", "export folder"), rows)
+    return (
+        f'<li class="task">{image}<div><h3>{escape(name)}</h3><p>{" · ".join(filter(None, facts))}</p>'
+        f"<p>{escape(task.message)}</p>{bar}<p><small>{task.task_id}</small></p>{_files(task)}</div>{button}</li>"
+    )
+
+
+def _seconds_left(task: TaskStatus) -> float | None:
+    """By what the inference and all after it did in the time until now; None where that says nothing yet."""
+    begin = STAGES["inference"][0]
+    if task.completed_at is not None or task.started_at is None or task.progress is None or task.progress <= begin:
+        return None
+    return (time.time() - task.started_at) * (1 - task.progress) / (task.progress - begin)
+
+
+def _files(task: TaskStatus) -> str:
+    if task.result is None or task.result.export_dir is None or not task.result.files:
+        return ""
+    names = [os.path.relpath(file, task.result.export_dir) for file in task.result.files]
+    links = [
+        f'<li><a href="task/{task.task_id}/files/{escape(quote(name))}" download>{escape(name)}</a></li>'
+        for name in names[:SHOWN_FILES]
+    ]
+    more = len(names) - SHOWN_FILES
+    return f"<ul>{''.join(links)}{f'<li>and {more} more</li>' if more > 0 else ''}</ul>"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>" if head else f"<table>{body}</table>"
+    """Without titles, the first cell of a row is its title."""
+    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
+    body = ""
+    for row in rows:
+        cells = [f"<td>{escape(cell)}</td>" for cell in row]
+        if not head:
+            cells[0] = cells[0].replace("<td>", '<th scope="row">').replace("</td>", "</th>")
+        body += f"<tr>{''.join(cells)}</tr>"
+    table = f"<table><tr>{head}</tr>{body}</table>" if head else f"<table>{body}</table>"
+    return f'<div class="scrolls" tabindex="0" role="group" aria-label="Table">{table}</div>' if head else table
 
 
-def _page(title: str, body: str, head: str = "") -> str:
+def _page(title: str, body: str, head: str = "", beside: str = "") -> str:
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>{head}'
-        f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{body}</body></html>"
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">{head}<style>{_STYLE}</style></head>'
+        f'<body><header class="bar"><h1>{escape(title)}</h1>{beside}</header>{body}</body></html>'
     )

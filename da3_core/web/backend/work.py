@@ -27,7 +27,7 @@ from da3_core.web.backend.tasks import Progress
 from da3_core.web.model_runner import ModelRunner
 
 # Where the progress stands when a stage begins and when it ends.
-_STAGES = {"inference": (0.3, 0.8), "export": (0.8, 0.98)}
+STAGES = {"inference": (0.3, 0.8), "export": (0.8, 0.98)}
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def infer(job: Job, folders: AllowedFolders, runner: ModelRunner, progress: Prog
     scene, folder = _find(job, folders)
 
     def stage(name: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], object]]:
-        return progress.part(name, total, unit, *_STAGES[name])
+        return progress.part(name, total, unit, *STAGES[name])
 
     if not runner.is_loaded:
         progress.report(f"loading {runner.source}", 0.1)
