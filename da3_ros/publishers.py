@@ -47,7 +47,7 @@ def output_options(settings: Settings) -> OutputOptions:
         confidence_floor=settings.depth.confidence_floor,
         points=settings.points,
         windows=True,
-        transforms=settings.tf.mode == "camera",
+        transforms=settings.tf.mode != "none",
         compressed=True,
         base_frame=settings.base_frame,
         scan=settings.scan,
@@ -154,6 +154,7 @@ class Publications:
         """Take over settings; those that are not dynamic must stay."""
         self._options = output_options(settings)
         self._path_poses = settings.path.max_poses
+        self._tf, self._odom_frame = settings.tf, settings.odom_frame
         for path in self._paths.values():
             path.limit(settings.path.max_poses)
 
@@ -237,26 +238,35 @@ class Publications:
         edges: dict[Frame, MapEdge] = {}
         set_of = {frame: i for i, frame_set in enumerate(frame_sets) for frame in frame_set}
         said: set[tuple[int, str]] = set()
+        by_now = {each.number: each.world_to_camera for each in result.corrected} if self._is_localiser else {}
         for i, view in enumerate(result.views):
-            edge = self._edge(view) if view.is_new else None
+            edge = self._edge(view, by_now.get(view.number, view.world_to_camera)) if view.is_new else None
             place = (set_of.get(view.frame, -1 - i), edge.child if edge else "")
             if edge and place not in said:
                 said.add(place)
-                self._tree.note_own(edge.child, view.frame.stamp_ns, edge.child_to_map)
+                self._tree.note_own(edge.child, edge.stamp_ns, edge.child_to_map)
                 edges[view.frame] = edge
         return edges
 
-    def _edge(self, view: View) -> MapEdge | None:
-        """What joins the map to the camera of a view; `state` tells why there is nothing."""
+    @property
+    def _is_localiser(self) -> bool:
+        return self._tf.mode == "map_to_odom"
+
+    def _edge(self, view: View, world_to_camera: np.ndarray | None) -> MapEdge | None:
+        """What joins the map to the camera of a view, which is there by now; `state` tells why there is nothing."""
         self._tf_is_missing = False
-        if not TRANSFORM.chosen(self._options) or view.world_to_camera is None:
+        if not TRANSFORM.chosen(self._options) or world_to_camera is None:
             self._tf_state = "no pose" if TRANSFORM.chosen(self._options) else "off"
             return None
         try:
             if not view.frame.camera:
                 raise TransformUnknown("The image has an empty frame_id; name the camera's frame in the driver.")
-            camera_to_map = camera_pose_in_map(view.world_to_camera)
-            edge = MapEdge(*self._tree.map_to_tree(view.frame.camera, camera_to_map, view.frame.stamp_ns))
+            asked = view.frame.camera, camera_pose_in_map(world_to_camera), view.frame.stamp_ns
+            if self._is_localiser:
+                ahead_ns = round(self._tf.ahead_s * 1e9)
+                edge = MapEdge(*self._tree.map_to_odom(*asked, self._odom_frame), view.frame.stamp_ns + ahead_ns)
+            else:
+                edge = MapEdge(*self._tree.map_to_tree(*asked), view.frame.stamp_ns)
         except TransformUnknown as reason:
             self._tf_state, self._tf_is_missing = str(reason), True
             self._warn(self._tf_state)

@@ -103,8 +103,18 @@ class DepthSettings:
 class TfSettings:
     """What the node publishes on /tf, and how it heeds what others do."""
 
-    mode: Literal["camera", "none"] = option(
-        "camera", "camera: map_frame to the camera, or to the root of the tree that the camera is in; none: nothing."
+    mode: Literal["camera", "map_to_odom", "none"] = option(
+        "camera",
+        "camera: map_frame to the camera, or to the root of the tree that the camera is in; map_to_odom: map_frame to "
+        "odom_frame, which the camera must be below on /tf; none: nothing.",
+    )
+    ahead_s: float = option(
+        0.0,
+        "How far after the stamp of its image map_to_odom is dated, for who looks up transforms of the present, as "
+        "Nav2 does; seconds.",
+        low=0.0,
+        high=60.0,
+        dynamic=True,
     )
     max_extrapolation_s: float = same_option(BagOptions, "max_extrapolation_s", high=1e9)
     timeout_s: float = same_option(

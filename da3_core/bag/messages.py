@@ -138,4 +138,5 @@ def _edge(view: View, recorded: RecordedFrame) -> MapEdge | None:
     if view.world_to_camera is None or recorded.root is None:
         return None
     assert recorded.camera_to_root is not None
-    return MapEdge(recorded.root, camera_pose_in_map(view.world_to_camera) @ invert_rigid(recorded.camera_to_root))
+    root_to_map = camera_pose_in_map(view.world_to_camera) @ invert_rigid(recorded.camera_to_root)
+    return MapEdge(recorded.root, root_to_map, view.frame.stamp_ns)

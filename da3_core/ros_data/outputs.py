@@ -67,11 +67,15 @@ class OutputOptions:
 class MapEdge:
     """The transform that joins the map to a camera: its child, and the `(4, 4)` pose of the child in the map.
 
-    The child is the camera, or the root of the tree that it is in.
+    The child is the camera, the root of the tree that it is in, or the odometry frame.
+
+    Attributes:
+        stamp_ns: from when on it holds, for who looks it up.
     """
 
     child: str
     child_to_map: np.ndarray
+    stamp_ns: int
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,8 @@ class ViewOutputs:
     def transform(self) -> MessageValue | None:
         if self.edge is None:
             return None
-        return values.transform(self.header_in_map, self.edge.child, self.edge.child_to_map)
+        header = values.header(self.edge.stamp_ns, self.options.map_frame)
+        return values.transform(header, self.edge.child, self.edge.child_to_map)
 
     def depth(self) -> MessageValue:
         return values.image(self.header, self._depth, "32FC1")
@@ -354,7 +359,7 @@ TRANSFORM = Output(
     "/tf",
     values.TRANSFORMS,
     ViewOutputs.transform,
-    "the map frame to the camera, or to the root of the tree it is in",
+    "the map frame to the camera, to the root of the tree it is in, or to the odometry frame",
     "with a pose",
     lambda options: options.transforms,
     qos_depth=100,

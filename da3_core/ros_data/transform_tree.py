@@ -194,13 +194,7 @@ class TransformTree:
             TransformUnknown: the chain is not known at the stamp, or somebody else already joins it to the map.
             JoinedByOther: so does somebody else, on /tf, with this frame or another one.
         """
-        claim = self._claim
-        if claim is not None and self._now_s() - claim.time_s < YIELD_S:
-            who = claim.publisher or "somebody else"
-            raise JoinedByOther(
-                f"{who} publishes {self._map_frame} -> {claim.child} on /tf, so this node does not; give one of them "
-                "another map_frame, or set tf.mode to none."
-            )
+        self._yield_to_other()
         root, camera_to_root = self.frame_to_root(camera_frame, stamp)
         if root == self._map_frame:
             raise TransformUnknown(
@@ -208,6 +202,33 @@ class TransformTree:
                 "another map_frame."
             )
         return root, camera_to_map @ invert_rigid(camera_to_root)
+
+    def map_to_odom(
+        self, camera_frame: str, camera_to_map: np.ndarray, stamp: int, odom_frame: str
+    ) -> tuple[str, np.ndarray]:
+        """The edge to publish beside odometry: `odom_frame`, and its `(4, 4)` pose in the map.
+
+        Raises:
+            TransformUnknown: the camera is not known in it at the stamp, or it has a parent already.
+            JoinedByOther: as of `map_to_tree`.
+        """
+        self._yield_to_other()
+        camera_to_odom, odom_frame = self.pose_in(camera_frame, odom_frame, stamp), odom_frame.lstrip("/")
+        if (root := self.root(odom_frame)) != odom_frame:
+            raise TransformUnknown(
+                f"The frame {odom_frame} is below {root} already, so this node does not give it another parent; end "
+                "what publishes that, or set tf.mode to camera or none."
+            )
+        return odom_frame, camera_to_map @ invert_rigid(camera_to_odom)
+
+    def _yield_to_other(self) -> None:
+        claim = self._claim
+        if claim is not None and self._now_s() - claim.time_s < YIELD_S:
+            who = claim.publisher or "somebody else"
+            raise JoinedByOther(
+                f"{who} publishes {self._map_frame} -> {claim.child} on /tf, so this node does not; give one of them "
+                "another map_frame, or set tf.mode to none."
+            )
 
     def _chain(self, frame: str) -> list[str]:
         chain = [frame.lstrip("/")]

@@ -168,3 +168,56 @@ def test_a_rig_has_the_metres_of_its_mounting(graph: Graph, camera: Camera, foot
             time.sleep(0.7)  # longer than watchdog_s, twice
         graph.wait_for("what the rig sees without a camera", lambda: inbox["/rig/da3/left/depth/image"])
         assert not inbox["/rig/da3/right/depth/image"]
+
+
+def test_beside_odometry_only_the_map_moves(graph: Graph, camera: Camera, footage: Footage, walk: Walk) -> None:
+    """Odometry that drifts: map -> odom takes it up, until another localiser takes over."""
+    given = {"every_frame": "true", "window.size": 2, "process_res": walk.images.shape[2]}
+    given |= {"tf.mode": "map_to_odom", "odom_frame": "slam_odom", "tf.ahead_s": 0.5}
+    graph.start_node(given, "-r", "__ns:=/slam", "--", "--own-world")
+    footage.camera_frame = "slam_optical"
+    images = footage.images(range(4))
+    mounting = transforms(0, ("slam_base", footage.camera_frame, IN_BASE))
+    names = {"/slam/da3/pose": PoseStamped, "/tf": TFMessage, "/diagnostics": DiagnosticArray}
+    with graph.listen(names) as inbox:
+        camera.publish("/tf_static", mounting, latched=True, readers=4)
+        in_odom = {}
+        for frame, image in enumerate(images):
+            stamp_ns = image.header.stamp.sec * 10**9 + image.header.stamp.nanosec
+            drift = np.eye(4)
+            drift[:2, 3] = 0.05 * frame, -0.02 * frame
+            in_odom[stamp_ns] = drift @ walk.camera_to_world[frame]
+            base = in_odom[stamp_ns] @ np.linalg.inv(IN_BASE)
+            camera.publish("/tf", transforms(stamp_ns, ("slam_odom", "slam_base", base)), readers=5)
+        camera.publish("/slam/camera_info", footage.camera_info(images[0]))
+
+        def edges() -> dict[int, np.ndarray]:
+            sent = [each for message in inbox["/tf"] for each in message.transforms]
+            assert {each.child_frame_id for each in sent if each.header.frame_id == "slam/da3_map"} <= {"slam_odom"}
+            return {
+                each.header.stamp.sec * 10**9 + each.header.stamp.nanosec: matrix(
+                    each.transform.translation, each.transform.rotation
+                )
+                for each in sent
+                if each.header.frame_id == "slam/da3_map"
+            }
+
+        camera.publish("/slam/image", *images[:3])
+        graph.wait_for("three poses", lambda: len(inbox["/slam/da3/pose"]) == 3 and len(edges()) == 3)
+        for pose in inbox["/slam/da3/pose"]:
+            stamp_ns = pose.header.stamp.sec * 10**9 + pose.header.stamp.nanosec
+            through_odom = edges()[stamp_ns + 500_000_000] @ in_odom[stamp_ns]
+            np.testing.assert_allclose(through_odom, matrix(pose.pose.position, pose.pose.orientation), atol=1e-5)
+
+        other = transforms(1, ("slam/da3_map", "slam_odom", np.eye(4)))
+        camera.publish("/tf", other, readers=5)
+        camera.publish("/slam/image", images[3])
+        graph.wait_for("the last pose", lambda: len(inbox["/slam/da3/pose"]) == 4)
+        graph.wait_for(
+            "a word about the other",
+            lambda: (
+                (status := newest_status(inbox["/diagnostics"], "slam/da3: map"))
+                and "publishes slam/da3_map -> slam_odom on /tf, so this node does not" in status.message
+            ),
+        )
+        assert len(edges()) == 4, "three of the node, one of the other"

@@ -101,7 +101,10 @@ def trajectory(*views: ViewOutputs, pack: Any = lambda pose: pose) -> Trajectory
 
 def values_of(every: View, *, pack: Any = lambda pose: pose) -> dict[str, MessageValue | None]:
     """What every topic says about a window of two, of which the newest has this view, by name."""
-    views = [outputs(view(1)), outputs(every, edge=MapEdge("odom", np.diag([-1.0, -1.0, 1.0, 1.0])))]
+    views = [
+        outputs(view(1)),
+        outputs(every, edge=MapEdge("odom", np.diag([-1.0, -1.0, 1.0, 1.0]), every.frame.stamp_ns)),
+    ]
     camera = CameraOutputs(views[1], trajectory(*views, pack=pack))
     voxels = MapPoints(MapPointsOptions(voxel_m=1.0)).take_in(views[1:], None)
     window = WindowOutputs(views, "a model", MapState(3, "gap", 7), voxels)

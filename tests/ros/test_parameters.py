@@ -58,7 +58,7 @@ def test_every_line_of_the_table_is_complete_and_allows_its_default():
     assert TABLE["process_res"].default == 0  # which is None, the model's own
     assert InferenceOptions.process_res is None
     assert TABLE["model"].default == DEFAULT_MODEL
-    assert TABLE["tf.mode"].option.choices == ("camera", "none")
+    assert TABLE["tf.mode"].option.choices == ("camera", "map_to_odom", "none")
 
 
 def test_the_yaml_file_is_the_one_that_the_table_writes():
@@ -97,7 +97,7 @@ def test_the_command_line_changes_values_and_whole_numbers_serve_as_floats(start
         ("window.size:=0", ["window.size is 0", "from 1 to 64"]),
         ("window.size:=4.5", ["window.size is 4.5", "a whole number"]),
         ("window.stride:=4", ["stride is 4", "size 4"]),
-        ("tf.mode:=odom", ["tf.mode is 'odom'", "camera, none"]),
+        ("tf.mode:=odom", ["tf.mode is 'odom'", "camera, map_to_odom, none"]),
         ("autostart:=1", ["autostart is 1", "true or false"]),
         ("max_rate_hz:=.nan", ["max_rate_hz is nan", "from 0 to 1000000"]),
         ("map_frame:=''", ["map_frame is ''", "not empty"]),

@@ -244,3 +244,13 @@ def test_agrees_with_tf2(tree):
     stamp = 10 * SECOND + 300_000_001
     theirs = buffer.lookup_transform("odom", "camera", Time(nanoseconds=stamp))
     assert np.allclose(tree.frame_to_root("camera", stamp)[1], matrix_of(theirs.transform), atol=1e-9)
+
+
+def test_beside_odometry_the_odometry_frame_gets_the_map_as_its_parent_and_never_a_second_one():
+    tree = TransformTree("map", 0.1)
+    tree.add([edge("odom", "camera", [3, 0, 0])], static=False)
+    child, odom_to_map = tree.map_to_odom("camera", np.eye(4), 0, "odom")
+    assert (child, odom_to_map[0, 3]) == ("odom", -3.0)
+    tree.add([edge("earth", "odom", [0, 0, 0])], static=False)
+    with pytest.raises(TransformUnknown, match="odom is below earth already"):
+        tree.map_to_odom("camera", np.eye(4), 0, "odom")
