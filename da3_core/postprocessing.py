@@ -14,7 +14,7 @@ from da3_core.errors import InputError, OptionError
 from da3_core.geometry.cameras import camera_centres, invert_rigid, normalise_trajectory, to_homogeneous
 from da3_core.geometry.feature_poses import default_intrinsics, poses_from_features
 from da3_core.geometry.similarity import Similarity, align_trajectories
-from da3_core.geometry.upsampling import upsample_guided
+from da3_core.geometry.upsampling import resampled, upsample_guided
 from da3_core.prediction import Gaussians, Prediction, of_all_views
 
 if TYPE_CHECKING:
@@ -292,9 +292,9 @@ def at_input_size(prediction: Prediction, images: Sequence[ImageInput], *, apply
             prediction.depth[view], prediction.processed_images[view], pixels[view], to_seen[view]
         )
         if conf is not None and prediction.conf is not None:
-            conf[view] = _resampled(prediction.conf[view], to_seen[view], (height, width), nearest=False)
+            conf[view] = resampled(prediction.conf[view], to_seen[view], (height, width), nearest=False)
         if sky is not None and prediction.sky is not None:
-            sky[view] = _resampled(prediction.sky[view].astype(np.uint8), to_seen[view], (height, width), nearest=True)
+            sky[view] = resampled(prediction.sky[view].astype(np.uint8), to_seen[view], (height, width), nearest=True)
     from_seen = np.linalg.inv(to_seen)
     aux = dict(prediction.aux)
     if "estimated_intrinsics" in aux:
@@ -314,13 +314,3 @@ def at_input_size(prediction: Prediction, images: Sequence[ImageInput], *, apply
 
 def _of_pixels(intrinsics: np.ndarray | None, transforms: np.ndarray) -> np.ndarray | None:
     return None if intrinsics is None else np.asarray(transforms @ intrinsics.astype(np.float64), np.float32)
-
-
-def _resampled(values: np.ndarray, to_seen: np.ndarray, size: tuple[int, int], *, nearest: bool) -> np.ndarray:
-    """A map of the processed image at the size of the image as given."""
-    import cv2
-
-    centres = to_seen[:2].copy()  # OpenCV has the centres of pixels at integers
-    centres[:, 2] += 0.5 * (to_seen[[0, 1], [0, 1]] - 1)
-    flags = cv2.WARP_INVERSE_MAP | (cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR)
-    return np.asarray(cv2.warpAffine(values, centres, size[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE))

@@ -36,6 +36,7 @@ from da3_core.ros_data.video import VideoDecoder, frame_to_rgb
 from da3_core.stream.frame import Frame
 from da3_ros.callbacks import Guard
 from da3_ros.logs import bounded
+from da3_ros.mask_input import Masks
 from da3_ros.qos import OVERRIDABLE
 from da3_ros.settings import Settings
 from da3_ros.window_buffer import WindowBuffer
@@ -143,6 +144,9 @@ class CameraInput:
         self.topic: str = node.resolve_topic_name(topic)
         self._camera = ImageCalibration(self.topic, settings.image_is_rectified, settings.rectify.alpha)
 
+        self._masks = Masks(settings.mask.robot_body, self._refuse)
+        self._mask_subscription = self._subscribe(Image, f"{prefix}mask", self._masks.take_in, group)
+
         # Calibration first: where both wait, an image then meets its own CameraInfo.
         self._info_subscription = self._subscribe(CameraInfo, f"{prefix}camera_info", self._on_camera_info, group)
         self._rect_subscription: Subscription[Any] | None = None
@@ -183,6 +187,7 @@ class CameraInput:
     def close(self) -> None:
         self._node.destroy_subscription(self._subscription)
         self._node.destroy_subscription(self._info_subscription)
+        self._node.destroy_subscription(self._mask_subscription)
         if self._rect_subscription:
             self._node.destroy_subscription(self._rect_subscription)
 
@@ -241,8 +246,11 @@ class CameraInput:
             for header, frame in self._video.decode(piece, piece.header):
                 self._take_in(header, partial(_frame_size, frame), partial(frame_to_rgb, frame))
         except RefusedMessage as refusal:
-            self._buffer.refuse(refusal.kind)
-            self.report(refusal)
+            self._refuse(refusal)
+
+    def _refuse(self, refusal: RefusedMessage) -> None:
+        self._buffer.refuse(refusal.kind)
+        self.report(refusal)
 
     def _take_in(
         self,
@@ -255,14 +263,14 @@ class CameraInput:
         try:
             size_hw = size_of()
             image_camera = self._image_camera(size_hw)
+            mask = self._masks.of(size_hw)
             stereo = self._stereo_place()
         except RefusedMessage as refusal:
-            self._buffer.refuse(refusal.kind)
-            self.report(refusal)
+            self._refuse(refusal)
             return
 
         def decode() -> Frame:
-            return _frame(to_rgb(), stamp, camera, image_camera)
+            return _frame(to_rgb(), stamp, camera, image_camera, mask)
 
         self._deliver(CameraImage(self._name, stamp, camera, size_hw, decode, stereo))
 
@@ -352,10 +360,14 @@ def _frame_size(frame: Any) -> tuple[int, int]:
     return frame.height, frame.width
 
 
-def _frame(rgb: np.ndarray, stamp: int, camera_frame: str, camera: ImageCamera | None) -> Frame:
+def _frame(
+    rgb: np.ndarray, stamp: int, camera_frame: str, camera: ImageCamera | None, mask: np.ndarray | None
+) -> Frame:
     if camera is None:
-        return Frame(rgb, stamp, camera_frame)
-    return Frame(camera.rectified(rgb), stamp, camera_frame, camera.intrinsics)
+        return Frame(rgb, stamp, camera_frame, mask=mask)
+    if mask is not None and camera.rectify is not None:
+        mask = camera.rectified(mask.astype(np.uint8) * 255) > 0
+    return Frame(camera.rectified(rgb), stamp, camera_frame, camera.intrinsics, mask=mask)
 
 
 def _described(camera: ImageCamera) -> str:

@@ -49,6 +49,7 @@ def output_options(settings: Settings) -> OutputOptions:
         windows=True,
         transforms=settings.tf.mode != "none",
         compressed=True,
+        at_camera_size=settings.depth.size == "camera",
         base_frame=settings.base_frame,
         scan=settings.scan,
         crop=settings.crop if settings.crop.is_active else None,

@@ -96,7 +96,27 @@ class LoopSettings:
 class DepthSettings:
     """What the depth images hold."""
 
+    size: Literal["processed", "camera"] = option(
+        "processed",
+        "processed: depth and all that is aligned with it at the size that the network saw; camera: at that of the "
+        "camera's images, with edges where these have them.",
+        dynamic=True,
+    )
     confidence_floor: float = same_option(BagOptions, "confidence_floor", high=1e9)
+
+
+NO_MASK = "none"
+
+
+@dataclass(frozen=True)
+class MaskSettings:
+    """What of the images is left out."""
+
+    robot_body: str = option(
+        NO_MASK,
+        "Image file of the camera's size, not 0 where the robot itself is in view, which is kept out of alignment, "
+        "clouds and the map; or none.",
+    )
 
 
 @dataclass(frozen=True)
@@ -230,6 +250,7 @@ class Settings(InferenceOptions, ModelOptions):
     scale: ScaleSettings = field(default_factory=ScaleSettings)
     loop: LoopSettings = field(default_factory=LoopSettings)
     depth: DepthSettings = field(default_factory=DepthSettings)
+    mask: MaskSettings = field(default_factory=MaskSettings)
     points: PointOptions = field(default_factory=PointOptions)
     crop: CropOptions = field(default_factory=CropOptions)
     scan: ScanOptions = field(default_factory=ScanOptions)

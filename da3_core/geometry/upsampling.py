@@ -5,6 +5,7 @@ Bilinear in 1 / depth, which is exact on planes, with every neighbour weighed by
 place's (joint bilateral upsampling, Kopf et al. 2007, on 2x2 neighbours). Each depth is within its neighbours'.
 """
 
+import cv2
 import numpy as np
 
 _SIMILAR = 24.0  # sum over the channels of differences that two pixels of one surface have
@@ -56,6 +57,14 @@ def upsample_guided(
     result[~in_rows] = 0
     result[:, ~in_columns] = 0
     return result
+
+
+def resampled(values: np.ndarray, seen_from_image: np.ndarray, size: tuple[int, int], *, nearest: bool) -> np.ndarray:
+    """A map of `seen` at the `size` of the image, `(H, W)`; linear, or the nearest pixel. See `upsample_guided`."""
+    centres = seen_from_image[:2].copy()  # OpenCV has the centres of pixels at integers
+    centres[:, 2] += 0.5 * (seen_from_image[[0, 1], [0, 1]] - 1)
+    flags = cv2.WARP_INVERSE_MAP | (cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR)
+    return np.asarray(cv2.warpAffine(values, centres, size[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE))
 
 
 def _neighbours(size: int, seen_size: int, scale: float, shift: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ from da3_core.errors import InputError
 from da3_core.formats.image_files import TooManyPixelsError, open_image_file
 
 SAMPLE_BITS = (10, 12, 14, 16)
+MASK_ENCODINGS = ("mono8", "8uc1")
 DEPTH_ENCODINGS = ("16UC1", "32FC1")
 JPEG_SCAN, JPEG_END = 0xDA, b"\xff\xd9"
 PNG_HEAD_BYTES, PNG_CHUNK_BYTES, PNG_LAST = 8, 12, b"IEND"  # a chunk has a length, a name and a checksum
@@ -46,6 +47,7 @@ Refusal = Literal[
     "queue_full",
     "unusable",
     "pose",
+    "mask",
     "rig_size",
 ]
 
@@ -221,6 +223,15 @@ def unknown_encoding(message: Any) -> str:
         f"The image has the encoding '{message.encoding}'; accepted are {', '.join(ENCODINGS)}, "
         "and with cv_bridge (apt install ros-$ROS_DISTRO-cv-bridge) whatever it converts to rgb8."
     )
+
+
+def mask_of(message: Any) -> np.ndarray:
+    """`(H, W)` bool of a mono8 or 8UC1 message: where it is not 0. Raises RefusedMessage as `image_to_rgb`."""
+    check_image(message)
+    encoding = encoding_of(message)
+    if encoding is None or message.encoding.lower() not in MASK_ENCODINGS:
+        raise RefusedMessage("mask", f"The mask has the encoding '{message.encoding}'; accepted is mono8.")
+    return _pixels(message, encoding) > 0
 
 
 def compressed_to_rgb(message: Any, bits: SampleBits | None = None) -> np.ndarray:

@@ -27,6 +27,7 @@ from da3_core.ros_data.point_cloud import kept_pixels, point_cloud, voxel_cloud,
 from da3_core.ros_data.trajectory import Trajectory
 from da3_core.ros_data.values import MessageValue, message
 from da3_core.stream.session import ScaleSource, View, WindowResult
+from da3_core.stream.view_size import at_camera_size
 from da3_core.visualise import colorize_depth
 
 SCALE_SOURCES: dict[ScaleSource, int] = {"none": 0, "model": 1, "fixed": 2, "poses": 3}  # SCALE_* of DepthWindow.msg
@@ -49,6 +50,7 @@ class OutputOptions:
         scan: the laser scan that is made of depth; None for none. It has pixels that become points.
         crop: the part of the robot's surroundings that becomes points; None for all.
         map_points: the cloud of the whole map; None for none.
+        at_camera_size: pixels are those of the camera's images, not of the smaller ones that the network saw.
     """
 
     map_frame: str
@@ -61,6 +63,7 @@ class OutputOptions:
     scan: ScanOptions | None = None
     crop: CropOptions | None = None
     map_points: MapPointsOptions | None = None
+    at_camera_size: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +99,11 @@ class ViewOutputs:
     camera_to_base: np.ndarray | None = None
 
     @cached_property
+    def pixels(self) -> View:
+        """The view at the size that is published."""
+        return at_camera_size(self.view) if self.options.at_camera_size else self.view
+
+    @cached_property
     def header(self) -> MessageValue:
         return values.header(self.view.frame.stamp_ns, self.view.frame.camera)
 
@@ -110,7 +118,7 @@ class ViewOutputs:
 
     @cached_property
     def _depth(self) -> np.ndarray:
-        view = self.view
+        view = self.pixels
         return publishable_depth(view.depth, view.confidence, view.sky, self.options.confidence_floor)
 
     @cached_property
@@ -141,7 +149,7 @@ class ViewOutputs:
 
     def camera_info(self) -> MessageValue:
         """Uncalibrated where nothing but an assumption is known."""
-        view = self.view
+        view = self.pixels
         calibration = None if view.intrinsics_source == "assumed" else view.intrinsics
         return camera_info(self.header, calibration, view.depth.shape)
 
@@ -152,16 +160,16 @@ class ViewOutputs:
         return values.compressed_image(self.header, self._preview, "rgb8")
 
     def image(self) -> MessageValue:
-        return values.image(self.header, self.view.image, "rgb8")
+        return values.image(self.header, self.pixels.image, "rgb8")
 
     def confidence_camera_info(self) -> MessageValue | None:
-        return None if self.view.confidence is None else self.camera_info()
+        return None if self.pixels.confidence is None else self.camera_info()
 
     def sky_camera_info(self) -> MessageValue | None:
-        return None if self.view.sky is None else self.camera_info()
+        return None if self.pixels.sky is None else self.camera_info()
 
     def confidence(self) -> MessageValue | None:
-        confidence = self.view.confidence
+        confidence = self.pixels.confidence
         return (
             None
             if confidence is None
@@ -169,11 +177,11 @@ class ViewOutputs:
         )
 
     def sky(self) -> MessageValue | None:
-        sky = self.view.sky
+        sky = self.pixels.sky
         return None if sky is None else values.image(self.header, sky.astype(np.uint8) * 255, "mono8")
 
     def points(self) -> MessageValue | None:
-        view, keep = self.view, self.options.points
+        view, keep = self.pixels, self.options.points
         if keep is None or view.intrinsics is None or not self.limits_are_known:
             return None
         return point_cloud(
@@ -194,14 +202,14 @@ class ViewOutputs:
     @cached_property
     def _within(self) -> np.ndarray | None:
         """`(H, W)` bool: pixels within the limits; None for all."""
-        crop, intrinsics = self.options.crop, self.view.intrinsics
+        crop, intrinsics = self.options.crop, self.pixels.intrinsics
         if crop is None or intrinsics is None or self.camera_to_base is None:
             return None
         return within_limits(self._depth, intrinsics, self.camera_to_base, crop)
 
     def add_to(self, voxels: VoxelMap) -> None:
         """Take the view into a map, the pixels that become points; it has a pose, intrinsics and known limits."""
-        view = self.view
+        view = self.pixels
         assert view.intrinsics is not None
         assert view.world_to_camera is not None
         chosen = kept_pixels(self._depth, view.confidence, self.options.points or PointOptions())
@@ -210,7 +218,7 @@ class ViewOutputs:
         voxels.add(self._depth, chosen, view.image, view.confidence, view.intrinsics, view.world_to_camera, view.number)
 
     def scan(self) -> MessageValue | None:
-        view, band = self.view, self.options.scan
+        view, band = self.pixels, self.options.scan
         if band is None or self.camera_to_base is None or view.intrinsics is None:
             return None
         kept = kept_pixels(self._depth, view.confidence, self.options.points or PointOptions())

@@ -31,6 +31,7 @@ class Frame:
             0.5), or None when unknown.
         world_to_camera: `(4, 4)` float64 rigid, OpenCV axes, metres, or None when unknown.
         rig: its place among cameras that expose with it, or None when unknown.
+        mask: `(H, W)` bool, pixels that are kept out of alignment, clouds and maps, and have no depth; or None.
         source: what tells its camera from others whose outputs carry the same name; empty where that name does.
         origin: where another process may read its pixels again, such as a `RecordedPixels`, or None.
     """
@@ -43,6 +44,7 @@ class Frame:
     rig: RigPlace | None = None
     source: str = ""
     origin: object = None
+    mask: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from da3_core.geometry.alignment import METRIC_DEVIATION, PosedDepth, align_wind
 from da3_core.geometry.cameras import invert_rigid
 from da3_core.geometry.quaternions import quaternion_from_rotation, rotation_from_quaternion
 from da3_core.geometry.similarity import Similarity
+from da3_core.geometry.upsampling import resampled
 from da3_core.prediction import IntrinsicsOrigin, Prediction
 from da3_core.stream.corrections import Bend, CorrectedPose
 from da3_core.stream.frame import Frame, FrameName
@@ -210,6 +211,7 @@ class Session:
         started = time.perf_counter()
         prediction = self._infer(frames)
         inference_s = time.perf_counter() - started
+        prediction = _without_masked(prediction, frames)
         prediction = steadied(_orthonormal(_in_one_map(prediction, self._published.keys() & set(frames), frames)))
         bend = self._bend()
 
@@ -527,6 +529,23 @@ def _check(frames: Sequence[Frame]) -> None:
     sizes = sorted({f"{frame.image.shape[1]}x{frame.image.shape[0]}" for frame in frames})
     if len(sizes) > 1:
         raise InputError(f"The window mixes images of {' and '.join(sizes)} pixels; give frames of one size.")
+
+
+def _without_masked(prediction: Prediction, frames: Sequence[Frame]) -> Prediction:
+    """Depth without the pixels that frames keep out."""
+    if all(frame.mask is None for frame in frames):
+        return prediction
+    depth, size = prediction.depth.copy(), prediction.depth.shape[1:]
+    for i, frame in enumerate(frames):
+        if frame.mask is None:
+            continue
+        height, width = frame.mask.shape
+        to_seen = np.diag([size[1] / width, size[0] / height, 1.0])
+        if prediction.processed_from_original is not None:
+            to_seen = prediction.processed_from_original[i]
+        seen = resampled(frame.mask.astype(np.uint8), np.linalg.inv(to_seen), size, nearest=True)
+        depth[i][seen > 0] = np.nan
+    return replace(prediction, depth=depth)
 
 
 def _in_one_map(prediction: Prediction, known: Collection[Frame], frames: Sequence[Frame]) -> Prediction:

@@ -473,3 +473,32 @@ def test_known_poses_are_not_heeded_where_another_scale_is_chosen() -> None:
     session = Session(ExactModel(path, is_metric=True), SessionOptions("model", 1.0))
     results = windows_of(session, posed(path))
     assert {(result.placement, result.scale_source) for result in results} == {("origin", "model"), ("points", "model")}
+
+
+def test_masked_pixels_have_no_say_and_no_depth() -> None:
+    """The robot's own body stays where it is in every image, and is most of it."""
+    path, body = walk(20), np.zeros((HEIGHT, WIDTH), bool)
+    body[14:] = True
+    exact = ExactModel(path)
+
+    def with_body(frames: Sequence[Frame]) -> Prediction:
+        prediction = exact(frames)
+        return replace(prediction, depth=np.where(body, np.median(prediction.depth) / 10, prediction.depth))
+
+    def errors(mask: np.ndarray | None) -> tuple[float, float, list[WindowResult]]:
+        frames = [replace(frame, mask=mask) for frame in make_frames(len(path))]
+        session = Session(with_body, OPTIONS)
+        results = [session.process(frames[i : i + 4]) for i in range(len(path) - 3)]
+        cameras, depth = published(results)
+        truth = np.linalg.inv(path[0]) @ path
+        unit = np.median(depth[0][~body] / true_depth(path[0])[~body])
+        shown = np.stack([true_depth(camera) for camera in path])[:, ~body]
+        away = np.linalg.norm(cameras[:, :3, 3] - unit * truth[:, :3, 3], axis=-1).max() / unit
+        return away, np.abs(depth[:, ~body] / (unit * shown) - 1).max(), results
+
+    away_m, wrong, results = errors(body)
+    assert away_m < 1e-3
+    assert wrong < 1e-3
+    for view in results[-1].views:
+        np.testing.assert_array_equal(np.isnan(view.depth), body)
+    assert errors(None)[1] > 1e-2, "it disturbs who does not know of it"
