@@ -17,7 +17,7 @@ from sensor_msgs.msg import CompressedImage
 
 from da3_core.options import PointOptions
 from da3_core.ros_data import conventions, images, values
-from da3_core.ros_data.camera_info import camera_info, intrinsics_from_camera_info
+from da3_core.ros_data.camera_info import camera_info, image_camera
 from da3_core.ros_data.point_cloud import point_cloud
 from da3_ros.messages import packed
 
@@ -60,12 +60,12 @@ def steps() -> tuple[dict[str, Callable[[], object]], dict[str, Callable[[], obj
     def pose_messages() -> None:
         camera_to_map = conventions.camera_pose_in_map(np.eye(4))
         packed(values.transform(header_in_map, "camera", camera_to_map))
-        packed(values.odometry(header_in_map, "camera", camera_to_map, 0.1, 0.1))
+        packed(values.odometry(header_in_map, "camera", camera_to_map, conventions.unknown_covariance()))
         packed(values.pose_stamped(header_in_map, camera_to_map))
 
     counted = {
         "rgb8 message to array": lambda: images.image_to_rgb(rgb),
-        "camera_info to intrinsics": lambda: intrinsics_from_camera_info(info, (HEIGHT, WIDTH)),
+        "camera_info to intrinsics": lambda: image_camera(info, (HEIGHT, WIDTH)),
         "depth with NaN and sky": lambda: conventions.publishable_depth(depth, confidence, np.isinf(depth), 1.5),
         "depth to 32FC1": lambda: image(depth, "32FC1"),
         "confidence to 32FC1": lambda: image(confidence, "32FC1"),

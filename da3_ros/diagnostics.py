@@ -35,6 +35,7 @@ class _Totals:
     frames: FrameCounts
     views: int
     unpublished: int
+    inferences: int = 0
 
 
 class Diagnostics:
@@ -94,7 +95,7 @@ class Diagnostics:
 
     def _totals(self) -> _Totals:
         failures = sum(self._outputs().failures.values())
-        return _Totals(time.monotonic(), self._frames(), self._published_views, failures)
+        return _Totals(time.monotonic(), self._frames(), self._published_views, failures, self._inferences)
 
     def report(self) -> list[DiagnosticStatus]:
         """The present state, and rates and troubles since the report before."""
@@ -111,7 +112,7 @@ class Diagnostics:
         published = {**self._describe_output(outputs), "rate, Hz": _hz(output_hz)}
         return [
             self._status("input", self._judge_input(now, before, images), received),
-            self._status("inference", self._judge_inference(), self._describe_inference()),
+            self._status("inference", self._judge_inference(), self._describe_inference() | _stride(now, before)),
             self._status("output", _judge_output(now, before), published),
             self._status("map", self._judge_map(outputs), self._describe_map(images, outputs)),
         ]
@@ -237,6 +238,14 @@ def _judge_output(now: _Totals, before: _Totals) -> Status:
     if now.unpublished > before.unpublished:
         return WARN, f"{now.unpublished - before.unpublished} messages could not be published."
     return OK, f"{now.views} images published."
+
+
+def _stride(now: _Totals, before: _Totals) -> dict[str, Any]:
+    """How many images come for each inference: more than `window.stride` where the newest win, so that it adapts."""
+    inferences = now.inferences - before.inferences
+    if not inferences:
+        return {}
+    return {"images for each inference": f"{(now.frames.received - before.frames.received) / inferences:.1f}"}
 
 
 def _describe(counts: FrameCounts) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from da3_core.stream.frame import Frame
 from da3_core.stream.inference import bind_inference
 from da3_core.stream.live_loops import LiveLoops
 from da3_core.stream.session import Session, SessionOptions, WindowResult
+from da3_ros.budget import inference_bytes
 from da3_ros.settings import Settings
 from da3_ros.window_buffer import LiveWindow, WindowBuffer
 
@@ -134,6 +135,11 @@ class Engine:
             "engine": getattr(self._model, "engine_status", "torch"),
         }
         facts["preset"] = self._model.preset.name
+        if self._settings.memory.budget_mb:
+            needed = inference_bytes(self._settings, self._model.preset)
+            side = self._settings.process_res or self._model.preset.process_res
+            facts["window.size, process_res"] = f"{self._settings.window.size}, {side}"
+            facts["memory of an inference, about, MB"] = f"{needed / 1e6:.0f}"
         if facts["device"].startswith("cuda"):
             import torch
 

@@ -97,8 +97,9 @@ class Da3Node(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the camera and start the engine."""
-        settings, configured = self._settings, self._configured
+        configured = self._configured
         assert configured is not None  # the state machine comes here from inactive only
+        settings = configured.fitted(self._settings)
         try:
             super().on_activate(state)
             self._active = Active(self, self._diagnostics_name, settings, configured, self._maps, self._guard)

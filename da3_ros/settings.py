@@ -176,6 +176,19 @@ class BagSettings:
 
 
 @dataclass(frozen=True)
+class MemorySettings:
+    """What the node may take."""
+
+    budget_mb: float = option(
+        0.0,
+        "Most memory of an inference, beside the weights: windows become smaller, then process_res, or configure is "
+        "refused; megabytes, 0 is no limit.",
+        low=0.0,
+        high=1e9,
+    )
+
+
+@dataclass(frozen=True)
 class QosSettings:
     """Quality of service of what is published."""
 
@@ -260,6 +273,7 @@ class Settings(InferenceOptions, ModelOptions):
     export: ExportSettings = field(default_factory=ExportSettings)
     bag: BagSettings = field(default_factory=BagSettings)
     qos: QosSettings = field(default_factory=QosSettings)
+    memory: MemorySettings = field(default_factory=MemorySettings)
 
     @property
     def camera_names(self) -> tuple[str, ...]:

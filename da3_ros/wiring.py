@@ -20,6 +20,7 @@ from da3_core.stream.record import SessionRecord
 from da3_core.stream.session import WindowResult
 from da3_ros import engine
 from da3_ros.bag_service import BagService
+from da3_ros.budget import fitted, told
 from da3_ros.callbacks import Guard
 from da3_ros.diagnostics import Diagnostics
 from da3_ros.engine import Engine
@@ -60,6 +61,8 @@ class Configured:
             undo.callback(TransformInput(node, list({tree, placing}), guard).close)
             node.get_logger().info(f"Loading {now.model} ...")
             self.model = load_model(now)
+            if less := told(now, self.fitted(now)):
+                node.get_logger().warning(less)
             name = engine.model_name(self.model, now)
             publishers = open_publishers(node, now)
             undo.callback(close_publishers, node, publishers)
@@ -77,6 +80,10 @@ class Configured:
             controls = Controls(running, (self.publications.reset, self.record.clear, self.bags.cancel))
             undo.callback(Services(node, controls).close)
             self.close = undo.pop_all().close
+
+    def fitted(self, settings: Settings) -> Settings:
+        """The settings within the budget of memory; raises InputError where nothing fits."""
+        return fitted(settings, self.model.preset) if settings.memory.budget_mb else settings
 
     def apply(self, settings: Settings) -> None:
         """Take over settings; those that are not dynamic must stay."""
@@ -131,6 +138,7 @@ class Active:
 
     def apply(self, settings: Settings) -> None:
         """Take over settings; those that are not dynamic must stay."""
+        settings = self._parts.fitted(settings)
         for part in (self.engine, self._diagnostics, self.images):
             part.apply(settings)
 

@@ -43,9 +43,10 @@ def views_that_fit(preset: Preset, pixels: float, free: int) -> int:
     return max(1, int((free * USABLE_SHARE - head_bytes) / view_bytes))
 
 
-def needed_bytes(preset: Preset, pixels: float, views: int) -> float:
-    """What a pass takes at least: with a backbone in bfloat16. No kernel of attention keeps a whole matrix."""
-    view_bytes, head_bytes = _needs(preset, pixels, value_bytes=2)
+def needed_bytes(preset: Preset, pixels: float, views: int, value_bytes: int = 2) -> float:
+    """What a pass takes at least: with a backbone in bfloat16, or with numbers of `value_bytes` there. No kernel of
+    attention keeps a whole matrix."""
+    view_bytes, head_bytes = _needs(preset, pixels, value_bytes)
     return views * view_bytes + min(1, views / HEAD_VIEWS) * head_bytes
 
 
