@@ -27,7 +27,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "export": ("av", "OpenEXR"),
     "mesh": ("skimage", "trimesh"),
     "gs": ("gsplat",),
-    "bag": ("rosbags", "google.protobuf"),
+    "bag": ("rosbags", "google.protobuf", "simplejpeg"),
     "service": ("fastapi", "uvicorn", "multipart"),
     "app": ("gradio", "pi_heif"),
     "openvino": ("openvino",),

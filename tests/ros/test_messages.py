@@ -165,6 +165,19 @@ def test_jpeg_is_whole_when_its_pixels_are_whatever_comes_behind_them(colours, o
                 compressed_to_rgb(CompressedImage(format="jpeg", data=cut))
 
 
+def test_jpeg_damaged_in_the_middle_is_refused_with_the_reason():
+    rng = np.random.default_rng(3)
+    pixels = cv2.GaussianBlur(rng.integers(0, 255, (120, 160, 3), dtype=np.uint8), (0, 0), 2)
+    jpeg = cv2.imencode(".jpg", pixels)[1].tobytes()
+    middle = len(jpeg) // 2
+    with pytest.raises(RefusedMessage, match=r"damaged: Corrupt JPEG data: .+\.$") as refusal:
+        compressed_to_rgb(CompressedImage(format="jpeg", data=jpeg[:middle] + jpeg[middle + 100 :]))
+    assert refusal.value.kind == "undecodable"
+
+    padded = CompressedImage(format="jpeg", data=jpeg[:-2] + bytes(3) + jpeg[-2:])  # as cheap cameras write them
+    assert np.array_equal(compressed_to_rgb(padded), compressed_to_rgb(CompressedImage(format="jpeg", data=jpeg)))
+
+
 def test_webp_pictures():
     message = compressed(".webp", np.full((16, 24, 3), (200, 40, 90), np.uint8))
     assert np.abs(compressed_to_rgb(message).astype(int) - (200, 40, 90)).max() <= 8
