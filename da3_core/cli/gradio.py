@@ -12,7 +12,7 @@ import typer
 
 from da3_core.cli.arguments import Debug, Json, ServedModelOptions, flatten_arguments
 from da3_core.cli.failures import failures_reported, terminated_like_interrupted
-from da3_core.cli.serve import open_port, served_model, tell_address, upload_limits
+from da3_core.cli.serve import models_at_hand, open_port, served_model, tell_address, upload_limits
 from da3_core.errors import InputError
 from da3_core.options import InferenceOptions, same_option
 
@@ -95,7 +95,7 @@ def _serve(model: ServedModelOptions, arguments: AppArguments) -> None:
         with (
             suppress(KeyboardInterrupt),
             terminated_like_interrupted(),
-            launch.open_app(settings, runner, preset, names) as app,
+            launch.open_app(settings, runner, preset, names, models_at_hand(model, preset)) as app,
         ):
             if not is_loopback(listener):
                 typer.echo("whoever can reach this machine can use the app", err=True)

@@ -30,6 +30,18 @@ def served_model(options: ServedModelOptions) -> "tuple[Preset, ModelRunner]":
     return preset, runner
 
 
+def models_at_hand(options: ServedModelOptions, served: "Preset") -> "dict[str, Preset]":
+    """The other models whose weights are on this machine and are allowed, by name."""
+    from da3_core.model.presets import PRESETS
+    from da3_core.model.weights import cached
+
+    return {
+        name: preset
+        for name, preset in PRESETS.items()
+        if name != served.name and (preset.is_permissive or options.weights_licence == "any") and cached(preset)
+    }
+
+
 def open_port(host: str, port: int) -> socket.socket:
     """A listening socket, or the end of the command with code 1."""
     from da3_core.web.server import PortError, listen

@@ -155,6 +155,16 @@ class ModelRunner:
         cost = cost_of(preset, self.device, scene, options)
         return cost.bytes, cost.operations * self._seconds_per_operation
 
+    def choose(self, source: str, preset: Preset) -> None:
+        """Lend another model from now on, once that before is free; it is loaded when it is needed."""
+        with self._lock:
+            if source == self.source:
+                return
+            self._stop_idle_timer()
+            self._unload()
+            self.source, self._options, self._preset = source, replace(self._options, model=source), preset
+            self._state, self._seconds_per_operation = ModelState(), 0.0
+
     def reload(self) -> None:
         """Load the model anew, once it is free.
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 
 from da3_core.storage.allowed_folders import AllowedFolders, NotAllowedError
 from da3_core.web.app.uploads import VisitorUploads
@@ -18,6 +18,12 @@ from da3_core.web.opened_file import OpenedFileResponse
 from da3_core.web.uploads import FileTooLargeError, NoRoomError, caller_of
 
 API = "/gradio_api"
+VIEWER = "viewer/embed.html"  # the gallery's viewer, as a frame of the page
+_VIEWER_FILES = Path(__file__).parents[1] / "gallery/static"
+_VIEWER_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_VIEWER_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; frame-ancestors 'self'"
+)
 UPLOAD = f"{API}/upload"
 MAX_FILES = 1000  # of one upload
 
@@ -68,9 +74,17 @@ def add_file_routes(server: FastAPI, folder: Path, uploads: VisitorUploads) -> N
         response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
         return response
 
+    async def viewer(request: Request) -> Response:
+        path = _VIEWER_FILES / request.path_params["name"]
+        if path not in _VIEWER_FILES.iterdir():
+            raise HTTPException(404)
+        headers = {"Content-Security-Policy": _VIEWER_POLICY, "Cache-Control": "no-cache"}
+        return FileResponse(path, headers=headers, media_type=_VIEWER_TYPES[path.suffix])
+
     async def closed(request: Request) -> Response:
         raise HTTPException(404)
 
+    server.add_route("/viewer/{name}", viewer, ["GET"])
     server.add_route(UPLOAD, upload, ["POST"])
     server.add_route(f"{API}/upload_progress", progress, ["GET"])
     for path in ("file={path:path}", "file/{path:path}"):

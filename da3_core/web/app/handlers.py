@@ -12,15 +12,16 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
 
 from da3_core.errors import InputError
+from da3_core.model.presets import Preset
 from da3_core.pipeline import Stage
 from da3_core.prediction import Prediction
 from da3_core.web.app import shown
@@ -28,7 +29,7 @@ from da3_core.web.app.clouds import CloudOptions, write_cloud
 from da3_core.web.app.examples import Example, ExampleCache
 from da3_core.web.app.images import MAX_FRAMES, label_of, take_frames, take_images, thumbnails
 from da3_core.web.app.measure import Pixel
-from da3_core.web.app.reconstruct import Choices, reconstruct, write_result
+from da3_core.web.app.reconstruct import Choices, expected_seconds, reconstruct, write_result
 from da3_core.web.app.saving import save_scene
 from da3_core.web.app.uploads import VisitorUploads
 from da3_core.web.app.visits import Visit, Visits
@@ -36,11 +37,13 @@ from da3_core.web.model_runner import ModelRunner
 
 logger = logging.getLogger(__name__)
 
+_TELL_S = 1.0  # between two words about how long it will take
+
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
-class _GoneError(Exception):
-    """The visitor has gone on to other images."""
+class GoneError(Exception):
+    """The visitor has gone on to other images, or wants no result any more."""
 
 
 def reported(handler: Handler) -> Handler:
@@ -66,8 +69,9 @@ def reported(handler: Handler) -> Handler:
 class Handlers:
     """The events of a page.
 
-    `key` is always the key of the visitor's visit, or None; it never leaves the server. The five values of `cloud`
-    are those of the controls of the point cloud. What is returned is described in `shown`.
+    `key` is always the key of the visitor's visit, or None; only the visitor's own tab is told it, for `restore`. The
+    five values of `cloud` are those of the controls of the point cloud; `models` may be chosen, by what the runner is
+    told. What is returned is described in `shown`.
     """
 
     runner: ModelRunner
@@ -78,6 +82,7 @@ class Handlers:
     examples: Sequence[Example]
     cache: ExampleCache
     max_task_seconds: float = 3600.0
+    models: Mapping[str, Preset] = field(default_factory=dict)
 
     @reported
     def take_uploads(
@@ -104,7 +109,29 @@ class Handlers:
             self.visits.close(new_key)
             raise
         self.visits.close(key)
-        return new_key, preview, shown.count(len(images), "image"), *shown.no_result()
+        return new_key, preview, shown.images(images, [image.size for image, _ in preview]), *shown.no_result()
+
+    @reported
+    def restore(self, key: str, *cloud: Any) -> tuple[Any, ...]:
+        """As `take_uploads`, of what the tab had before it was loaded anew; then the result, if there is one."""
+        try:
+            with self.visits.use(key or None) as visit:
+                preview = thumbnails(visit.images)
+                status = shown.images(visit.images, [image.size for image, _ in preview])
+                if visit.prediction is None:
+                    return key, preview, status, *shown.no_result()
+                options = _cloud_options(*cloud)
+                result = shown.result(visit, visit.prediction, options)
+                return key, preview, status, *result, *shown.downloads(visit, visit.prediction, 0, options)
+        except InputError:  # it is over, or never was
+            return None, None, "", *shown.no_result()
+
+    @reported
+    def cancel(self, key: str | None) -> None:
+        """End the inference that a visitor waits for, at the next point where it can."""
+        with self.visits.use(key) as visit:
+            visit.is_cancelled = True
+        gr.Info("Cancelled.")
 
     @reported
     def sample_anew(
@@ -145,42 +172,41 @@ class Handlers:
         focal_length_px: float | None,
         hfov_deg: float | None,
         focal_from_exif: bool,
-        *cloud: Any,
+        *cloud_and_further: Any,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Any:
         """The result; nothing, if the visitor has gone on to other images meanwhile."""
+        *cloud, model, camera_matrix = cloud_and_further  # the last two came later, and programs know the order
         focal_length_px, hfov_deg = float(focal_length_px or 0), float(hfov_deg or 0)
         by_hand = (method, infer_gs, camera_path, quality, ref_view_strategy, focal_length_px, hfov_deg)
-        choices = Choices(*by_hand, focal_from_exif)
+        choices = Choices(*by_hand, focal_from_exif, (camera_matrix or "").strip() or None)
         options = _cloud_options(*cloud)
+        if model not in self.models:
+            raise InputError(f"there is no model {model!r} here: choose one of {', '.join(self.models)}")
         with self.visits.use(key) as visit:
+            self.runner.choose(model, self.models[model])
             start = time.perf_counter()
+            visit.is_cancelled = False
             progress(0, desc="Waiting for the model")
+            expected = expected_seconds(self.runner, visit.images, self.process_res, choices)
             try:
                 prediction = reconstruct(
-                    self.runner, visit.images, self.process_res, choices, _stage(progress), self._go_on(visit)
+                    self.runner,
+                    visit.images,
+                    self.process_res,
+                    choices,
+                    _stage(progress),
+                    watch(visit, self.max_task_seconds, expected, progress),
                 )
-            except _GoneError:
+            except GoneError:
                 return gr.skip()
-            if visit.is_closed:
+            if visit.is_closed or visit.is_cancelled:
                 return gr.skip()
             progress(1, desc="Flying through the Gaussians" if infer_gs else "Point cloud")
             shutil.rmtree(visit.result_folder, ignore_errors=True)
             visit.prediction = write_result(prediction, visit.result_folder, choices)
             details = (self._model(), f"{time.perf_counter() - start:.1f} s")
             return shown.result(visit, visit.prediction, options, *details)
-
-    def _go_on(self, visit: Visit) -> Callable[[], None]:
-        """Ends an inference for which nobody waits any more, or which takes too long."""
-        latest = time.monotonic() + self.max_task_seconds
-
-        def check() -> None:
-            if visit.is_closed:
-                raise _GoneError
-            if time.monotonic() > latest:
-                raise InputError(f"this takes more than {self.max_task_seconds:g} s: give fewer images")
-
-        return check
 
     def _model(self) -> str:
         preset = self.runner.state.preset
@@ -280,6 +306,32 @@ class Handlers:
             if visit.prediction is None:
                 raise InputError("there is no result yet: press Reconstruct first")
             yield visit, visit.prediction
+
+
+def watch(
+    visit: Visit, limit_seconds: float, expected_seconds: float, progress: Callable[..., object]
+) -> Callable[[], None]:
+    """What an inference asks again and again: it ends where nobody waits for it any more, or where it takes too long.
+
+    Args:
+        expected_seconds: by which `progress` is told how long it will take; 0 where that is not known.
+    """
+    begin = time.monotonic()
+    told = begin - _TELL_S
+
+    def check() -> None:
+        nonlocal told
+        now = time.monotonic()
+        if visit.is_closed or visit.is_cancelled:
+            raise GoneError
+        if now - begin > limit_seconds:
+            raise InputError(f"this takes more than {limit_seconds:g} s: give fewer images")
+        left = expected_seconds - (now - begin)
+        if left >= 1 and now - told >= _TELL_S:
+            told = now
+            progress(1 - left / expected_seconds, desc=f"Inference, about {left:.0f} s left")
+
+    return check
 
 
 def _checked_view(prediction: Prediction, view: int | None) -> int:

@@ -33,6 +33,7 @@ _LABELS = {
     "focal_length_px": "Focal Length",
     "hfov_deg": "Angle of View",
     "focal_from_exif": "Focal Length from EXIF",
+    "camera_matrix": "Camera Matrix",
     "show_cameras": "Show Camera",
     "filter_black": "Filter Black Background",
     "filter_white": "Filter White Background",

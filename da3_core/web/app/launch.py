@@ -8,7 +8,7 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,11 +116,18 @@ class App:
 
 
 @contextmanager
-def open_app(settings: AppSettings, runner: ModelRunner, preset: Preset, names: Iterable[str] = ()) -> Iterator[App]:
+def open_app(
+    settings: AppSettings,
+    runner: ModelRunner,
+    preset: Preset,
+    names: Iterable[str] = (),
+    further_models: Mapping[str, Preset] | None = None,
+) -> Iterator[App]:
     """The app, ready to be served; when the block ends, all that visitors left is deleted.
 
     Args:
         names: see `Guard`.
+        further_models: which visitors may choose, by what the runner is told.
     """
     visits = Visits(settings.sessions_folder.resolve(), settings.idle_s)
     place = Path(tempfile.gettempdir()).resolve()
@@ -136,7 +143,7 @@ def open_app(settings: AppSettings, runner: ModelRunner, preset: Preset, names: 
     from fastapi import FastAPI
 
     from da3_core.web.app.handlers import Handlers
-    from da3_core.web.app.layout import THEME, build_page
+    from da3_core.web.app.layout import STYLE, THEME, build_page
 
     handlers = Handlers(
         runner=runner,
@@ -147,6 +154,7 @@ def open_app(settings: AppSettings, runner: ModelRunner, preset: Preset, names: 
         examples=settings.examples(),
         cache=settings.example_cache(runner),
         max_task_seconds=settings.max_task_seconds,
+        models={runner.source: preset, **(further_models or {})},
     )
     page = build_page(handlers, preset, settings.idle_s)
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -160,6 +168,7 @@ def open_app(settings: AppSettings, runner: ModelRunner, preset: Preset, names: 
         enable_monitoring=False,
         footer_links=["api", "settings"],
         theme=THEME,
+        css=STYLE,
     )
     done = threading.Event()
 

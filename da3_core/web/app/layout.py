@@ -13,6 +13,7 @@ from da3_core.options import Option, declared
 from da3_core.sources.detect import VIDEO_EXTENSIONS
 from da3_core.sources.images import IMAGE_EXTENSIONS
 from da3_core.web.app.clouds import CloudOptions
+from da3_core.web.app.files import VIEWER
 from da3_core.web.app.gradio_private import checked_blocks
 from da3_core.web.app.handlers import Handlers
 from da3_core.web.app.images import HEIC_EXTENSIONS, label_of, thumbnails
@@ -22,8 +23,30 @@ from da3_core.web.app.shown import DOWNLOADS, HINT, NO_CAMERA_PATH
 QUEUE_SIZE = 20
 _AT_ONCE = 4  # events besides inference, of all visitors together
 
+_LABEL_WIDTH = 220  # pixels in which every label of a control fits
+_VIEWER_ID = "da3-viewer"
+_VISIT = "da3-visit"  # of the tab's own storage, which a reload leaves and another tab does not see
+# A file that the page was told to show becomes what the frame's viewer shows.
+_SHOW_CLOUD = f"""(file) => {{
+  const scene = [file].flat()[0]?.url;
+  const address = new URL("{VIEWER}", document.baseURI);
+  address.hash = scene ? new URLSearchParams({{ scene }}) : "";
+  document.getElementById("{_VIEWER_ID}").contentWindow.location.replace(address);
+}}"""
+_KEEP_VISIT = f"(key) => {{ sessionStorage.setItem('{_VISIT}', key ?? ''); }}"
+_FIND_VISIT = f"(key, ...others) => [sessionStorage.getItem('{_VISIT}') ?? '', ...others]"
+STYLE = f"""
+#{_VIEWER_ID} {{ display: block; width: 100%; height: 38rem; border: 0; border-radius: 8px }}
+@media (max-width: 600px) {{ #{_VIEWER_ID} {{ height: 34rem }} }}
+"""
+
 # Only fonts that every system has, so that the page asks nobody else for any.
-THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+    body_text_color_subdued="*neutral_600",  # paler ones are hard to read
+    body_text_color_subdued_dark="*neutral_300",
+    block_info_text_color="*neutral_600",
+    block_info_text_color_dark="*neutral_300",
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +69,7 @@ class _Inputs:
 
 @dataclass(frozen=True)
 class _Result:
-    cloud: gr.Model3D
+    cloud: gr.File
     summary: gr.Markdown
     view: gr.Dropdown
     previous: gr.Button
@@ -85,14 +108,21 @@ def build_page(handlers: Handlers, preset: Preset, idle_s: float) -> Any:
         key = gr.State(None)
         gr.Markdown("# Depth Anything 3\nPictures or a video of one scene in; a point cloud, cameras and depth out.")
         with gr.Row():
-            with gr.Column(scale=2, min_width=400):
+            with gr.Column(scale=2, min_width=320):
                 inputs = _inputs()
-            with gr.Column(scale=5):
+            with gr.Column(scale=5, min_width=320):
                 result = _result()
                 with gr.Row():
                     run = gr.Button("Reconstruct", variant="primary")
+                    cancel = gr.Button("Cancel")
                     clear = gr.Button("Clear")
-                choices = _choices(preset)
+                model = gr.Dropdown(
+                    [(f"{source}: {offered.gives}", source) for source, offered in handlers.models.items()],
+                    value=handlers.runner.source,
+                    label="Model",
+                    visible=len(handlers.models) > 1,
+                )
+                *choices, camera_matrix = _choices(preset)
                 cloud = _cloud_controls()
                 with gr.Row():
                     downloads = [
@@ -101,7 +131,8 @@ def build_page(handlers: Handlers, preset: Preset, idle_s: float) -> Any:
                             interactive=False,
                             size="sm",
                             min_width=80,
-                            visible=name != "Gaussians" or preset.has_gaussians,
+                            visible=name != "Gaussians"
+                            or any(offered.has_gaussians for offered in handlers.models.values()),
                         )
                         for name in DOWNLOADS
                     ]
@@ -130,14 +161,27 @@ def build_page(handlers: Handlers, preset: Preset, idle_s: float) -> Any:
 
         runs = run.click(
             handlers.reconstruct,
-            [key, *choices, *cloud],
+            [key, *choices, *cloud, model, camera_matrix],
             result.shown,
             concurrency_limit=1,
             show_progress_on=[result.cloud, result.summary],
         )
+        model.change(lambda source: _fitting(handlers.models[source]), model, choices[1], api_visibility="private")
         _wire_cloud(handlers, key, result, cloud, downloads, runs)
         _wire_views(handlers, key, result, cloud)
+        cancel.click(handlers.cancel, key, None, cancels=[runs], queue=False)
         save.click(handlers.save, [key, group, scene], saved)
+        result.cloud.change(None, result.cloud, None, js=_SHOW_CLOUD)
+        remembered = gr.Textbox(visible=False)
+        kept = key.change(lambda visit: visit or "", key, remembered, api_visibility="private", show_progress="hidden")
+        kept.then(None, remembered, None, js=_KEEP_VISIT)
+        page.load(
+            handlers.restore,
+            [remembered, *cloud],
+            loaded,
+            api_name="restore",
+            js=_FIND_VISIT,
+        )
         if examples is not None:
             loaded_example = [key, *inputs.shown, *result.shown, *downloads]
             picks = examples.select(handlers.load_example, [key, *cloud], loaded_example)
@@ -152,7 +196,7 @@ def _inputs() -> _Inputs:
         video=gr.Video(label=f"Upload Video ({', '.join(VIDEO_EXTENSIONS)})", sources=["upload"], include_audio=True),
         fps=gr.Slider(0.1, 60, 10, step=0.1, label=label_of("fps"), info="frames taken per second of video"),
         files=gr.File(label="Upload Images", file_count="multiple", file_types=extensions, height=160),
-        preview=gr.Gallery(label="Preview", columns=4, height=300, object_fit="contain", interactive=False, buttons=[]),
+        preview=gr.Gallery(label="Preview", columns=3, height=300, object_fit="contain", interactive=False, buttons=[]),
         status=gr.Markdown(),
     )
 
@@ -160,8 +204,11 @@ def _inputs() -> _Inputs:
 def _result() -> _Result:
     with gr.Tabs():
         with gr.Tab("Point Cloud & Cameras"):
-            cloud = gr.Model3D(label="Point cloud", height=520, clear_color=(1, 1, 1, 1), interactive=False)
-        with gr.Tab("Metric Depth"):
+            gr.HTML(
+                f'<iframe id="{_VIEWER_ID}" src="{VIEWER}" title="Point cloud and cameras"></iframe>', padding=False
+            )
+            cloud = gr.File(label="Point cloud", visible="hidden")
+        with gr.Tab("Depth"):
             with gr.Row():
                 previous = gr.Button("◀ Previous", size="sm")
                 view = gr.Dropdown([], label="Select View", interactive=False)
@@ -186,13 +233,17 @@ def _choices(preset: Preset) -> list[Any]:
     with gr.Row():
         method = gr.Radio(**_chosen(options["method"]), info=options["method"].sentence)
         strategy = gr.Dropdown(**_chosen(options["ref_view_strategy"]))
-    needs_camera = not preset.has_poses
-    with gr.Row():
-        numbers = [
-            gr.Number(**_valued(each), info=each.sentence, minimum=each.low, maximum=each.high, visible=needs_camera)
+    # Where the model estimates no camera, there is no point cloud without one.
+    with gr.Accordion("The camera, if it is known", open=not preset.has_poses), gr.Row():
+        camera: list[Any] = [
+            gr.Number(**_valued(each), info=each.sentence, minimum=each.low, maximum=each.high)
             for each in (options["focal_length_px"], options["hfov_deg"])
         ]
-        by_exif = gr.Checkbox(**_valued(options["focal_from_exif"]), visible=needs_camera)
+        camera.append(gr.Checkbox(**_valued(options["focal_from_exif"])))
+        matrix = options["camera_matrix"]
+        camera.append(
+            gr.Textbox(**_valued(matrix) | {"value": ""}, info=matrix.sentence, placeholder="fx 0 cx 0 fy cy 0 0 1")
+        )
     with gr.Row():
         infer_gs = gr.Checkbox(**_valued(options["infer_gs"]), visible=preset.has_gaussians)
         camera_path = gr.Radio(**_chosen(options["camera_path"]), visible=False)
@@ -203,7 +254,12 @@ def _choices(preset: Preset) -> list[Any]:
         [camera_path, quality],
         api_visibility="private",
     )
-    return [method, infer_gs, camera_path, quality, strategy, *numbers, by_exif]
+    return [method, infer_gs, camera_path, quality, strategy, *camera]
+
+
+def _fitting(preset: Preset) -> Any:
+    """What a change of the model does to the control of Gaussians."""
+    return gr.Checkbox(visible=True) if preset.has_gaussians else gr.Checkbox(value=False, visible=False)
 
 
 def _cloud_controls() -> list[Any]:
@@ -215,14 +271,19 @@ def _cloud_controls() -> list[Any]:
     with gr.Row():
         percentage = gr.Slider(share.low, share.high, **_valued(share), step=1)
         max_points = gr.Slider(
-            1000, most.high / 1000, most.default / 1000, step=1000, label=f"{label_of(most.name)} (thousand)"
+            1000,
+            most.high / 1000,
+            most.default / 1000,
+            step=1000,
+            label=f"{label_of(most.name)} (thousand)",
+            min_width=_LABEL_WIDTH,
         )
     return [*flags, percentage, max_points]
 
 
 def _valued(option: Option) -> dict[str, Any]:
     """What every control is told of the option that it sets."""
-    return {"value": option.default, "label": label_of(option.name)}
+    return {"value": option.default, "label": label_of(option.name), "min_width": _LABEL_WIDTH}
 
 
 def _chosen(option: Option) -> dict[str, Any]:

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from da3_core.errors import OptionError
 from da3_core.export import export
 from da3_core.export.video import Quality
+from da3_core.geometry.cameras import check_intrinsics
 from da3_core.geometry.trajectories import Mode
 from da3_core.options import (
     CameraOptions,
@@ -51,18 +55,45 @@ class Choices(Checked):
     focal_length_px: float = option(0.0, "Pixels of the images; 0: unknown.", low=0, high=1e6)
     hfov_deg: float = option(0.0, "Degrees, over the width of the images; 0: unknown.", low=0, high=179)
     focal_from_exif: bool = same_option(CameraOptions, "focal_from_exif")
+    camera_matrix: str | None = option(None, "K of the images in pixels, nine numbers row by row.", unset="unknown")
 
     def __post_init__(self) -> None:
         """Raises InputError, for several ways to tell the camera too."""
         super().__post_init__()
-        if sum(map(bool, (self.focal_length_px, self.hfov_deg, self.focal_from_exif))) > 1:
-            raise OptionError("{focal_length_px}, {hfov_deg} and {focal_from_exif} all tell the camera: give one")
+        told = (self.focal_length_px, self.hfov_deg, self.focal_from_exif, self.camera_matrix)
+        if sum(map(bool, told)) > 1:
+            raise OptionError(
+                "{focal_length_px}, {hfov_deg}, {focal_from_exif} and {camera_matrix} all tell the camera: give one"
+            )
 
-    @property
-    def camera(self) -> CameraOptions:
-        return CameraOptions(
-            focal_px=self.focal_length_px or None, hfov_deg=self.hfov_deg or None, focal_from_exif=self.focal_from_exif
+    def intrinsics(self, images: Sequence[Path]) -> np.ndarray | None:
+        """`(N, 3, 3)` in pixels of the images; None where the visitor knows none.
+
+        Raises:
+            InputError: this is no camera of one of them.
+        """
+        if self.camera_matrix:
+            return check_intrinsics(np.tile(_matrix(self.camera_matrix), (len(images), 1, 1)), len(images))
+        camera = given_camera(
+            CameraOptions(
+                focal_px=self.focal_length_px or None,
+                hfov_deg=self.hfov_deg or None,
+                focal_from_exif=self.focal_from_exif,
+            )
         )
+        return None if camera is None else camera.of_files(images)
+
+
+def _matrix(text: str) -> np.ndarray:
+    """`(3, 3)` float64 of nine numbers between whatever separates numbers.
+
+    Raises:
+        InputError: they are no nine numbers.
+    """
+    try:
+        return np.array([float(number) for number in re.split(r"[\s,;\[\]]+", text.strip(" \n[],;"))]).reshape(3, 3)
+    except ValueError:
+        raise OptionError("{camera_matrix} has to be nine numbers, row by row") from None
 
 
 def reconstruct(
@@ -81,16 +112,28 @@ def reconstruct(
     Raises:
         InputError: the model cannot be loaded, cannot do this, or has not enough memory for it.
     """
-    options = SceneOptions(
+    intrinsics = choices.intrinsics(images)
+    scene = SceneImages(tuple(images), None, intrinsics)
+    return runner.infer(scene, _options(process_res, choices), stage, go_on)
+
+
+def expected_seconds(runner: ModelRunner, images: Sequence[Path], process_res: int | None, choices: Choices) -> float:
+    """What the inference of `reconstruct` will take, by the latest one; 0 where that is not known.
+
+    Raises:
+        InputError: it takes more memory than there is.
+    """
+    return runner.predict(SceneImages(tuple(images)), _options(process_res, choices))[1]
+
+
+def _options(process_res: int | None, choices: Choices) -> SceneOptions:
+    return SceneOptions(
         process_res=process_res,
         process_res_method=PROCESS_RES_METHODS[choices.method],
         ref_view_strategy=choices.ref_view_strategy,
         infer_gs=choices.infer_gs,
         export_format="gs_video-gs_ply" if choices.infer_gs else "depth_vis",
     )
-    camera = given_camera(choices.camera)
-    intrinsics = None if camera is None else camera.of_files(images)
-    return runner.infer(SceneImages(tuple(images), None, intrinsics), options, stage, go_on)
 
 
 def write_result(prediction: Prediction, folder: Path, choices: Choices) -> Prediction:

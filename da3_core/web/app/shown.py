@@ -71,6 +71,18 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}{'s' * (number != 1)}"
 
 
+def images(paths: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> str:
+    """How many, and whether they are of both orientations; `sizes` are widths and heights."""
+    text = count(len(paths), "image")
+    upright = sum(width < height for width, height in sizes)
+    if upright and upright < len(sizes):
+        text += (
+            f": {upright} upright, {len(sizes) - upright} wide. Each will be cropped to the middle that all have; "
+            "upload only one kind to keep them whole."
+        )
+    return text
+
+
 def _summary(prediction: Prediction, *details: str) -> str:
     views, height, width = prediction.depth.shape
     unit = "metres" if prediction.is_metric else "the model's unit"

@@ -29,12 +29,14 @@ class Visit:
         folder: everything on disk; it goes with the visit.
         images: the views, in order.
         prediction: the latest one, without its Gaussians.
+        is_cancelled: its visitor does not want the result that is being made.
         is_closed: nobody can open it any more; who works in it may stop, and the last one's leaving deletes it.
     """
 
     folder: Path
     images: tuple[Path, ...] = ()
     prediction: Prediction | None = None
+    is_cancelled: bool = False
     is_closed: bool = False
     _users: int = field(default=0, repr=False)
     _last_used: float = field(default_factory=time.monotonic, repr=False)

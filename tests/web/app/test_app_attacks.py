@@ -16,6 +16,7 @@ httpx = pytest.importorskip("httpx")
 
 CHOICES = ("low_res", False, "smooth", "low", "saddle_balanced", 0, 0, False)
 CLOUD = (True, False, False, 10, 1000)
+FURTHER = ("untrained:da3-small", "")  # model and camera matrix
 NOT_UPLOADED = "was not uploaded here"
 
 
@@ -84,7 +85,7 @@ def test_only_uploads_become_pictures(strangers: list[Stranger], served: ServedA
         assert NOT_UPLOADED in str(ended["output"])
         assert NOT_UPLOADED in one.direct("take_uploads", None, None, [file_data(path)], 10).text
         assert not one.event("redraw", None, 0, file_data(path), False, False, 10, 1000)["success"]
-    ended = one.event("reconstruct", None, *CHOICES, *CLOUD)
+    ended = one.event("reconstruct", None, *CHOICES, *CLOUD, *FURTHER)
     assert "upload some, or a video" in str(ended["output"])  # nothing was taken
 
 
@@ -104,7 +105,7 @@ def test_what_was_uploaded_is_all_that_the_archive_holds(strangers: list[Strange
     one, _ = strangers
     own = one.upload("own.png", pictures[0].read_bytes()).json()[0]
     assert one.event("take_uploads", None, None, [file_data(own)], 10)["success"]
-    assert one.event("reconstruct", None, *CHOICES, *CLOUD)["success"]
+    assert one.event("reconstruct", None, *CHOICES, *CLOUD, *FURTHER)["success"]
     buttons = one.event("prepare_downloads", None, 0, *CLOUD)["output"]["data"]
     url = buttons[3]["value"]["url"]
     answer = one.http.get(url)
@@ -119,7 +120,7 @@ def test_visitors_see_nothing_of_each_other(strangers: list[Stranger], pictures:
     paths = [each.upload("same.png", pictures[0].read_bytes()).json()[0] for each in strangers]
     assert paths[0] != paths[1]  # not even that somebody has the same file
     assert one.event("take_uploads", None, None, [file_data(paths[0])], 10)["success"]
-    assert one.event("reconstruct", None, *CHOICES, *CLOUD)["success"]
+    assert one.event("reconstruct", None, *CHOICES, *CLOUD, *FURTHER)["success"]
     for name, values in (("prepare_downloads", (None, *CLOUD)), ("save", ("group", "scene")), ("show_view", (None,))):
         ended = two.event(name, None, *values)
         assert "scene.glb" not in str(ended["output"])

@@ -29,6 +29,7 @@ def controls(model: str, folder: Path) -> dict[str, dict[str, Any]]:
         gallery=folder,
         examples=[],
         cache=ExampleCache(folder, model, None),
+        models={f"untrained:{model}": find_preset(model)},
     )
     config = build_page(handlers, find_preset(model), 3600).get_config_file()
     return {
@@ -60,17 +61,26 @@ def test_defaults_are_those_of_the_usage_guide(tmp_path: Path) -> None:
         label: (shown[label]["minimum"], shown[label]["maximum"]) for label in ("Sampling FPS", "Filter Percentage")
     }
     assert ranges == {"Sampling FPS": (0.1, 60), "Filter Percentage": (0, 100)}
-    assert {"Point Cloud & Cameras", "Metric Depth", "3DGS Rendered Novel Views"} <= shown.keys()
-    assert {"Upload Images", "Preview", "Select View", "Reconstruct", "Clear", "◀ Previous", "Next ▶"} <= shown.keys()
+    assert {"Point Cloud & Cameras", "Depth", "3DGS Rendered Novel Views"} <= shown.keys()
+    assert {
+        "Upload Images",
+        "Preview",
+        "Select View",
+        "Reconstruct",
+        "Cancel",
+        "Clear",
+        "◀ Previous",
+        "Next ▶",
+    } <= shown.keys()
 
 
 @pytest.mark.parametrize(
-    ("model", "gaussians", "focal_length"),
+    ("model", "gaussians", "needs_camera"),
     [("da3-small", False, False), ("da3-giant", True, False), ("da3metric-large", False, True)],
 )
-def test_only_what_the_model_can_do_is_offered(model: str, gaussians: bool, focal_length: bool, tmp_path: Path) -> None:
+def test_only_what_the_model_can_do_is_offered(model: str, gaussians: bool, needs_camera: bool, tmp_path: Path) -> None:
     shown = controls(model, tmp_path)
     assert shown["Infer 3D Gaussian Splatting"]["visible"] == gaussians
     assert shown["Gaussians"]["visible"] == gaussians
-    for control in ("Focal Length", "Angle of View", "Focal Length from EXIF"):
-        assert shown[control]["visible"] == focal_length
+    assert shown["The camera, if it is known"]["open"] == needs_camera
+    assert {"Focal Length", "Angle of View", "Focal Length from EXIF", "Camera Matrix"} <= shown.keys()

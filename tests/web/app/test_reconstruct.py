@@ -32,6 +32,7 @@ def unseen(name: str, total: int, unit: str) -> Iterator[Callable[[int], object]
         {"quality": "best"},
         {"focal_length_px": float("nan")},
         {"hfov_deg": 60.0, "focal_from_exif": True},
+        {"hfov_deg": 60.0, "camera_matrix": "1 0 0 0 1 0 0 0 1"},
     ],
 )
 def test_what_a_page_never_sends_is_refused(wrong: dict[str, object]) -> None:
@@ -45,6 +46,15 @@ def test_method_and_focal_length_reach_the_network(pictures: list[Path]) -> None
     prediction = reconstruct(runner, pictures[:1], 70, choices, unseen)
     assert prediction.depth.shape == (1, 70, 98)  # the shorter side of 112 x 84 is resized to 70
     np.testing.assert_allclose(prediction.original_intrinsics(), [[[150, 0, 56], [0, 150, 42], [0, 0, 1]]], rtol=1e-4)
+
+
+def test_a_camera_matrix_is_taken_as_people_write_it(pictures: list[Path]) -> None:
+    for text in ("150 0 56 0 140 42 0 0 1", "[[150, 0, 56],\n [0, 140, 42],\n [0, 0, 1]]", "150,0,56;0,140,42;0,0,1\n"):
+        matrices = Choices(camera_matrix=text).intrinsics(pictures[:2])
+        np.testing.assert_array_equal(matrices, [[[150, 0, 56], [0, 140, 42], [0, 0, 1]]] * 2)
+    for wrong in ("150 0 56", "a 0 56 0 140 42 0 0 1", "0 0 56 0 140 42 0 0 1"):
+        with pytest.raises(InputError):
+            Choices(camera_matrix=wrong).intrinsics(pictures[:1])
 
 
 def test_the_camera_is_told_as_to_the_command(tmp_path: Path) -> None:

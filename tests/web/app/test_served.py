@@ -20,7 +20,7 @@ trimesh = pytest.importorskip("trimesh")
 
 
 CHOICES = ("low_res", False, "smooth", "low", "saddle_balanced", 0, 0, False)
-CLOUD = (True, False, False, 10, 1000)
+CLOUD = (True, False, False, 10, 1000)  # what follows, model and camera matrix, is left as it is
 
 
 class Page:
