@@ -83,7 +83,7 @@ def _options(request: Any, settings: Settings) -> BagOptions:
         intrinsics=settings.intrinsics.source,
         image_is_rectified=settings.image_is_rectified,
         rectify_alpha=settings.rectify.alpha,
-        scale="auto" if scale == "fixed" else scale,
+        scale=scale if scale in ("poses", "model", "none") else "auto",
         metres_per_unit=settings.scale.fixed_m_per_unit if scale == "fixed" else None,
         confidence_floor=settings.depth.confidence_floor,
         map_frame=settings.map_frame,

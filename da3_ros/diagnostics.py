@@ -23,6 +23,10 @@ from da3_ros.window_buffer import FrameCounts
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 HISTORY = 200  # results that percentiles look back at
+UNMEASURED = {
+    "depth_topic": "reference_depth says nothing about the last images.",
+    "camera_height": "no ground is seen in the last images.",
+}
 
 Status = tuple[bytes, str]
 
@@ -191,6 +195,8 @@ class Diagnostics:
             return WARN, "The last window could not be joined to the map; a new one has started."
         if self._last.scale_source == "none" and self._settings.scale.source == "model":
             return WARN, "Not metric: this model does not predict metres; set scale.source to fixed or none."
+        if self._last.scale_source == "none" and self._settings.scale.source in UNMEASURED:
+            return WARN, f"Not metric: {UNMEASURED[self._settings.scale.source]}"
         if self._last.scale_source == "none":
             return OK, "Not metric: depth and positions are in the model's unit."
         return OK, "Metric."
@@ -214,7 +220,7 @@ class Diagnostics:
         }
         if np.isfinite(self._last.scale_deviation):
             values["scale deviation, %"] = f"{100 * self._last.scale_deviation:.2f}"
-        if self._last.scale_source == "model":  # else every inference has a unit of its own
+        if self._last.scale_source in ("model", "depth", "height"):  # else every inference has a unit of its own
             values["scale spread, %"] = f"{100 * float(np.std(list(self._log_scales))):.2f}"
         if (agreement := self._focal_agreement(images.cameras[-1].camera_info, self._last.views[-1])) is not None:
             values["estimated focal length over that of CameraInfo"] = f"{agreement:.3f}"

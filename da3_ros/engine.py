@@ -20,13 +20,23 @@ from da3_core.ros_data.images import RefusedMessage
 from da3_core.stream.frame import Frame
 from da3_core.stream.inference import bind_inference
 from da3_core.stream.live_loops import LiveLoops
-from da3_core.stream.session import Session, SessionOptions, WindowResult
+from da3_core.stream.session import Session, SessionOptions, SessionScale, WindowResult
 from da3_ros.budget import inference_bytes
 from da3_ros.settings import Settings
 from da3_ros.window_buffer import LiveWindow, WindowBuffer
 
 POLL_S = 0.1  # how soon the worker notices the end of a pause
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0  # after too many failures in a row; every further one doubles it
+# What a session calls the values of the parameter scale.source.
+SESSION_SCALES: dict[str, SessionScale] = {
+    "auto": "auto",
+    "poses": "poses",
+    "model": "model",
+    "depth_topic": "depth",
+    "camera_height": "height",
+    "fixed": "fixed",
+    "none": "none",
+}
 BACKGROUND_SHARE = 0.1  # of the model's time, while windows of the stream have to wait for background inference
 
 
@@ -78,7 +88,8 @@ class Engine:
         self._model = model
         self._infer = bind_inference(model, settings.inference)
         loops = LiveLoops(self._infer_beside, in_background=True) if settings.loop.closure else None
-        options = SessionOptions(settings.scale.source, settings.scale.fixed_m_per_unit)
+        scale = settings.scale
+        options = SessionOptions(SESSION_SCALES[scale.source], scale.fixed_m_per_unit, scale.camera_height_m)
         self._session = Session(self._infer, options, loops)
         self._session_number = -1
         self._buffer = buffer

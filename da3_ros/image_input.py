@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from nav_msgs.msg import Odometry
@@ -25,12 +26,14 @@ from da3_ros.callbacks import Guard
 from da3_ros.camera_input import CameraImage, CameraInput, CameraState
 from da3_ros.logs import bounded
 from da3_ros.qos import OVERRIDABLE
+from da3_ros.reference_input import ReferenceInput
 from da3_ros.settings import Settings
 from da3_ros.window_buffer import Arrival, WindowBuffer
 
 LOOK_S = 0.005  # how often images that wait for the places of their cameras are looked at
 ODOMETRY_DEPTH = 100
 
+Reference = Callable[[Frame], "np.ndarray | None"]
 FrameSet = tuple[CameraImage, ...]  # of the cameras in their order
 
 
@@ -76,6 +79,9 @@ class ImageInput:
             LOOK_S, guard(self._look), callback_group=group, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
         self._timer.cancel()
+        self._reference = None
+        if settings.scale.source == "depth_topic":
+            self._reference = ReferenceInput(node, settings, guard, places, self._warn, group)
         self._odometry = None
         if settings.pose_source == "odom_topic":
             qos = QoSProfile(depth=ODOMETRY_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -98,6 +104,8 @@ class ImageInput:
         self._node.destroy_timer(self._timer)
         for camera in self.cameras:
             camera.close()
+        if self._reference:
+            self._reference.close()
         if self._odometry:
             self._node.destroy_subscription(self._odometry)
 
@@ -175,9 +183,12 @@ class ImageInput:
             elif not self._places.has_poses:
                 self._missing = None
 
+            seen = [self._reference_of(image) for image in images]
+
             def decode() -> tuple[Frame, ...]:
                 places: Sequence[RigPlace | None] = in_rig or [None] * len(images)
-                return told_apart([_frame(*each) for each in zip(images, poses, places, strict=True)], names, stereo)
+                parts = zip(images, poses, places, seen, strict=True)
+                return told_apart([_frame(*each) for each in parts], names, stereo)
 
             session_break = self._buffer.put(Arrival(stamp_ns, "\n".join(frames), images[0].size_hw, decode, names))
         except RefusedMessage as refusal:
@@ -188,6 +199,16 @@ class ImageInput:
             self.cameras[0].tell_frame_id(frames)
         if session_break:
             self._logger.info(f"A new map starts ({session_break}).", throttle_duration_sec=5.0)
+
+    def _reference_of(self, image: CameraImage) -> Reference:
+        """What is known of its depth, to be asked when it is decoded."""
+        message = self._reference.nearest(image.stamp_ns) if self._reference else None
+        if self._reference is None or message is None:
+            return lambda frame: None
+        return partial(self._reference.depth_of, message)
+
+    def _warn(self, text: str) -> None:
+        self._logger.warning(bounded(text), throttle_duration_sec=10.0)
 
     def _world_to_camera(self, image: CameraImage) -> np.ndarray | None:
         """Raises RefusedMessage where it is not known and required."""
@@ -206,5 +227,8 @@ class ImageInput:
         return pose
 
 
-def _frame(image: CameraImage, world_to_camera: np.ndarray | None, place: RigPlace | None) -> Frame:
-    return replace(image.decode(), world_to_camera=world_to_camera, rig=place)
+def _frame(
+    image: CameraImage, world_to_camera: np.ndarray | None, place: RigPlace | None, reference: Reference
+) -> Frame:
+    frame = replace(image.decode(), world_to_camera=world_to_camera, rig=place)
+    return replace(frame, reference_depth=reference(frame))

@@ -63,10 +63,22 @@ class IntrinsicsSettings:
 class ScaleSettings:
     """Where metres come from."""
 
-    source: Literal["auto", "poses", "model", "fixed", "none"] = option(
+    source: Literal["auto", "poses", "model", "depth_topic", "camera_height", "fixed", "none"] = option(
         "auto",
         "poses: metres where poses of the cameras or their places in a rig are known; model: where the model predicts "
-        "them; auto: by poses, else by the model; fixed: scale.fixed_m_per_unit; none: the model's unit.",
+        "them; auto: by poses, else by the model; depth_topic: those of reference_depth; camera_height: by the ground "
+        "below the camera; fixed: scale.fixed_m_per_unit; none: the model's unit.",
+    )
+    reference_type: Literal["image", "points"] = option(
+        "image",
+        "What reference_depth is, for scale.source depth_topic. image: a depth image, aligned with the image once that "
+        "is rectified, as sparse as it may be; points: a PointCloud2, which /tf ties to the camera.",
+    )
+    reference_slop_s: float = option(
+        0.1, "How far in time from an image reference_depth may be; seconds.", low=0.0, high=1e6
+    )
+    camera_height_m: float = option(
+        1.0, "Height of the camera above the ground, for scale.source camera_height; metres.", low=1e-3, high=1e4
     )
     fixed_m_per_unit: float = option(
         1.0, "Metres per unit of the model's depth, for scale.source fixed.", low=1e-6, high=1e6

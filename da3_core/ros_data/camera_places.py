@@ -11,7 +11,7 @@ import numpy as np
 
 from da3_core.geometry.cameras import invert_rigid
 from da3_core.ros_data.conventions import world_to_camera_in_map
-from da3_core.ros_data.transform_tree import TransformTree
+from da3_core.ros_data.transform_tree import TransformTree, TransformUnknown
 from da3_core.stream.frame import Frame, RigPlace
 
 LivePoseSource = Literal["auto", "none", "tf", "odom_topic", "rig"]
@@ -56,6 +56,20 @@ class CameraPlaces:
         if not self.has_poses:
             return None
         return world_to_camera_in_map(self._tree.pose_in(camera_frame, self.odom_frame, stamp_ns))
+
+    def between(self, frame: str, stamp_ns: int, camera_frame: str, camera_stamp_ns: int) -> np.ndarray:
+        """`(4, 4)` from a frame at one time to a camera at another, by the tree that both are in.
+
+        Raises:
+            TransformUnknown: an edge on the way is not known at its time, or they are in two trees.
+        """
+        if frame.lstrip("/") == camera_frame.lstrip("/"):
+            return np.eye(4)
+        root, to_root = self._tree.frame_to_root(frame, stamp_ns)
+        camera_root, camera_to_root = self._tree.frame_to_root(camera_frame, camera_stamp_ns)
+        if root != camera_root:
+            raise TransformUnknown(f"The frames {frame} and {camera_frame} are not in one tree of transforms.")
+        return np.asarray(invert_rigid(camera_to_root) @ to_root)
 
     def in_rig(
         self, camera_frames: Sequence[str], frame_set_ns: int, stereo: Sequence[np.ndarray | None]

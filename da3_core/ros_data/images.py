@@ -49,6 +49,7 @@ Refusal = Literal[
     "pose",
     "mask",
     "rig_size",
+    "reference",
 ]
 
 

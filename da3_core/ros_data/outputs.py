@@ -30,7 +30,8 @@ from da3_core.stream.session import ScaleSource, View, WindowResult
 from da3_core.stream.view_size import at_camera_size
 from da3_core.visualise import colorize_depth
 
-SCALE_SOURCES: dict[ScaleSource, int] = {"none": 0, "model": 1, "fixed": 2, "poses": 3}  # SCALE_* of DepthWindow.msg
+# SCALE_* of DepthWindow.msg
+SCALE_SOURCES: dict[ScaleSource, int] = {"none": 0, "model": 1, "fixed": 2, "poses": 3, "depth": 4, "height": 5}
 # INTRINSICS_* of DepthView.msg
 INTRINSICS_SOURCES: dict[IntrinsicsOrigin | None, int] = {None: 0, "known": 1, "estimated": 2, "assumed": 3}
 

@@ -33,6 +33,9 @@ class Frame:
         rig: its place among cameras that expose with it, or None when unknown.
         mask: `(H, W)` bool, pixels that are kept out of alignment, clouds and maps, and have no depth; or None.
         source: what tells its camera from others whose outputs carry the same name; empty where that name does.
+        reference_depth: `(M, 3)` float64 depth that is known at some pixels: x, y in pixels of `image`, edges at
+            integers, and metres along the optical axis; or None.
+        up: `(3,)` float64 away from the ground, in the camera's optical axes, or None when unknown.
         origin: where another process may read its pixels again, such as a `RecordedPixels`, or None.
     """
 
@@ -43,6 +46,8 @@ class Frame:
     world_to_camera: np.ndarray | None = None
     rig: RigPlace | None = None
     source: str = ""
+    reference_depth: np.ndarray | None = None
+    up: np.ndarray | None = None
     origin: object = None
     mask: np.ndarray | None = None
 

@@ -28,17 +28,21 @@ from da3_core.stream.key_frames import Unit
 from da3_core.stream.known_cameras import KnownCameras, known_cameras
 from da3_core.stream.known_scale import KnownScale
 from da3_core.stream.live_loops import LiveLoops
+from da3_core.stream.measured_scale import by_height, by_reference_depth, in_metres
 from da3_core.stream.scale_filter import ModelMetres
 from da3_core.stream.uncertainty import MapUncertainty
 from da3_core.stream.view_scales import steadied
 from da3_core.stream.window_graph import LIVE_WINDOWS, WindowGraph, WindowViews
 
 _Intrinsics: TypeAlias = tuple[np.ndarray, IntrinsicsOrigin] | tuple[None, None]
-ScaleSource = Literal["none", "model", "fixed", "poses"]
+ScaleSource = Literal["none", "model", "fixed", "poses", "depth", "height"]
+SessionScale = Literal["auto", "poses", "model", "fixed", "depth", "height", "none"]
 Placement = Literal["origin", "points", "poses", "last_view", "known", "unposed"]
 
 FOCAL_LENGTH_WINDOWS = 301  # the running median looks this far back
-UNITS: dict[ScaleSource, Unit] = {"poses": "fixed", "model": "newest"}  # whose unit a map keeps where loops are closed
+MEASURED: tuple[ScaleSource, ...] = ("depth", "height")  # in every window anew, as a metric model says metres
+# Whose unit a map keeps where loops are closed.
+UNITS: dict[ScaleSource, Unit] = {"poses": "fixed", "model": "newest", "depth": "newest", "height": "newest"}
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,15 @@ class SessionOptions:
     Attributes:
         scale_source: `poses` takes the metres of frames whose cameras are known, `model` those of models that predict
             metres, `auto` the former where there are any, else the latter; `fixed` multiplies the first window of the
-            map by `fixed_m_per_unit`; `none` leaves the model's unit. Only `auto` and `poses` heed known cameras. What
-            was applied is in `WindowResult.scale_source`.
+            map by `fixed_m_per_unit`; `depth` takes the metres of the frames' reference depth, `height` those of the
+            ground that is `camera_height_m` below the cameras; `none` leaves the model's unit. Only `auto` and `poses`
+            heed known cameras. What was applied is in `WindowResult.scale_source`.
         fixed_m_per_unit: metres per unit of the model.
     """
 
-    scale_source: Literal["auto", "poses", "model", "fixed", "none"]
+    scale_source: SessionScale
     fixed_m_per_unit: float
+    camera_height_m: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,6 +226,9 @@ class Session:
         heeds = self._options.scale_source in ("auto", "poses")
         known = known_cameras(frames, names, prediction, self._known_scale) if heeds else None
         prediction = known.prediction if known else prediction
+        measured = self._measured(frames, prediction)
+        if self._options.scale_source in MEASURED:
+            prediction = in_metres(prediction, measured)
         if known and known.in_map:
             placed = self._place_known(frames, known)
         else:
@@ -236,7 +245,7 @@ class Session:
         if placed.placement != "unposed":
             self._scale, self._scale_source = placed.depth_scale, placed.scale_source
         self._follow_loops(prediction, placed)
-        applied = known.metres_per_unit if known and known.metres_per_unit else 1.0
+        applied = (known.metres_per_unit if known else measured) or 1.0
         return WindowResult(
             views=tuple(each.view for each in self._published.values()),
             placement=placed.placement,
@@ -250,6 +259,14 @@ class Session:
             bend=bend,
             flicker=placed.flicker,
         )
+
+    def _measured(self, frames: Sequence[Frame], prediction: Prediction) -> float | None:
+        """Metres per unit, where they are to be measured and can be."""
+        if self._options.scale_source == "depth":
+            return by_reference_depth(frames, prediction)
+        if self._options.scale_source == "height":
+            return by_height(frames, prediction, self._options.camera_height_m)
+        return None
 
     def _bend(self) -> Bend | None:
         """Close a loop that has been found since the last window."""
@@ -308,6 +325,8 @@ class Session:
         camera_to_window = invert_rigid(chosen.extrinsics)
         views = WindowViews([names[i] for i in some.tolist()], camera_to_window, chosen.depth, chosen.conf, chosen.sky)
         in_map, in_window, matrices = self._shared(frames, prediction)
+        if source in MEASURED and self._scale_source == "none":
+            in_map = []  # metres begin a map: that before has another unit
         by_matches = "feature_poses" in prediction.aux
         if not in_map:
             window_to_first = invert_rigid(camera_to_window[0])
@@ -324,12 +343,13 @@ class Session:
         if starts_map:
             self._graph.clear()
             self._uncertainty = MapUncertainty()
-        elif self._map_is_known:
+        is_measured = source == "model" or source in MEASURED
+        if not starts_map and (self._map_is_known or (source == "none" and self._scale_source in MEASURED)):
             source = self._scale_source
         prior = (0.0, METRIC_DEVIATION if is_metric else np.inf)  # of the logarithm of the window's scale
         log_ratio = self._graph.add(views, alignment.window_to_map, prior)
         self._graph.adjust()
-        if source == "model":
+        if is_measured:
             self._follow_model(None if starts_map else _newest(names, self._published.values()))
         joined_by = np.stack([each.camera_to_world for each in (in_map[-1:] if starts_map else in_map)])
         self._uncertainty.add(joined_by, self._graph.median_depth(), by_matches)
@@ -367,7 +387,8 @@ class Session:
                 self._loops.rescale(larger)
 
     def _model_deviation(self, placed: _Placed) -> float:
-        is_followed = placed.scale_source == "model" and placed.placement in ("origin", "points", "poses", "last_view")
+        is_joined = placed.placement in ("origin", "points", "poses", "last_view")
+        is_followed = is_joined and placed.scale_source in ("model", *MEASURED)
         return self._model_metres.deviation if is_followed else float("nan")
 
     def _place_known(self, frames: Sequence[Frame], known: KnownCameras) -> _Placed:
@@ -494,6 +515,8 @@ class Session:
     def _source(self, prediction: Prediction, known: KnownCameras | None) -> ScaleSource:
         """Where the metres of a prediction come from, taken by itself."""
         choice = self._options.scale_source
+        if choice in ("depth", "height"):
+            return choice if prediction.is_metric else "none"
         if known is not None and known.metres_per_unit is not None:
             return "poses"
         if choice in ("auto", "model"):

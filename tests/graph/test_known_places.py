@@ -13,7 +13,7 @@ from geometry_msgs.msg import PoseStamped, TransformStamped
 from harness import Camera, Graph, Inbox, newest_status
 from nav_msgs.msg import Odometry
 from scipy.spatial.transform import Rotation
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, PointCloud2, PointField
 from tf2_msgs.msg import TFMessage
 
 from da3_core.synthetic import Walk
@@ -221,3 +221,32 @@ def test_beside_odometry_only_the_map_moves(graph: Graph, camera: Camera, footag
             ),
         )
         assert len(edges()) == 4, "three of the node, one of the other"
+
+
+def test_a_lidar_says_the_metres(graph: Graph, camera: Camera, footage: Footage, walk: Walk) -> None:
+    """500 points, in a frame of their own that is tied to the camera."""
+    given = {"every_frame": "true", "window.size": 2, "process_res": walk.images.shape[2]}
+    given |= {"scale.source": "depth_topic", "scale.reference_type": "points"}
+    graph.start_node(given, "-r", "__ns:=/lidar")
+    footage.camera_frame = "lidar_camera"
+    images = footage.images(range(3))
+    rng, (height, width) = np.random.default_rng(0), walk.size
+    x, y = rng.integers(width, size=500), rng.integers(height, size=500)
+    rays = np.linalg.solve(walk.intrinsics, np.stack([x + 0.5, y + 0.5, np.ones(500)]))  # (3, P)
+    in_lidar = (IN_BASE[:3, :3] @ (rays * walk.depth_m[0][y, x]) + IN_BASE[:3, 3:]).T.astype(np.float32)
+    cloud = PointCloud2(height=1, width=500, point_step=12, row_step=6000)
+    cloud.header.frame_id, cloud.header.stamp = "lidar_base", images[0].header.stamp
+    cloud.fields = [PointField(name=name, offset=4 * i, datatype=7, count=1) for i, name in enumerate("xyz")]
+    cloud.data.frombytes(in_lidar.tobytes())
+    mounting = transforms(0, ("lidar_base", footage.camera_frame, IN_BASE))
+    names = {f"/lidar/da3/{name}": kind for name, kind in OUTPUTS.items()}
+    with graph.listen(names) as inbox:
+        camera.publish("/tf_static", mounting, latched=True, readers=4)
+        camera.publish("/lidar/reference_depth", cloud)
+        camera.publish("/lidar/camera_info", footage.camera_info(images[0]))
+        camera.publish("/lidar/image", *images)
+        graph.wait_for("two windows", lambda: len(inbox["/lidar/da3/window"]) == 2)
+        graph.wait_for("three views", lambda: len(inbox["/lidar/da3/depth/image"]) == 3)
+    for image, true_m in zip(inbox["/lidar/da3/depth/image"], walk.depth_m[:3], strict=True):
+        np.testing.assert_allclose(depth_of(image), true_m, rtol=1e-3)
+    assert {window.scale_source for window in inbox["/lidar/da3/window"]} == {DepthWindow.SCALE_DEPTH}
