@@ -165,6 +165,8 @@ class ImageInput:
             self._timer.reset()
 
     def _is_known(self, images: FrameSet) -> bool:
+        if self._reference and self._reference.is_waited_for(images[0].stamp_ns):
+            return False
         if not self._places.has_poses and time.monotonic() > self._start_s + self._settings.tf.timeout_s:
             return True  # what /tf_static has not said by now it does not say
         return self._places.are_known([image.camera_frame for image in images], images[0].stamp_ns)

@@ -66,6 +66,10 @@ class ReferenceInput:
         distances = {abs(stamp_ns(each.header.stamp) - stamp): each for each in self._kept}
         return distances[min(distances)] if distances and min(distances) <= self._slop_ns else None
 
+    def is_waited_for(self, stamp: int) -> bool:
+        """Whether there is no message near an image yet, and one may still come."""
+        return self.nearest(stamp) is None and not any(stamp_ns(each.header.stamp) > stamp for each in self._kept)
+
     def depth_of(self, message: Any, frame: Frame) -> np.ndarray | None:
         """What a message says about an image, see `Frame.reference_depth`; None where that is nothing."""
         size_hw = frame.image.shape[0], frame.image.shape[1]

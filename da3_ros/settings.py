@@ -152,7 +152,7 @@ class TfSettings:
     timeout_s: float = same_option(
         BagOptions,
         "tf_timeout_s",
-        sentence="How long an image waits for the transforms or odometry about it; seconds.",
+        sentence="How long an image waits for transforms, odometry and reference_depth about it; seconds.",
         high=1e6,
         dynamic=True,
     )

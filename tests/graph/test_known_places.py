@@ -241,7 +241,8 @@ def test_a_lidar_says_the_metres(graph: Graph, camera: Camera, footage: Footage,
     mounting = transforms(0, ("lidar_base", footage.camera_frame, IN_BASE))
     names = {f"/lidar/da3/{name}": kind for name, kind in OUTPUTS.items()}
     with graph.listen(names) as inbox:
-        camera.publish("/tf_static", mounting, latched=True, readers=4)
+        nodes = sum(process.name == "node" for process in graph.processes)
+        camera.publish("/tf_static", mounting, latched=True, readers=nodes)
         camera.publish("/lidar/reference_depth", cloud)
         camera.publish("/lidar/camera_info", footage.camera_info(images[0]))
         camera.publish("/lidar/image", *images)
