@@ -611,11 +611,10 @@ def _view(
         frame=frame,
         number=name.number,
         is_new=is_new,
-        # Copies, because a slice would keep the arrays of its whole window alive.
-        image=frame.image if prediction.processed_images is None else prediction.processed_images[i].copy(),
+        image=frame.image if prediction.processed_images is None else _alone(prediction.processed_images, i),
         depth=prediction.depth[i] * np.float32(placed.depth_scale),
-        confidence=None if prediction.conf is None else prediction.conf[i].copy(),
-        sky=None if prediction.sky is None else prediction.sky[i].copy(),
+        confidence=None if prediction.conf is None else _alone(prediction.conf, i),
+        sky=None if prediction.sky is None else _alone(prediction.sky, i),
         intrinsics=intrinsics[0],
         intrinsics_source=intrinsics[1],
         world_to_camera=world_to_camera,
@@ -623,6 +622,11 @@ def _view(
         if prediction.processed_from_original is None
         else prediction.processed_from_original[i],
     )
+
+
+def _alone(of_window: np.ndarray, i: int) -> np.ndarray:
+    """What belongs to one view; a copy where a slice would keep the arrays of a whole window alive."""
+    return of_window[i] if len(of_window) == 1 else of_window[i].copy()
 
 
 def _newest(names: Sequence[FrameName], published: Collection[_Published]) -> FrameName:
