@@ -7,15 +7,18 @@ until the listener has the depth of that image.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import rclpy
 import report
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from da3_core.ros_data import values
@@ -36,7 +39,7 @@ PARAMETERS = ("window.size:=1", "points.confidence_percentile:=0.0", "points.edg
 
 def run_camera(height: int, width: int, rate_hz: float) -> None:
     """Send images and their camera at a steady rate, for ever."""
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("camera")
     images, infos = node.create_publisher(Image, "image", 5), node.create_publisher(CameraInfo, "camera_info", 5)
     header = values.header(0, "camera")
@@ -44,7 +47,7 @@ def run_camera(height: int, width: int, rate_hz: float) -> None:
     intrinsics = np.array([[0.8 * width, 0, width / 2], [0, 0.8 * width, height / 2], [0, 0, 1]])
     image, info = packed(values.image(header, pixels, "rgb8")), packed(camera_info(header, intrinsics, (height, width)))
     next_s = time.monotonic()
-    while rclpy.ok():
+    while True:
         image.header.stamp = info.header.stamp = node.get_clock().now().to_msg()
         infos.publish(info)
         images.publish(image)
@@ -109,8 +112,9 @@ def measure(size: tuple[int, int], camera_hz: float, others: tuple[str, ...]) ->
             executor.spin_once(timeout_sec=0.1)
     finally:
         for each in children:
-            each.kill()
-            each.wait()
+            each.send_signal(signal.SIGINT)  # one that is killed leaves its shared memory behind
+        for each in children:
+            each.wait(30)
         rclpy.shutdown()
     ages_s = [age_s for arrived_s, age_s in arrivals if arrived_s >= begin_s]
     p50, p95 = np.percentile(ages_s, (50, 95)) * 1e3
@@ -121,7 +125,8 @@ def main() -> None:
     if "--node" in sys.argv:
         run_node()
     elif "--camera" in sys.argv:
-        run_camera(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
+        with suppress(KeyboardInterrupt):
+            run_camera(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
     else:
         run_all()
 

@@ -626,7 +626,7 @@ def _view(
 
 def _alone(of_window: np.ndarray, i: int) -> np.ndarray:
     """What belongs to one view; a copy where a slice would keep the arrays of a whole window alive."""
-    return of_window[i] if len(of_window) == 1 else of_window[i].copy()
+    return np.asarray(of_window[i] if len(of_window) == 1 else of_window[i].copy())
 
 
 def _newest(names: Sequence[FrameName], published: Collection[_Published]) -> FrameName:
