@@ -20,7 +20,7 @@ from da3_core.ros_data.images import RefusedMessage
 from da3_core.stream.frame import Frame
 from da3_core.stream.inference import bind_inference
 from da3_core.stream.live_loops import LiveLoops
-from da3_core.stream.session import Session, SessionOptions, SessionScale, WindowResult
+from da3_core.stream.session import Session, SessionOptions, SessionScale, UpSource, WindowResult
 from da3_ros.budget import inference_bytes
 from da3_ros.settings import Settings
 from da3_ros.window_buffer import LiveWindow, WindowBuffer
@@ -37,6 +37,7 @@ SESSION_SCALES: dict[str, SessionScale] = {
     "fixed": "fixed",
     "none": "none",
 }
+UPS: dict[str, UpSource] = {"camera": "first camera", "imu": "imu", "tf": "tf", "floor": "floor"}
 BACKGROUND_SHARE = 0.1  # of the model's time, while windows of the stream have to wait for background inference
 
 
@@ -89,7 +90,9 @@ class Engine:
         self._infer = bind_inference(model, settings.inference)
         loops = LiveLoops(self._infer_beside, in_background=True) if settings.loop.closure else None
         scale = settings.scale
-        options = SessionOptions(SESSION_SCALES[scale.source], scale.fixed_m_per_unit, scale.camera_height_m)
+        options = SessionOptions(
+            SESSION_SCALES[scale.source], scale.fixed_m_per_unit, scale.camera_height_m, UPS[settings.map.up]
+        )
         self._session = Session(self._infer, options, loops)
         self._session_number = -1
         self._buffer = buffer

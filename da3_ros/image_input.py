@@ -24,6 +24,7 @@ from da3_core.ros_data.transform_tree import TransformUnknown
 from da3_core.stream.frame import Frame, RigPlace
 from da3_ros.callbacks import Guard
 from da3_ros.camera_input import CameraImage, CameraInput, CameraState
+from da3_ros.gravity_input import GravityInput
 from da3_ros.logs import bounded
 from da3_ros.qos import OVERRIDABLE
 from da3_ros.reference_input import ReferenceInput
@@ -82,6 +83,9 @@ class ImageInput:
         self._reference = None
         if settings.scale.source == "depth_topic":
             self._reference = ReferenceInput(node, settings, guard, places, self._warn, group)
+        self._gravity = None
+        if settings.map.up in ("imu", "tf"):
+            self._gravity = GravityInput(node, settings.map.up, guard, places, self._warn, group)
         self._odometry = None
         if settings.pose_source == "odom_topic":
             qos = QoSProfile(depth=ODOMETRY_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -106,6 +110,8 @@ class ImageInput:
             camera.close()
         if self._reference:
             self._reference.close()
+        if self._gravity:
+            self._gravity.close()
         if self._odometry:
             self._node.destroy_subscription(self._odometry)
 
@@ -185,11 +191,12 @@ class ImageInput:
             elif not self._places.has_poses:
                 self._missing = None
 
+            ups = [self._gravity.of(image.camera_frame, stamp_ns) if self._gravity else None for image in images]
             seen = [self._reference_of(image) for image in images]
 
             def decode() -> tuple[Frame, ...]:
                 places: Sequence[RigPlace | None] = in_rig or [None] * len(images)
-                parts = zip(images, poses, places, seen, strict=True)
+                parts = zip(images, poses, places, ups, seen, strict=True)
                 return told_apart([_frame(*each) for each in parts], names, stereo)
 
             session_break = self._buffer.put(Arrival(stamp_ns, "\n".join(frames), images[0].size_hw, decode, names))
@@ -230,7 +237,11 @@ class ImageInput:
 
 
 def _frame(
-    image: CameraImage, world_to_camera: np.ndarray | None, place: RigPlace | None, reference: Reference
+    image: CameraImage,
+    world_to_camera: np.ndarray | None,
+    place: RigPlace | None,
+    up: np.ndarray | None,
+    reference: Reference,
 ) -> Frame:
-    frame = replace(image.decode(), world_to_camera=world_to_camera, rig=place)
+    frame = replace(image.decode(), world_to_camera=world_to_camera, rig=place, up=up)
     return replace(frame, reference_depth=reference(frame))

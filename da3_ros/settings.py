@@ -87,6 +87,17 @@ class ScaleSettings:
 
 
 @dataclass(frozen=True)
+class MapSettings:
+    """How the map lies."""
+
+    up: Literal["camera", "imu", "tf", "floor"] = option(
+        "camera",
+        "What makes the map level where it begins. camera: it is taken to be; imu: Imu on imu, which /tf ties to the "
+        "camera; tf: z of odom_frame; floor: the ground that is seen.",
+    )
+
+
+@dataclass(frozen=True)
 class SyncSettings:
     """Which images of a rig belong together."""
 
@@ -271,6 +282,7 @@ class Settings(InferenceOptions, ModelOptions):
     queue: QueueSettings = field(default_factory=QueueSettings)
     intrinsics: IntrinsicsSettings = field(default_factory=IntrinsicsSettings)
     rectify: RectifyOptions = field(default_factory=RectifyOptions)
+    map: MapSettings = field(default_factory=MapSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
     scale: ScaleSettings = field(default_factory=ScaleSettings)
     loop: LoopSettings = field(default_factory=LoopSettings)

@@ -16,6 +16,8 @@ FARTHEST_CENTRE = 1.0  # image sides beyond the border; parts cut out of an imag
 
 CameraFault = Literal["values", "matrix", "focal", "skew", "centre"]
 
+STRAIGHT = 0.999  # cosine to the vertical, beyond which a camera has no heading
+
 
 def to_homogeneous(transform: np.ndarray) -> np.ndarray:
     """`(..., 3, 4)` or `(..., 4, 4)` to `(..., 4, 4)` with last row 0 0 0 1, same dtype, always a copy."""
@@ -157,3 +159,21 @@ def _to_array(values: Any, name: str) -> np.ndarray:
     if not np.isfinite(array).all():
         raise InputError(f"{name} contain NaN or infinity; leave out the images whose camera is unknown")
     return array
+
+
+def level_axes(up: np.ndarray) -> np.ndarray:
+    """`(4, 4)` rotation from a camera's optical axes to level ones of the same heading, y down.
+
+    Args:
+        up: `(3,)` in the camera's axes, of any length but 0. A camera that looks straight down or up is headed where
+            the top or the bottom of its image is.
+    """
+    down = -up / np.linalg.norm(up)
+    ahead = np.array([0.0, 0.0, 1.0])
+    if abs(down[2]) > STRAIGHT:
+        ahead = np.array([0.0, -np.sign(down[2]), 0.0])
+    forward = ahead - (ahead @ down) * down
+    forward /= np.linalg.norm(forward)
+    result = np.eye(4)
+    result[:3, :3] = np.cross(down, forward), down, forward
+    return result

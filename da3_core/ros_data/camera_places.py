@@ -71,6 +71,14 @@ class CameraPlaces:
             raise TransformUnknown(f"The frames {frame} and {camera_frame} are not in one tree of transforms.")
         return np.asarray(invert_rigid(camera_to_root) @ to_root)
 
+    def up(self, camera_frame: str, stamp_ns: int) -> np.ndarray:
+        """`(3,)` up of the odometry frame, in the camera's optical axes.
+
+        Raises:
+            TransformUnknown: the camera is not known in it.
+        """
+        return np.asarray(self._tree.pose_in(camera_frame, self.odom_frame, stamp_ns)[2, :3])
+
     def in_rig(
         self, camera_frames: Sequence[str], frame_set_ns: int, stereo: Sequence[np.ndarray | None]
     ) -> list[RigPlace] | None:

@@ -302,7 +302,7 @@ class WindowOutputs:
             unit="model units" if result.scale_source == "none" else "metres",
             scale_deviation=result.scale_deviation,
             intrinsics_source=newest.view.intrinsics_source or "",
-            up="given poses" if result.placement == "known" else "first camera",
+            up="given poses" if result.placement == "known" else result.up,
         )
 
     def map_points(self) -> MessageValue | None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from da3_core.errors import InputError
 from da3_core.geometry.alignment import METRIC_DEVIATION, PosedDepth, align_window, compare_depths
-from da3_core.geometry.cameras import invert_rigid
+from da3_core.geometry.cameras import invert_rigid, level_axes
 from da3_core.geometry.quaternions import quaternion_from_rotation, rotation_from_quaternion
 from da3_core.geometry.similarity import Similarity
 from da3_core.geometry.upsampling import resampled
@@ -28,7 +28,7 @@ from da3_core.stream.key_frames import Unit
 from da3_core.stream.known_cameras import KnownCameras, known_cameras
 from da3_core.stream.known_scale import KnownScale
 from da3_core.stream.live_loops import LiveLoops
-from da3_core.stream.measured_scale import by_height, by_reference_depth, in_metres
+from da3_core.stream.measured_scale import by_height, by_reference_depth, ground_of, in_metres
 from da3_core.stream.scale_filter import ModelMetres
 from da3_core.stream.uncertainty import MapUncertainty
 from da3_core.stream.view_scales import steadied
@@ -37,6 +37,7 @@ from da3_core.stream.window_graph import LIVE_WINDOWS, WindowGraph, WindowViews
 _Intrinsics: TypeAlias = tuple[np.ndarray, IntrinsicsOrigin] | tuple[None, None]
 ScaleSource = Literal["none", "model", "fixed", "poses", "depth", "height"]
 SessionScale = Literal["auto", "poses", "model", "fixed", "depth", "height", "none"]
+UpSource = Literal["first camera", "imu", "tf", "floor"]
 Placement = Literal["origin", "points", "poses", "last_view", "known", "unposed"]
 
 FOCAL_LENGTH_WINDOWS = 301  # the running median looks this far back
@@ -56,11 +57,14 @@ class SessionOptions:
             ground that is `camera_height_m` below the cameras; `none` leaves the model's unit. Only `auto` and `poses`
             heed known cameras. What was applied is in `WindowResult.scale_source`.
         fixed_m_per_unit: metres per unit of the model.
+        up: what makes a map level: `floor` that its first view shows; `imu` and `tf` are `Frame.up` of its first frame.
+            What did is in `WindowResult.up`.
     """
 
     scale_source: SessionScale
     fixed_m_per_unit: float
     camera_height_m: float = 1.0
+    up: UpSource = "first camera"
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +129,7 @@ class WindowResult:
             were not.
         flicker: how much the scale of the depth of frames that were published before is another in this inference,
             median of the logarithm; NaN without such frames.
+        up: what makes the map level; `first camera`: that is taken to be.
     """
 
     views: tuple[View, ...]
@@ -138,6 +143,7 @@ class WindowResult:
     scale_deviation: float = float("nan")
     bend: Bend | None = None
     flicker: float = float("nan")
+    up: UpSource = "first camera"
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,6 +201,7 @@ class Session:
         self._known_scale = KnownScale()
         self._model_metres = ModelMetres()
         self._has_map = False
+        self._up: UpSource = "first camera"
         self._map_is_known = False  # by poses that frames came with
         self._segment = 0
         self._scale_source: ScaleSource = "none"  # of the last window
@@ -258,6 +265,7 @@ class Session:
             scale_deviation=known.deviation if known else self._model_deviation(placed),
             bend=bend,
             flicker=placed.flicker,
+            up=self._up,
         )
 
     def _measured(self, frames: Sequence[Frame], prediction: Prediction) -> float | None:
@@ -329,13 +337,14 @@ class Session:
             in_map = []  # metres begin a map: that before has another unit
         by_matches = "feature_poses" in prediction.aux
         if not in_map:
-            window_to_first = invert_rigid(camera_to_window[0])
+            level = self._level(frames[some[0]], prediction, int(some[0]))
+            window_to_first = level @ invert_rigid(camera_to_window[0])
             window_to_map = Similarity(scale, window_to_first[:3, :3], scale * window_to_first[:3, 3])
             self._graph.clear()
             self._graph.add(views, window_to_map)
             self._follow_model(None)
             self._uncertainty = MapUncertainty()
-            self._uncertainty.add(np.eye(4)[None], self._graph.median_depth(), by_matches)
+            self._uncertainty.add(level[None], self._graph.median_depth(), by_matches)
             return _Placed(window_to_map, scale, "origin", source, starts_map=True)
         is_metric = source == "poses" == self._scale_source
         alignment = align_window(in_map, in_window, matrices, self._scale, self._graph.spread, is_metric)
@@ -363,6 +372,15 @@ class Session:
             starts_map,
             self._flicker(views.frames, log_ratio + np.log(window_to_map.scale)),
         )
+
+    def _level(self, first: Frame, prediction: Prediction, index: int) -> np.ndarray:
+        """`(4, 4)` from the optical axes of the first camera to those of the map, whose y is down."""
+        up = first.up
+        if self._options.up == "floor":
+            ground = ground_of(first, prediction, index)
+            up = ground.up if ground else None
+        self._up = self._options.up if up is not None else "first camera"
+        return np.eye(4) if up is None else level_axes(up)
 
     def _flicker(self, names: Sequence[FrameName], log_scales: np.ndarray) -> float:
         """Of frames of which a window says so many map units per unit of the depth of the graph."""

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from da3_core.options import InferenceOptions
+from da3_core.ros_data.conventions import camera_pose_in_map
 from da3_core.stream.frame import Frame
 from da3_core.stream.inference import bind_inference
 from da3_core.stream.measured_scale import ground_of
-from da3_core.stream.session import Session, SessionOptions, SessionScale
+from da3_core.stream.session import Session, SessionOptions, SessionScale, UpSource
 from da3_core.synthetic import Walk, room_walk
 from da3_core.synthetic.exact import ExactModel
 
@@ -69,6 +70,26 @@ def test_the_ground_under_the_camera_says_metres(walk: Walk) -> None:
     result = session(walk, "height", height_m).process(frames)
     np.testing.assert_allclose(result.views[1].depth, walk.depth_m[1], rtol=0.02)
     assert result.scale_source == "height"
+
+
+@pytest.mark.parametrize(("source", "degrees"), [("imu", 1e-3), ("floor", 1.0)])
+def test_a_map_is_level_though_its_first_camera_is_not(walk: Walk, source: UpSource, degrees: float) -> None:
+    frames = [
+        replace(frame_of(walk, k, reference=False), up=up_in(walk, k) if source == "imu" else None) for k in range(2)
+    ]
+    infer = bind_inference(ExactModel(walk), InferenceOptions(process_res=WIDTH))
+    result = Session(infer, SessionOptions("none", 1.0, up=source)).process(frames)
+    assert result.up == source
+    for k, view in enumerate(result.views):
+        assert view.world_to_camera is not None
+        up_in_map = camera_pose_in_map(view.world_to_camera)[:3, :3] @ up_in(walk, k)
+        assert np.degrees(np.arccos(np.clip(up_in_map[2], -1, 1))) < degrees
+    forward = camera_pose_in_map(result.views[0].world_to_camera)[:3, 2]
+    assert abs(forward[1]) < 1e-6, "headed along x"
+
+
+def up_in(walk: Walk, k: int) -> np.ndarray:
+    return walk.camera_to_world[k][2, :3]
 
 
 def test_where_no_ground_is_seen_there_are_no_metres(walk: Walk) -> None:
