@@ -90,9 +90,8 @@ class Engine:
         self._infer = bind_inference(model, settings.inference)
         loops = LiveLoops(self._infer_beside, in_background=True) if settings.loop.closure else None
         scale = settings.scale
-        options = SessionOptions(
-            SESSION_SCALES[scale.source], scale.fixed_m_per_unit, scale.camera_height_m, UPS[settings.map.up]
-        )
+        source, up = SESSION_SCALES[scale.source], UPS[settings.map.up]
+        options = SessionOptions(source, scale.fixed_m_per_unit, scale.camera_height_m, up)
         self._session = Session(self._infer, options, loops)
         self._session_number = -1
         self._buffer = buffer

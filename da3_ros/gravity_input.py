@@ -76,7 +76,7 @@ class GravityInput:
 
 
 def up_of(message: Imu) -> np.ndarray | None:
-    """`(3,)` in the frame of an Imu: by its orientation where it has one, else by what it feels, which is up at rest."""
+    """`(3,)` in the frame of an Imu: by its orientation where it has one, else by what it feels: at rest that is up."""
     q, a = message.orientation, message.linear_acceleration
     quaternion, felt = np.array([q.x, q.y, q.z, q.w]), np.array([a.x, a.y, a.z])
     if message.orientation_covariance[0] >= 0 and 0.5 < np.linalg.norm(quaternion) < 2:

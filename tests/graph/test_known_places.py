@@ -2,18 +2,19 @@
 """Where cameras are known from elsewhere: poses by /tf, by odometry on a topic, and two cameras on one body."""
 
 import time
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import pytest
-from da3_ros.msg import DepthWindow
+from da3_ros.msg import DepthWindow, MapInfo
 from diagnostic_msgs.msg import DiagnosticArray
 from footage import FIRST_STAMP_NS, PERIOD_NS, Footage, matrix
-from geometry_msgs.msg import PoseStamped, TransformStamped
+from geometry_msgs.msg import PoseStamped, TransformStamped, Vector3
 from harness import Camera, Graph, Inbox, newest_status
 from nav_msgs.msg import Odometry
 from scipy.spatial.transform import Rotation
-from sensor_msgs.msg import Image, PointCloud2, PointField
+from sensor_msgs.msg import Image, Imu, PointCloud2, PointField
 from tf2_msgs.msg import TFMessage
 
 from da3_core.synthetic import Walk
@@ -223,10 +224,12 @@ def test_beside_odometry_only_the_map_moves(graph: Graph, camera: Camera, footag
         assert len(edges()) == 4, "three of the node, one of the other"
 
 
-def test_a_lidar_says_the_metres(graph: Graph, camera: Camera, footage: Footage, walk: Walk) -> None:
+def test_a_lidar_says_the_metres_and_an_imu_what_is_up(
+    graph: Graph, camera: Camera, footage: Footage, walk: Walk
+) -> None:
     """500 points, in a frame of their own that is tied to the camera."""
     given = {"every_frame": "true", "window.size": 2, "process_res": walk.images.shape[2]}
-    given |= {"scale.source": "depth_topic", "scale.reference_type": "points"}
+    given |= {"scale.source": "depth_topic", "scale.reference_type": "points", "map.up": "imu", "tf.timeout_s": 20.0}
     graph.start_node(given, "-r", "__ns:=/lidar")
     footage.camera_frame = "lidar_camera"
     images = footage.images(range(3))
@@ -243,11 +246,24 @@ def test_a_lidar_says_the_metres(graph: Graph, camera: Camera, footage: Footage,
     with graph.listen(names) as inbox:
         nodes = sum(process.name == "node" for process in graph.processes)
         camera.publish("/tf_static", mounting, latched=True, readers=nodes)
-        camera.publish("/lidar/reference_depth", cloud)
         camera.publish("/lidar/camera_info", footage.camera_info(images[0]))
         camera.publish("/lidar/image", *images)
+        imu, later = Imu(header=cloud.header), deepcopy(cloud)
+        fill(Vector3(), imu.orientation, base_in_world(walk, 0))
+        later.header.stamp.sec += 10  # so that nothing is waited for any more
+        for _ in range(2):  # the first of a topic may be lost: who reads it may not have found its publisher yet
+            camera.publish("/lidar/imu", imu)
+            time.sleep(0.5)
+        for _ in range(2):
+            camera.publish("/lidar/reference_depth", cloud)
+            time.sleep(0.5)
+        camera.publish("/lidar/reference_depth", later)
         graph.wait_for("two windows", lambda: len(inbox["/lidar/da3/window"]) == 2)
         graph.wait_for("three views", lambda: len(inbox["/lidar/da3/depth/image"]) == 3)
     for image, true_m in zip(inbox["/lidar/da3/depth/image"], walk.depth_m[:3], strict=True):
         np.testing.assert_allclose(depth_of(image), true_m, rtol=1e-3)
     assert {window.scale_source for window in inbox["/lidar/da3/window"]} == {DepthWindow.SCALE_DEPTH}
+    for pose, in_world in zip(inbox["/lidar/da3/pose"], walk.camera_to_world, strict=False):
+        in_map = matrix(pose.pose.position, pose.pose.orientation)
+        np.testing.assert_allclose(in_map[2, :3], in_world[2, :3], atol=1e-4)
+    assert graph.latched("/lidar/da3/map_info", MapInfo).up == "imu"
