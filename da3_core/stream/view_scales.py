@@ -3,6 +3,9 @@
 
 A network errs in the scale of each view's depth by itself, which a stream shows as flicker. But the views of a window
 see the same surfaces from known places: what the others have there tells how much too large one has it.
+
+An error that all views of a window share by their pixels looks much the same: it moves over the surfaces as the camera
+does. But then neighbours agree, where errors of single views tell any two apart alike. Only the latter are removed.
 """
 
 from __future__ import annotations
@@ -16,19 +19,21 @@ from da3_core.prediction import Prediction
 
 SAMPLES = 120  # pixels of each view
 SAME_SURFACE = 0.4  # of the logarithm of depth: beyond it a pixel shows another surface
+LEFT_TO_CHANCE = 2.0  # standard deviations
 FEWEST_SEEN = 0.25  # of the pixels of a view that another one must have too
 
 
 def steadied(prediction: Prediction) -> Prediction:
     """With the depth of every view at the scale that all views of the window have on average.
 
-    Where the cameras are unknown, or no other view sees the same, depth stays.
+    Neighbours are those of its order. Where the cameras are unknown, or no other view sees the same, depth stays.
     """
     if prediction.extrinsics is None or prediction.usable_intrinsics is None or len(prediction.depth) < 2:
         return prediction
     log_scale = np.zeros(len(prediction.depth))
     for views in prediction.maps:
-        log_scale[views] = _log_scales(prediction, views)
+        of_views = _log_scales(prediction, views)
+        log_scale[views] = _share_of_single_views(of_views) * of_views
     if not log_scale.any():
         return prediction
     return replace(prediction, depth=prediction.depth * np.exp(-log_scale).astype(np.float32)[:, None, None])
@@ -56,6 +61,18 @@ def _log_scales(prediction: Prediction, views: np.ndarray) -> np.ndarray:
     scale = np.where(of_both, median - median.T, 0) / 2
     # A view's ratio to itself is 1, so it counts as one of the window.
     return np.asarray(scale.sum(1) / np.maximum(of_both.sum(1), 1))
+
+
+def _share_of_single_views(log_scales: np.ndarray) -> float:
+    """Of `(V,)`: 1 unless neighbours differ by less than errors of single views leave to chance; near 0 for slow
+    changes along the window."""
+    count = len(log_scales)
+    variance = ((log_scales - log_scales.mean()) ** 2).sum()
+    if count < 2 or variance == 0:
+        return 1.0
+    of_neighbours = (np.diff(log_scales) ** 2).sum() / 2  # as much as `variance`, on average, if they are independent
+    by_chance = 1 - LEFT_TO_CHANCE * np.sqrt((count - 2) / (count**2 - 1))  # von Neumann's ratio
+    return float(min(1.0, of_neighbours / (by_chance * variance)))
 
 
 def _interpolated(depth: np.ndarray, views: np.ndarray, pixels: np.ndarray) -> np.ndarray:

@@ -37,3 +37,12 @@ def test_depth_stays_where_nothing_tells_its_scale(exact: Prediction) -> None:
     larger = exact.depth * np.where(segments == 1, np.float32(3), 1)[:, None, None]
     parted = steadied(replace(exact, depth=larger, segments=segments))
     np.testing.assert_array_equal(parted.depth[4:6], larger[4:6])
+
+
+def test_an_error_that_all_views_share_stays_with_the_window(exact: Prediction) -> None:
+    across = np.linspace(-0.1, 0.1, exact.depth.shape[2], dtype=np.float32)  # of each image
+    shared = exact.depth * np.exp(across + 40 * across**3)
+    np.testing.assert_allclose(steadied(replace(exact, depth=shared)).depth, shared, rtol=6e-3)  # 2 % of all moved
+    of_one = np.where(np.arange(8) == 3, np.float32(1.1), 1)[:, None, None]
+    moved = np.log(steadied(replace(exact, depth=shared * of_one)).depth / shared).mean(axis=(1, 2))
+    assert moved[3] - np.delete(moved, 3).mean() == pytest.approx(0, abs=0.02)
