@@ -14,7 +14,7 @@ from da3_core.prediction import Prediction
 
 @dataclass(frozen=True)
 class Options:
-    num_max_points: int = same_option(glb.Options, "num_max_points", default=300_000)
+    num_max_points: int = same_option(glb.Options, "num_max_points")
     conf_thresh_percentile: float = same_option(glb.Options, "conf_thresh_percentile")
     sky: glb.Sky = same_option(glb.Options, "sky")
     show_cameras: bool = same_option(glb.Options, "show_cameras")

@@ -35,7 +35,7 @@ K = np.array([[80.0, 0, 50], [0, 82, 33], [0, 0, 1]])
 
 @pytest.fixture(scope="module")
 def model() -> DepthAnything3:
-    return DepthAnything3.from_pretrained("untrained:da3-small", precision="float32")
+    return DepthAnything3.from_pretrained("untrained:da3-small", precision="float32", engine="torch")
 
 
 def with_precision(model: DepthAnything3, precision: Precision) -> DepthAnything3:
@@ -343,6 +343,9 @@ def test_defaults_are_those_of_the_guide_and_of_the_formats() -> None:
         "export_kwargs": None,
         "pose_method": "auto",
         "apply_exif": False,
+        "depth_size": "processed",
+        "refine_depth": "auto",
+        "refine_scale": False,
     }
     for argument, places in NAMED_OPTIONS.items():
         for format_name, option in places:
@@ -431,7 +434,7 @@ def test_a_saved_model_is_the_same_model(
     model: DepthAnything3, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model.save_pretrained(tmp_path)
-    loaded = DepthAnything3.from_pretrained(tmp_path, device="cpu", precision="float32")
+    loaded = DepthAnything3.from_pretrained(tmp_path, device="cpu", precision="float32", engine="torch")
     assert loaded.preset == model.preset
     with caplog.at_level(logging.WARNING):
         result = loaded.inference(images(2), **SMALL)
