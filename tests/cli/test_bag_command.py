@@ -122,7 +122,7 @@ def test_place_that_cannot_be_written_fails_in_one_line(
     result = da3("bag", recording, *SMALL, "--output-bag", "file/out")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == (
-        "error: cannot write file/out (File exists): make room or choose another place; nothing of it is left"
+        "error: cannot write file/out (Not a directory): make room or choose another place; nothing of it is left"
     )
 
 

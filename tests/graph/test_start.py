@@ -22,7 +22,7 @@ ROOM_UNDER_LOAD_S = 2.0  # where other tests have the processors
     [
         ("window_size: 4", ("'window_size'", "window.size")),
         ("process_res: 3", ("process_res is 3", "from 14 to 8192")),
-        ("tf.mode: sideways", ("'sideways'", "camera, none")),
+        ("tf.mode: sideways", ("'sideways'", "camera, map_to_odom, none")),
         ("window: {size: 2, stride: 3}", ("window.stride is 3", "window.size 2")),
     ],
 )
