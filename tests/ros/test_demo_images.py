@@ -115,13 +115,14 @@ def test_every_frame_is_taken_from_the_largest_map_where_it_is_in_it(types: dict
 
     prediction = recording.prediction()
     assert prediction is not None
-    assert prediction.image_names == ("3000000000.png", "4000000000.png", "5000000000.png")
+    assert prediction.image_names == tuple(f"{second}000000000.png" for second in (3, 4, 5, 6))
+    assert prediction.placed.tolist() == [True, True, True, False]
     assert prediction.is_metric == 0
-    assert prediction.depth.ravel().tolist() == [3.0] * 3
+    assert prediction.depth.ravel().tolist() == [3.0] * 4
     assert prediction.processed_images is not None
-    assert prediction.processed_images[:, 0, 0, 0].tolist() == [3, 4, 5]
+    assert prediction.processed_images[:, 0, 0, 0].tolist() == [3, 4, 5, 6]
     assert prediction.extrinsics is not None
-    forward = np.linalg.inv(prediction.extrinsics)[:, 2, 3]  # x in the map
+    forward = np.linalg.inv(prediction.extrinsics[:3])[:, 2, 3]  # x in the map
     np.testing.assert_allclose(forward, [0.5, 0.6, 0.7], rtol=1e-6)
 
 
