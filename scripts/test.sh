@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1
-pytest=(-m pytest -n 2 --dist loadfile)
+pytest=(-m pytest -n 3 --dist loadfile) # two cores: tests of nodes and browsers wait half of their time
 if [ $# -gt 0 ]; then exec python "${pytest[@]}" "$@"; fi
 
 rm -rf log/coverage && mkdir -p log/coverage

@@ -269,15 +269,15 @@ def compressed_size(message: Any) -> tuple[int, int]:
             f"The compressed image has the format '{message.format}'; accepted are jpeg, png and webp images.",
         )
     if not is_whole(data):
-        raise RefusedMessage("truncated", _broken_off(message))
+        raise RefusedMessage(
+            "truncated", f"The compressed image breaks off after {data.nbytes} bytes; look for losses on its way."
+        )
     try:
         with open_image_file(io.BytesIO(data[:HEAD_BYTES]), COMPRESSED_FORMATS) as image:
             width, height = image.size
     except TooManyPixelsError as error:
         raise RefusedMessage("size", f"The compressed image is too large: {error.strerror}.") from error
     except OSError as error:
-        if head[0] == JPEG_START and not _has_jpeg_end(data.tobytes()):
-            raise RefusedMessage("truncated", _broken_off(message)) from error
         raise RefusedMessage("undecodable", _damaged(message)) from error
     return height, width
 
@@ -287,36 +287,36 @@ def _jpeg_to_rgb(message: Any) -> np.ndarray:
     import simplejpeg
 
     content = bytes(message.data)
-    has_end = _has_jpeg_end(content)
-    if not has_end:
-        content += JPEG_END  # which some cameras leave out
+    if not _has_jpeg_end(content):
+        content += JPEG_END
     try:
         return np.asarray(simplejpeg.decode_jpeg(content, "RGB"))
     except ValueError as error:
-        if not has_end:
-            raise RefusedMessage("truncated", _broken_off(message)) from error
         if not _PADDED_JPEG.fullmatch(str(error)):
             raise RefusedMessage("undecodable", f"{_damaged(message)[:-1]}: {error}.") from error
     return np.asarray(simplejpeg.decode_jpeg(content, "RGB", strict=False))
 
 
-def _has_jpeg_pixels(data: memoryview) -> bool:
-    """Whether its pixels begin; whether they end, only decoding tells."""
-    return _jpeg_scan(data.tobytes()) is not None
+def _is_whole_jpeg(data: memoryview) -> bool:
+    """Whether its end marker is there, which some cameras leave out and others pad; else, whether all pixels are."""
+    import simplejpeg
+
+    content = data.tobytes()
+    if _has_jpeg_end(content):
+        return True
+    try:
+        simplejpeg.decode_jpeg(content + JPEG_END, "GRAY")
+    except ValueError:
+        return False
+    return True
 
 
 def _has_jpeg_end(content: bytes) -> bool:
     """Whether the end is marked. The segments before the pixels may hold a small image with an end of its own."""
-    scan = _jpeg_scan(content)
-    return scan is not None and content.find(JPEG_END, scan) >= 0
-
-
-def _jpeg_scan(content: bytes) -> int | None:
-    """Where the segment is that the pixels follow."""
     at = 2
     while at + 4 <= len(content) and content[at] == 0xFF and content[at + 1] != JPEG_SCAN:
         at += 1 if content[at + 1] == 0xFF else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
-    return at if content[at : at + 2] == bytes((0xFF, JPEG_SCAN)) else None
+    return content.find(JPEG_END, at) >= 0
 
 
 def _is_whole_png(data: memoryview) -> bool:
@@ -334,14 +334,10 @@ def _is_whole_webp(data: memoryview) -> bool:
 
 
 _PICTURES: tuple[tuple[re.Pattern[bytes], Callable[[memoryview], bool]], ...] = (
-    (re.compile(rb"\xff\xd8\xff"), _has_jpeg_pixels),
+    (re.compile(rb"\xff\xd8\xff"), _is_whole_jpeg),
     (re.compile(rb"\x89PNG"), _is_whole_png),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), _is_whole_webp),
 )
-
-
-def _broken_off(message: Any) -> str:
-    return f"The compressed image breaks off after {len(message.data)} bytes; look for losses on its way."
 
 
 def _damaged(message: Any) -> str:
