@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from da3_core.export import colmap
 from da3_core.export.maps import Map, each_map
 from da3_core.export.ply import write_cloud
 from da3_core.export.points import confident_pixels, extract_points
 from da3_core.geometry.cameras import invert_rigid
-from da3_core.options import LEAST_CONFIDENT, option
+from da3_core.options import same_option
 from da3_core.prediction import Prediction
 
 _OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # y down, z forward to y up, z backward
@@ -20,13 +21,8 @@ _OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # y down, z forward to y up
 
 @dataclass(frozen=True)
 class Options:
-    max_points: int = option(100_000, "Beyond it points are drawn at random, seeded.", low=0)
-    conf_thresh_percentile: float = option(
-        LEAST_CONFIDENT,
-        "This share of the pixels, the least confident, gives no points. Sky gives none.",
-        low=0,
-        high=100,
-    )
+    max_points: int = same_option(colmap.Options, "max_points")
+    conf_thresh_percentile: float = same_option(colmap.Options, "conf_thresh_percentile")
 
 
 def write(prediction: Prediction, folder: Path, options: Options) -> None:
