@@ -7,6 +7,7 @@ it and keeps the model, cleanup lets the model go.
 
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
@@ -24,7 +25,7 @@ from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
-from rclpy.signals import uninstall_signal_handlers
+from rclpy.signals import SignalHandlerOptions
 
 from da3_core.errors import InputError
 from da3_core.ros_data.maps import MapCount
@@ -203,8 +204,11 @@ class Da3Node(LifecycleNode):
 
 
 def main(args: list[str] | None = None, load_model: Callable[[Settings], Any] = engine.load_model) -> None:
-    """Run the node until it is interrupted."""
-    rclpy.init(args=args)
+    """Run the node until it is asked to end."""
+    asked: queue.SimpleQueue[None] = queue.SimpleQueue()  # a signal may come within a call of it
+    for number in (signal.SIGINT, signal.SIGTERM):  # our own, so that none ever raises in the middle of the end
+        signal.signal(number, lambda *_: asked.put(None))
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     node = None
     try:
         node = Da3Node(load_model)
@@ -218,24 +222,25 @@ def main(args: list[str] | None = None, load_model: Callable[[Settings], Any] = 
     executor = MultiThreadedExecutor(num_threads=THREADS)
     executor.add_node(node)
     executor.create_task(node.autostart)
-    try:
-        spin(executor, node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        end(executor, node)
+
+    def run() -> None:
+        try:
+            spin(executor, node)
+        finally:
+            asked.put(None)
+
+    spinning = threading.Thread(target=run, name="da3_executor")
+    spinning.start()
+    asked.get()
+    end(executor, spinning, node)
 
 
-def end(executor: MultiThreadedExecutor, node: Da3Node) -> None:
-    """End in order, or where the model, or another piece of work, does not stop within `ENDING_S`, at once.
-
-    Whoever asked once may ask again, such as a launch system and its terminal; nothing depends on that.
-    """
-    uninstall_signal_handlers()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def end(executor: MultiThreadedExecutor, spinning: threading.Thread, node: Da3Node) -> None:
+    """End in order, or where the model, or another piece of work, does not stop within `ENDING_S`, at once."""
+    rclpy.try_shutdown()
 
     def stop() -> None:
+        spinning.join()
         node.release()
         executor.shutdown()
 
@@ -244,7 +249,6 @@ def end(executor: MultiThreadedExecutor, node: Da3Node) -> None:
     stopping.join(ENDING_S)
     is_stuck = stopping.is_alive()
     node.destroy_node()
-    rclpy.try_shutdown()
     if is_stuck:
         remove_own_segments()
         logging.shutdown()
@@ -258,8 +262,8 @@ def spin(executor: MultiThreadedExecutor, node: Da3Node) -> None:
     while rclpy.ok():
         try:
             executor.spin()
-        except (KeyboardInterrupt, ExternalShutdownException):
-            raise
+        except ExternalShutdownException:
+            return
         except Exception:
             if rclpy.ok():
                 node.get_logger().error(traceback.format_exc())

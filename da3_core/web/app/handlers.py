@@ -112,10 +112,12 @@ class Handlers:
         return new_key, preview, shown.images(images, [image.size for image, _ in preview]), *shown.no_result()
 
     @reported
-    def restore(self, key: str, *cloud: Any) -> tuple[Any, ...]:
+    def restore(self, key: str, *cloud: Any) -> Any:
         """As `take_uploads`, of what the tab had before it was loaded anew; then the result, if there is one."""
+        if not key:  # a new tab; its visitor may have uploaded something by the time that this answer arrives
+            return gr.skip()
         try:
-            with self.visits.use(key or None) as visit:
+            with self.visits.use(key) as visit:
                 preview = thumbnails(visit.images)
                 status = shown.images(visit.images, [image.size for image, _ in preview])
                 if visit.prediction is None:

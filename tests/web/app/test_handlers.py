@@ -63,7 +63,8 @@ def test_a_cancelled_inference_leaves_the_page_and_the_next_one_runs(handlers: H
     assert (visit, len(preview), status) == (key, 2, "2 images")
     assert Path(cloud).is_file()
     assert summary.startswith("2 views · ")
-    assert handlers.restore("session_of_somebody", *CLOUD)[:3] == handlers.restore("", *CLOUD)[:3] == (None, None, "")
+    assert handlers.restore("session_of_somebody", *CLOUD)[:3] == (None, None, "")
+    assert handlers.restore("", *CLOUD) == gr.skip()  # else what a quick visitor has uploaded by then would go
 
 
 def test_a_model_that_is_not_offered_is_refused(handlers: Handlers, key: str) -> None:
