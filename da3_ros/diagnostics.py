@@ -116,7 +116,7 @@ class Diagnostics:
         published = {**self._describe_output(outputs), "rate, Hz": _hz(output_hz)}
         return [
             self._status("input", self._judge_input(now, before, images), received),
-            self._status("inference", self._judge_inference(), self._describe_inference() | _stride(now, before)),
+            self._status("inference", self._judge_inference(now, before), self._describe_inference(now, before)),
             self._status("output", _judge_output(now, before), published),
             self._status("map", self._judge_map(outputs), self._describe_map(images, outputs)),
         ]
@@ -148,7 +148,7 @@ class Diagnostics:
             return WARN, f"Images are refused: {reasons}; the log has the first of each kind."
         return OK, f"Images on {_topics(images)}."
 
-    def _judge_inference(self) -> Status:
+    def _judge_inference(self, now: _Totals, before: _Totals) -> Status:
         if self._failing:
             pause = f"; the next try is in {wait_s:.0f} s" if (wait_s := self._engine.next_try_s) else ""
             return ERROR, f"Inference fails: {self._failing}{pause}"
@@ -156,14 +156,20 @@ class Diagnostics:
             return OK, "Paused."
         if self._engine.warning:
             return WARN, f"{self._inferences} inferences; {self._engine.warning}"
+        _, used = _stride(now, before)
+        if self._settings.window.max_stride and used > self._settings.window.stride:
+            return OK, f"{self._inferences} inferences; behind the camera, so {used:.1f} images in each are new."
         return OK, f"{self._inferences} inferences."
 
-    def _describe_inference(self) -> dict[str, Any]:
+    def _describe_inference(self, now: _Totals, before: _Totals) -> dict[str, Any]:
+        received, used = _stride(now, before)
         p50, p95 = _percentiles(self._inference_s)
         return {
             **self._engine.facts(),
             "inferences": self._inferences,
             "failures": self._failures,
+            "images for each inference": f"{received:.1f}",
+            "new images in each inference": f"{used:.1f}",
             "next try after failures in, s": f"{self._engine.next_try_s:.1f}",
             "duration p50, ms": _ms(p50),
             "duration p95, ms": _ms(p95),
@@ -246,12 +252,13 @@ def _judge_output(now: _Totals, before: _Totals) -> Status:
     return OK, f"{now.views} images published."
 
 
-def _stride(now: _Totals, before: _Totals) -> dict[str, Any]:
-    """How many images come for each inference: more than `window.stride` where the newest win, so that it adapts."""
+def _stride(now: _Totals, before: _Totals) -> tuple[float, float]:
+    """How many images came for each inference, and how many of these it took; NaN without any."""
     inferences = now.inferences - before.inferences
     if not inferences:
-        return {}
-    return {"images for each inference": f"{(now.frames.received - before.frames.received) / inferences:.1f}"}
+        return np.nan, np.nan
+    received, used = now.frames.received - before.frames.received, now.frames.used - before.frames.used
+    return received / inferences, used / inferences
 
 
 def _describe(counts: FrameCounts) -> dict[str, Any]:

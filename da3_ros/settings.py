@@ -30,6 +30,15 @@ class WindowSettings:
 
     size: int = same_option(BagOptions, "window")
     stride: int = same_option(BagOptions, "stride")
+    max_stride: int | None = option(
+        None,
+        "Most new images in a window where inference falls behind the camera, so that more of the images are used; one "
+        "view is shared in any case, fewer join less surely.",
+        low=1,
+        high=64,
+        unset="window.stride",
+        dynamic=True,
+    )
     max_gap_s: float = same_option(BagOptions, "max_gap_s", high=1e9)
     keyframe_min_motion: float = option(
         0.0,
@@ -38,6 +47,11 @@ class WindowSettings:
         high=255.0,
         dynamic=True,
     )
+
+    @property
+    def most_new(self) -> int:
+        """The most new images that a window takes which shares views with the one before."""
+        return max(self.stride, min(self.max_stride or self.stride, self.size - 1))
 
 
 @dataclass(frozen=True)

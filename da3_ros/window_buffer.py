@@ -81,7 +81,8 @@ class FrameCounts:
 class WindowBuffer:
     """Thread-safe: callbacks put arrivals in, one worker takes windows out.
 
-    At most `window.size + window.stride` frames are held, or `window.size + queue.max_frames` with `every_frame`.
+    A window takes `window.stride` new frames, and as many as `window.max_stride` where they have come meanwhile.
+    At most `window.size` and so many frames are held, or `window.size + queue.max_frames` with `every_frame`.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -125,7 +126,7 @@ class WindowBuffer:
             self._thumbnail = thumbnail
             self._waiting.append((self._session, arrival))
             if not self._settings.every_frame:
-                while len(self._waiting) > self._missing(self._session):
+                while len(self._waiting) > self._most(self._session):
                     self._waiting.popleft()
                     self._skipped["replaced"] += 1
             self._changed.notify_all()
@@ -164,7 +165,7 @@ class WindowBuffer:
             if not self._waiting:
                 return self._window() if self._used else None
             session = self._waiting[0][0]
-            return self._cut(min(self._count(session), self._missing(session)))
+            return self._cut(self._count(session))
 
     def refuse(self, kind: str, arrival: Arrival | None = None) -> None:
         """Count a frame that cannot be used, and forget it if it is held already."""
@@ -246,15 +247,20 @@ class WindowBuffer:
 
     def _missing(self, session: int) -> int:
         """New frames that the next window of a session needs."""
-        return (
-            self._settings.window.stride if self._used and self._used_session == session else self._settings.window.size
-        )
+        return self._settings.window.stride if self._is_begun(session) else self._settings.window.size
+
+    def _most(self, session: int) -> int:
+        """New frames that the next window of a session takes at most."""
+        return self._settings.window.most_new if self._is_begun(session) else self._settings.window.size
+
+    def _is_begun(self, session: int) -> bool:
+        return bool(self._used) and self._used_session == session
 
     def _count(self, session: int) -> int:
         """Frames of a session at the head of the queue, as far as the next window can use them."""
         count = 0
         for of_session, _ in self._waiting:
-            if of_session != session or count == self._missing(session):
+            if of_session != session or count == self._most(session):
                 break
             count += 1
         return count
@@ -266,7 +272,7 @@ class WindowBuffer:
             return 0
         session = self._waiting[0][0]
         count = self._count(session)
-        return count if count == self._missing(session) or session != self._session else 0
+        return count if count >= self._missing(session) or session != self._session else 0
 
     def _cut(self, count: int) -> LiveWindow:
         session = self._waiting[0][0]

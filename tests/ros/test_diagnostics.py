@@ -175,6 +175,20 @@ def test_inferences_that_fail_until_one_succeeds():
     assert it.says("inference") == (OK, "1 inferences.")
 
 
+def test_a_stride_that_adapts_is_told():
+    it = Watched(window__max_stride=3)
+    for used, behind in ((1, ""), (3, "; behind the camera, so 3.0 images in each are new")):
+        before = it.frames.used
+        it.frames = replace(it.frames, used=before + used, skipped={"replaced": before})
+        it.diagnostics.observe(RESULT)
+        status = it.status("inference")
+        assert status.level == OK
+        assert status.message.endswith(f" inferences{behind}.")
+        values = {pair.key: pair.value for pair in status.values}
+        assert values["images for each inference"] == f"{used + before:.1f}"
+        assert values["new images in each inference"] == f"{used:.1f}"
+
+
 def test_a_pause_and_what_users_of_a_model_must_be_told():
     it = Watched()
     it.model.warning = "Its weights are random."

@@ -65,6 +65,29 @@ def test_stride_is_the_number_of_new_frames():
     assert stamps(frames.take(0)) == [4, 5, 7, 8, 8.5]
 
 
+def test_the_stride_adapts_where_inference_falls_behind():
+    frames = buffer(window__size=4, window__max_stride=8)
+    put(frames, 1, 2, 3, 4)
+    assert stamps(frames.take(0)) == [1, 2, 3, 4]
+    put(frames, 5)
+    assert stamps(frames.take(0)) == [2, 3, 4, 5], "in time, the stride is window.stride"
+    put(frames, 6, 7)
+    assert stamps(frames.take(0)) == [4, 5, 6, 7]
+    put(frames, 8, 9, 10, 11)
+    assert stamps(frames.take(0)) == [7, 9, 10, 11], "one view is shared in any case"
+    assert frames.counts().skipped == {"replaced": 1}
+    frames.apply(settings_from({"window.size": 4, "window.max_stride": 2}))
+    put(frames, 12, 13, 14)
+    assert stamps(frames.take(0)) == [10, 11, 13, 14]
+
+
+def test_a_queue_is_caught_up_with_in_order():
+    frames = buffer(window__size=3, window__max_stride=2, every_frame=True)
+    put(frames, 1, 2, 3, 4, 5, 6)
+    assert [stamps(frames.take(0)) for _ in range(3)] == [[1, 2, 3], [3, 4, 5], [4, 5, 6]]
+    assert frames.counts().skipped == {}
+
+
 def test_every_frame_is_used_in_order_up_to_the_limit_of_the_queue():
     frames = buffer(window__size=3, every_frame=True, queue__max_frames=5)
     put(frames, 1, 2, 3, 4, 5)
