@@ -19,12 +19,13 @@ import numpy as np
 from da3_core.geometry.pose_graph import Places, ScalePriors, Sightings, Spread, adjust
 from da3_core.geometry.similarity import DegenerateError, Similarity, central_rotation, fit_similarity
 
-MAX_POINTS = 5_000  # over all shared views: a few milliseconds, and more change little
+MAX_POINTS = 2_500  # over all shared views: they judge, and more change little
 ITERATIONS = 5
 MIN_VALID_SHARE = 0.02  # of the sampled pixels: below it, the rest is sky or unknown
 MAX_RESIDUAL = 0.1  # median, relative to depth
 MAX_ROTATION_SPREAD = 0.1  # rad, between shared cameras
 MAX_RATIO_SPREAD = 0.3  # median deviation of the logarithm of depth ratios
+SETTLED = 0.1  # spreads of a shared view, which a fit need not move by any more
 METRIC_DEVIATION = 1e-6  # of the logarithm of a scale that is known to be 1
 
 
@@ -178,24 +179,25 @@ def _corresponding_points(
     step = max(1, int(np.ceil(np.sqrt(len(in_map) * height * width / MAX_POINTS))))
     grid = slice(step // 2, height, step), slice(step // 2, width, step)
     rows, columns = np.mgrid[grid]
-    pixels = np.stack([columns + 0.5, rows + 0.5, np.ones_like(rows)], axis=-1)  # (h, w, 3)
+    pixels = np.stack([columns + 0.5, rows + 0.5, np.ones_like(rows)], axis=-1).reshape(-1, 3)
 
     per_view = []
     for number, (map_view, window_view, camera_matrix) in enumerate(zip(in_map, in_window, intrinsics, strict=True)):
-        rays = pixels @ np.linalg.inv(camera_matrix).T  # (h, w, 3), z is 1
         map_depth, window_depth = map_view.sampled_depth(grid), window_view.sampled_depth(grid)  # (h, w)
         valid = np.isfinite(map_depth) & np.isfinite(window_depth)
         weight = np.ones(rows.shape)
         if map_view.confidence is not None and window_view.confidence is not None:
             weight = _weights(map_view.confidence[grid], window_view.confidence[grid])
         valid &= weight > 0
+        rays = pixels[valid.ravel()] @ np.linalg.inv(camera_matrix).T  # (P, 3), z is 1
+        map_depth, window_depth = map_depth[valid], window_depth[valid]  # (P,)
         per_view.append(
             (
-                np.full(int(valid.sum()), number),  # (P,)
-                _to_world(window_view, rays[valid], window_depth[valid]),  # (P, 3)
-                _to_world(map_view, rays[valid], map_depth[valid]),
-                map_depth[valid],
-                map_depth[valid] / window_depth[valid],
+                np.full(len(rays), number),
+                _to_world(window_view, rays, window_depth),  # (P, 3)
+                _to_world(map_view, rays, map_depth),
+                map_depth,
+                map_depth / window_depth,
                 weight[valid],
             )
         )
@@ -264,6 +266,7 @@ def _fit_views(
         fixed_windows=np.zeros(1, bool),
         fixed_frames=np.ones(len(views), bool),
         scale_priors=ScalePriors(np.zeros(1), np.full(1, METRIC_DEVIATION)) if is_metric else None,
+        converged=SETTLED,
     )
     return windows[0]
 

@@ -16,6 +16,7 @@ eliminated, and the equations of the windows alone are solved: dense where they 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -24,11 +25,12 @@ from da3_core.geometry.similarity import Similarity
 
 CAUCHY_WIDTH = 3.0  # errors of so many spreads and more count ever less
 DENSE_UP_TO_WINDOWS = 48
-CONVERGED = 0.01  # spreads: the largest change
+CONVERGED = 0.01
 LARGEST_STEP = 0.5  # radians, and logarithm of a scale
 PRIOR_SIGHTINGS = 5.0  # for so many counts the spread that was expected, against those that are measured
 
 _SIZE = 7  # three of rotation, three of place, one of scale
+_KIND = [0, 0, 0, 1, 1, 1, 2]
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,18 @@ class ScalePriors:
 
 @dataclass(frozen=True, eq=False)
 class _Errors:
-    """Of all sightings, in spreads, with the weights `(K,)` that robustness leaves them."""
+    """Of all sightings, in spreads, with the weights `(K,)` that robustness leaves them; and, in map axes and the unit
+    of the window, where cameras are and where they are said to be, as seen from the window's origin."""
 
     rotation: np.ndarray  # (K, 3) in map axes
     centre: np.ndarray  # (K, 3) in map axes
     log_depth: np.ndarray  # (K,)
     weights: tuple[np.ndarray, np.ndarray, np.ndarray]
+    away: np.ndarray  # (K, 3)
+    said_away: np.ndarray  # (K, 3)
+
+
+_Deviations: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]  # of `Sightings.deviations`
 
 
 def adjust(
@@ -140,6 +148,7 @@ def adjust(
     scale_priors: ScalePriors | None = None,
     steps: int = 20,
     cauchy_width: float = CAUCHY_WIDTH,
+    converged: float = CONVERGED,
 ) -> tuple[Places, Places]:
     """The windows `(W)` and frames `(F)` that the sightings agree on best, from where they are now.
 
@@ -148,14 +157,17 @@ def adjust(
         scale_priors: what is known of the windows' scales from elsewhere.
         steps: at most so many.
         cauchy_width: in spreads.
+        converged: in spreads: the largest change of a window after which nothing more is done.
     """
     priors = scale_priors or ScalePriors.none(len(windows))
+    deviations = sightings.deviations(spread)
     for _ in range(steps):
         window_step, frame_step = _step(
-            sightings, windows, frames, spread, fixed_windows, fixed_frames, priors, cauchy_width
+            sightings, windows, frames, deviations, fixed_windows, fixed_frames, priors, cauchy_width
         )
-        windows, frames = windows.moved(window_step), frames.moved(frame_step)
-        if _in_spreads(window_step, windows, sightings, spread) < CONVERGED:
+        windows = windows.moved(window_step)
+        frames = frames if frame_step is None else frames.moved(frame_step)
+        if _in_spreads(window_step, windows, deviations) < converged:
             break
     return windows, frames
 
@@ -172,7 +184,7 @@ def measure_spread(sightings: Sightings, windows: Places, frames: Places, expect
     freedom = count - len(np.unique(sightings.frame[again])) - len(np.unique(sightings.window[again])) + 1
     if not count or freedom <= 0:
         return expected
-    errors = _errors(sightings, windows, frames, Spread(1, 1, 1), CAUCHY_WIDTH)
+    errors = _errors(sightings, windows, frames, sightings.deviations(Spread(1, 1, 1)), CAUCHY_WIDTH)
     # The median of the length of three normal numbers is 1.538 deviations, that of the size of one 0.6745.
     measured = (
         np.median(np.linalg.norm(errors.rotation[again], axis=1)) / 1.538,
@@ -212,13 +224,16 @@ def adjust_and_measure(
     return windows, frames, spread
 
 
-def _errors(sightings: Sightings, windows: Places, frames: Places, spread: Spread, cauchy_width: float) -> _Errors:
+def _errors(
+    sightings: Sightings, windows: Places, frames: Places, deviations: _Deviations, cauchy_width: float
+) -> _Errors:
     w, f = sightings.window, sightings.frame
-    of_rotation, of_centre, of_log_depth = sightings.deviations(spread)
-    said = windows.rotation[w] @ sightings.rotation  # (K, 3, 3)
+    of_rotation, of_centre, of_log_depth = deviations
+    turns = windows.rotation[w]
+    said = turns @ sightings.rotation  # (K, 3, 3)
     rotation = _rotation_vectors(said @ frames.rotation[f].transpose(0, 2, 1)) / of_rotation[:, None]
     away = (frames.origin[f] - windows.origin[w]) / np.exp(windows.log_scale[w])[:, None]  # (K, 3)
-    said_away = (windows.rotation[w] @ sightings.centre[:, :, None])[:, :, 0]
+    said_away = (turns @ sightings.centre[:, :, None])[:, :, 0]
     centre = (away - said_away) / of_centre[:, None]
     log_depth = (windows.log_scale[w] + sightings.log_ratio - frames.log_scale[f]) / of_log_depth
 
@@ -226,12 +241,12 @@ def _errors(sightings: Sightings, windows: Places, frames: Places, spread: Sprea
         return np.asarray(1 / (1 + squared / cauchy_width**2))
 
     weights = weight((rotation**2).mean(1)), weight((centre**2).mean(1)), weight(log_depth**2)
-    return _Errors(rotation, centre, log_depth, weights)
+    return _Errors(rotation, centre, log_depth, weights, away, said_away)
 
 
-def _in_spreads(step: np.ndarray, windows: Places, sightings: Sightings, spread: Spread) -> float:
+def _in_spreads(step: np.ndarray, windows: Places, deviations: _Deviations) -> float:
     """The largest part of a step `(W, 7)` of windows, in the spreads of their sightings."""
-    of_rotation, of_centre, of_log_depth = (each.min() for each in sightings.deviations(spread))
+    of_rotation, of_centre, of_log_depth = (each.min() for each in deviations)
     moved = np.abs(step[:, 3:6]).max(1) / np.exp(windows.log_scale)
     largest = np.abs(step[:, :3]).max() / of_rotation, moved.max() / of_centre, np.abs(step[:, 6]).max() / of_log_depth
     return float(max(largest))
@@ -241,57 +256,62 @@ def _step(
     sightings: Sightings,
     windows: Places,
     frames: Places,
-    spread: Spread,
+    deviations: _Deviations,
     fixed_windows: np.ndarray,
     fixed_frames: np.ndarray,
     priors: ScalePriors,
     cauchy_width: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """`(W, 7)` and `(F, 7)`: one step of Gauss-Newton."""
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`(W, 7)` and `(F, 7)`: one step of Gauss-Newton; None where all frames stay."""
     w, f, count = sightings.window, sightings.frame, len(sightings.window)
-    errors = _errors(sightings, windows, frames, spread, cauchy_width)
+    errors = _errors(sightings, windows, frames, deviations, cauchy_width)
     error = np.concatenate([errors.rotation, errors.centre, errors.log_depth[:, None]], 1)  # (K, 7)
-    weight = np.repeat(np.stack(errors.weights, 1), (3, 3, 1), axis=1)  # (K, 7)
+    weight = np.stack(errors.weights, 1)[:, _KIND]  # (K, 7)
 
     # Errors by what moves the window, `(K, 7, 7)`, and by what moves the frame, which is diagonal, `(K, 7)`.
-    of_rotation, of_centre, of_log_depth = sightings.deviations(spread)
-    scale = np.exp(windows.log_scale[w])
+    of_rotation, of_centre, of_log_depth = deviations
+    by_place = 1 / (np.exp(windows.log_scale[w]) * of_centre)
     by_window = np.zeros((count, _SIZE, _SIZE))
     by_window[:, [0, 1, 2], [0, 1, 2]] = 1 / of_rotation[:, None]
-    turned = (windows.rotation[w] @ sightings.centre[:, :, None])[:, :, 0]
-    by_window[:, 3:6, :3] = _cross(turned) / of_centre[:, None, None]
-    by_window[:, [3, 4, 5], [3, 4, 5]] = (-1 / (scale * of_centre))[:, None]
-    by_window[:, 3:6, 6] = -(frames.origin[f] - windows.origin[w]) / (scale * of_centre)[:, None]
+    by_window[:, 3:6, :3] = _cross(errors.said_away / of_centre[:, None])
+    by_window[:, [3, 4, 5], [3, 4, 5]] = -by_place[:, None]
+    by_window[:, 3:6, 6] = -errors.away / of_centre[:, None]
     by_window[:, 6, 6] = 1 / of_log_depth
-    by_frame = np.empty((count, _SIZE))
-    by_frame[:, :3] = -1 / of_rotation[:, None]
-    by_frame[:, 3:6] = (1 / (scale * of_centre))[:, None]
-    by_frame[:, 6] = -1 / of_log_depth
 
     weighted = weight[:, :, None] * by_window
     window_blocks = _summed(weighted.transpose(0, 2, 1) @ by_window, w, len(windows))  # (W, 7, 7)
-    window_side = _summed((weighted * error[:, :, None]).sum(1), w, len(windows))  # (W, 7)
+    window_side = _summed((error[:, None] @ weighted)[:, 0], w, len(windows))  # (W, 7)
     known = 1 / priors.deviation**2
     window_blocks[:, 6, 6] += known
     window_side[:, 6] += np.where(known > 0, known * (windows.log_scale - priors.mean), 0)
+    free = ~fixed_windows
+    if fixed_frames.all():
+        steps = np.linalg.solve(window_blocks[free], window_side[free][:, :, None])[:, :, 0]
+        return _limited(steps, free), None
+
+    by_frame = np.stack([-1 / of_rotation, by_place, -1 / of_log_depth], 1)[:, _KIND]
     frame_diagonal = _summed(weight * by_frame**2, f, len(frames))  # (F, 7)
     frame_side = _summed(weight * by_frame * error, f, len(frames))  # (F, 7)
     coupling = by_frame[:, :, None] * weighted  # (K, 7, 7): frame rows, window columns
 
     inverse = np.where(fixed_frames[:, None] | (frame_diagonal <= 0), 0, 1 / np.maximum(frame_diagonal, 1e-300))
     side = window_side - _summed(
-        (coupling * (inverse * frame_side)[f][:, :, None]).sum(1), w, len(windows)
+        ((inverse * frame_side)[f][:, None] @ coupling)[:, 0], w, len(windows)
     )  # what eliminating the frames leaves
     solve = _solve_dense if len(windows) <= DENSE_UP_TO_WINDOWS else _solve_sparse
-    free = ~fixed_windows
-    window_step = np.zeros((len(windows), _SIZE))
-    if free.any():
-        window_step[free] = -solve(window_blocks, coupling, w, f, inverse, side, free)
-        # The equations hold nearby; where nothing agrees, they would throw a window out of the world.
-        longest = np.abs(window_step[:, [0, 1, 2, 6]]).max(1, keepdims=True)
-        window_step /= np.maximum(longest / LARGEST_STEP, 1)
+    steps = solve(window_blocks, coupling, w, f, inverse, side, free) if free.any() else np.empty((0, _SIZE))
+    window_step = _limited(steps, free)
     carried = _summed((coupling @ window_step[w][:, :, None])[:, :, 0], f, len(frames))
     return window_step, -inverse * (frame_side + carried)
+
+
+def _limited(solution: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """`(W, 7)` steps of all windows by the solution for those that are `free`. The equations hold nearby; where nothing
+    agrees, they would throw a window out of the world."""
+    window_step = np.zeros((len(free), _SIZE))
+    window_step[free] = -solution
+    longest = np.abs(window_step[:, [0, 1, 2, 6]]).max(1, keepdims=True)
+    return np.asarray(window_step / np.maximum(longest / LARGEST_STEP, 1))
 
 
 def _solve_dense(
@@ -305,8 +325,9 @@ def _solve_dense(
 ) -> np.ndarray:
     """`(free windows, 7)` solution of the reduced equations."""
     windows, frames = len(blocks), len(inverse)
-    pairs = _summed(coupling, f * windows + w, frames * windows).reshape(frames, windows, _SIZE, _SIZE)
-    joint = pairs.transpose(0, 2, 1, 3).reshape(frames * _SIZE, windows * _SIZE)
+    pairs = np.zeros((frames, _SIZE, windows, _SIZE))
+    pairs[f, :, w] = coupling  # a window shows a frame once
+    joint = pairs.reshape(frames * _SIZE, windows * _SIZE)
     reduced = -joint.T @ (inverse.reshape(-1, 1) * joint)
     reduced = reduced.reshape(windows, _SIZE, windows, _SIZE)
     reduced[np.arange(windows), :, np.arange(windows)] += blocks

@@ -522,12 +522,14 @@ class Session:
                 number=name.number,
                 stamp_ns=name.stamp_ns,
                 camera=name.camera,
-                world_to_camera=invert_rigid(self._graph.camera_to_map(name)),
+                world_to_camera=world_to_camera,
                 depth_scale=self._graph.depth_scale(name) / self._depth_scales[name],
                 said_again=again.get(name),
                 said_scale=placed.depth_scale,
             )
-            for name in self._graph.frames
+            for name, world_to_camera in zip(
+                self._graph.frames, invert_rigid(self._graph.cameras_to_map()), strict=True
+            )
         )
 
     def _source(self, prediction: Prediction, known: KnownCameras | None) -> ScaleSource:

@@ -74,7 +74,9 @@ class MapUncertainty:
         way, turn = self._since_last(camera_to_map)
         position += (ERROR_OF_WAY * (self._way + way)) ** 2 * np.eye(3)
         rotation += (ERROR_OF_TURN * (self._turn + turn)) ** 2 * np.eye(3)
-        return np.block([[position, np.zeros((3, 3))], [np.zeros((3, 3)), rotation]])
+        covariance = np.zeros((6, 6))
+        covariance[:3, :3], covariance[3:, 3:] = position, rotation
+        return covariance
 
     def _since_last(self, camera_to_map: np.ndarray) -> tuple[float, float]:
         """The way and the angle that matches led a camera since they last counted."""

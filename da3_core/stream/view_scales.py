@@ -43,14 +43,13 @@ def _log_scales(prediction: Prediction, views: np.ndarray) -> np.ndarray:
     """`(V,)` of the depth of views that share a world over the mean of all."""
     assert prediction.extrinsics is not None
     assert prediction.usable_intrinsics is not None
-    world_to_camera = prediction.extrinsics[views].astype(np.float64)
     intrinsics = prediction.usable_intrinsics[views].astype(np.float64)
+    projection = intrinsics @ prediction.extrinsics[views, :3].astype(np.float64)  # (V, 3, 4)
     points = _points(prediction, views)  # (V P, 3)
-    seen = points @ world_to_camera[:, :3, :3].transpose(0, 2, 1) + world_to_camera[:, None, :3, 3]  # (V, V P, 3)
+    x, y, z = (projection[..., i, :3] @ points.T + projection[..., i, 3:] for i in range(3))  # (V, V P)
+    z = np.where(z > 0, z, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
-        pixels = (seen @ intrinsics.transpose(0, 2, 1))[..., :2] / seen[..., 2:]
-        there = _interpolated(prediction.depth, views, pixels)
-        ratio = np.log(there / np.where(seen[..., 2] > 0, seen[..., 2], np.nan))
+        ratio = np.log(_interpolated(prediction.depth, views, x / z, y / z) / z)
         ratio = np.where(np.abs(ratio) < SAME_SURFACE, ratio, np.nan)  # false where either is none
     ratio = ratio.reshape(len(views), len(views), -1)  # of a view to another, at P pixels
     count = np.isfinite(ratio).sum(2)
@@ -75,22 +74,26 @@ def _share_of_single_views(log_scales: np.ndarray) -> float:
     return float(min(1.0, of_neighbours / (by_chance * variance)))
 
 
-def _interpolated(depth: np.ndarray, views: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """`(V, K)` of the depth of each view at its `(V, K, 2)` pixels, NaN outside. Its inverse is linear on planes."""
+def _interpolated(depth: np.ndarray, views: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """`(V, K)` of the depth of each view at its pixels `x`, `y` `(V, K)`, NaN outside. Its inverse is linear on
+    planes."""
     height, width = depth.shape[1:]
-    x, y = pixels[..., 0] - 0.5, pixels[..., 1] - 0.5
+    x, y = x - 0.5, y - 0.5
     inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
-    x, y = np.where(inside, x, 0), np.where(inside, y, 0)
+    view, place = np.nonzero(inside)
+    x, y = x[view, place], y[view, place]
     left, top = np.minimum(x.astype(int), width - 2), np.minimum(y.astype(int), height - 2)
     right_share, bottom_share = x - left, y - top
-    of_view = views[:, None]
+    first = (views[view] * height + top) * width + left
 
-    def inverse(row: np.ndarray, column: np.ndarray) -> np.ndarray:
-        return np.asarray(1 / depth[of_view, row, column].astype(np.float64))
+    def inverse(offset: int) -> np.ndarray:
+        return np.asarray(1 / depth.reshape(-1)[first + offset].astype(np.float64))
 
-    upper = (1 - right_share) * inverse(top, left) + right_share * inverse(top, left + 1)
-    lower = (1 - right_share) * inverse(top + 1, left) + right_share * inverse(top + 1, left + 1)
-    return np.where(inside, 1 / ((1 - bottom_share) * upper + bottom_share * lower), np.nan)
+    upper = (1 - right_share) * inverse(0) + right_share * inverse(1)
+    lower = (1 - right_share) * inverse(width) + right_share * inverse(width + 1)
+    result = np.full(inside.shape, np.nan)
+    result[view, place] = 1 / ((1 - bottom_share) * upper + bottom_share * lower)
+    return result
 
 
 def _points(prediction: Prediction, views: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ Name = TypeVar("Name", bound=Hashable)  # tells frames apart
 
 SAMPLES = 600  # pixels of a view whose depth is compared
 LIVE_WINDOWS = 8
-LIVE_STEPS = 3
+LIVE_STEPS = 2
 RECORDED_ROUNDS = 10  # at most
 SETTLED = 0.05  # relative change of a spread from round to round
 LARGEST_OFFSET = 0.2  # relative to depth, median over the frames that a window shares: beyond it they contradict it
@@ -124,6 +124,13 @@ class WindowGraph(Generic[Name]):
         place = self._frames[frame].place
         camera[:3, :3], camera[:3, 3] = place.rotation, place.translation
         return camera
+
+    def cameras_to_map(self) -> np.ndarray:
+        """`(F, 4, 4)` float64 of all `frames`."""
+        cameras = np.tile(np.eye(4), (len(self._frames), 1, 1))
+        for camera, frame in zip(cameras, self._frames.values(), strict=True):
+            camera[:3, :3], camera[:3, 3] = frame.place.rotation, frame.place.translation
+        return cameras
 
     def placed(self, frame: Name) -> PlacedFrame:
         """Where a frame is by now, and what its depth is known by."""
