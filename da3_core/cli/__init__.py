@@ -67,9 +67,7 @@ def _begin(
     logger = logging.getLogger("da3_core")
     logger.setLevel(levels[level])
     if not any(isinstance(handler, StderrHandler) for handler in logger.handlers):
-        handler = StderrHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-        logger.addHandler(handler)
+        logger.addHandler(StderrHandler())
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from da3_core.api import DepthAnything3
 from da3_core.cli.failures import terminated_like_interrupted
 from da3_core.cli.model import load_model
 from da3_core.cluster.options import ClusterOptions
+from da3_core.errors import InputError
 from da3_core.options import InferenceOptions, ModelOptions
 from da3_core.stream.inference import Inference, InferenceInTurn, RequestOf, View, WindowLog, bind_predict
 from da3_core.stream.kept_windows import KeptInference, kept_beside
@@ -52,7 +53,7 @@ class LocalModel:
 
 
 class WorkersModel:
-    """In workers."""
+    """In workers, for any number of threads."""
 
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
@@ -65,6 +66,20 @@ class WorkersModel:
         from da3_core.cluster.pool import PoolInference
 
         return PoolInference(self._pool, request_of, options, log)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether workers could do more than they are asked for."""
+        return self._pool.is_idle
+
+    @property
+    def failure(self) -> InputError | None:
+        """What ended all workers; every thread gets it."""
+        return self._pool.failure
+
+    def end(self) -> None:
+        """Let all threads end where they next wait for a worker, or look at `failure`."""
+        self._pool.end()
 
 
 @contextmanager

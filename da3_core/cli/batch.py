@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`da3 batch`: many recordings, one after the other, with one model."""
+"""`da3 batch`: many recordings with one model, or with the same workers."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,11 +28,17 @@ def batch(
         "da3_batch"
     ),
     retries: Annotated[int, typer.Option(help="Further tries of a recording that failed.", min=0)] = 1,
+    at_once: Annotated[
+        int,
+        typer.Option(help="Most recordings under way while workers have too little to do; without workers one.", min=1),
+    ] = 4,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Process many recordings; the same command again goes on where it was."""
     with failures_reported(debug):
-        from da3_core.cli.run_batch import run_batch  # only now, because it imports the network
+        from da3_core.cli.at_hand import model_at_hand  # only now, because these import the network
+        from da3_core.cli.run_batch import run_batch
 
-        run_batch(inputs, output_dir, model, options, bag, cluster, retries=retries, as_json=json)
+        open_model = partial(model_at_hand, model, cluster)
+        run_batch(inputs, output_dir, model, options, bag, open_model, retries=retries, at_once=at_once, as_json=json)

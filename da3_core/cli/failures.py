@@ -3,6 +3,7 @@
 
 import errno
 import signal
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +54,10 @@ def failures_reported(debug: bool) -> Iterator[None]:
 
 @contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-    """Within the block, SIGTERM ends the process as Ctrl-C does."""
+    """Within the block, SIGTERM ends the process as Ctrl-C does; which only the main thread can see to."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 from da3_core.errors import InputError
@@ -43,7 +44,7 @@ class Recording:
 
 
 class Manifest:
-    """The recordings of a batch by their inputs, kept in `manifest.json` of its folder."""
+    """The recordings of a batch by their inputs, kept in `manifest.json` of its folder; for any number of threads."""
 
     def __init__(self, folder: Path) -> None:
         """Read what an earlier run left.
@@ -51,7 +52,7 @@ class Manifest:
         Raises:
             InputError: it is no manifest.
         """
-        self._path = folder / MANIFEST
+        self._path, self._lock = folder / MANIFEST, Lock()
         self.recordings: dict[str, Recording] = {}
         if self._path.exists():
             try:
@@ -76,17 +77,25 @@ class Manifest:
     def note(self, recording: Recording, **changes: Any) -> Recording:
         """Change an entry, on disk too."""
         changed = replace(recording, **changes)
-        self.recordings[recording.input] = changed
-        self._write()
+        with self._lock:
+            self.recordings[recording.input] = changed
+            self._write()
         return changed
 
-    def to_do(self, retries: int) -> Sequence[Recording]:
-        """Those without results that may be tried once more; what was ended by force counts as no try."""
-        return [
+    def following(self, retries: int, under_way: Container[str] = ()) -> Recording | None:
+        """The next without results that may be tried once more, those that were not tried yet first.
+
+        Args:
+            retries: that are allowed; a try that was ended by force counts as none.
+            under_way: inputs.
+        """
+        to_do = [
             each
             for each in self.recordings.values()
-            if each.state in ("waiting", "running") or (each.state == "failed" and each.tries <= retries)
+            if (each.state in ("waiting", "running") or (each.state == "failed" and each.tries <= retries))
+            and each.input not in under_way
         ]
+        return min(to_do, key=lambda each: each.tries, default=None)
 
     def _write(self) -> None:
         entries = [asdict(each) for each in self.recordings.values()]

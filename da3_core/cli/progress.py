@@ -8,18 +8,36 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 logger = logging.getLogger(__name__)
 
 LOG_PERIOD_S = 30.0
 
+_input_name = ContextVar("_input_name", default="")
+
+
+@contextmanager
+def telling_of(name: str) -> Iterator[None]:
+    """Within the block, what this thread says begins with the name of an input, as others do too."""
+    before = _input_name.set(f"{name}: ")
+    try:
+        yield
+    finally:
+        _input_name.reset(before)
+
 
 class StderrHandler(logging.Handler):
     """Log lines on stderr that do not tear a progress bar."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(levelname)s: %(input_name)s%(message)s"))
+
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
+        record.input_name = _input_name.get()
         tqdm.write(self.format(record), file=sys.stderr)
 
 
@@ -32,7 +50,7 @@ def stage(name: str, total: int, unit: str) -> Iterator[Callable[[int], object]]
     """
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=name, unit=unit, file=sys.stderr, disable=None) as bar:
+    with tqdm(total=total, desc=f"{_input_name.get()}{name}", unit=unit, file=sys.stderr, disable=None) as bar:
         if not bar.disable:
             yield bar.update
             return

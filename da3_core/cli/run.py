@@ -21,7 +21,7 @@ from da3_core.cli.progress import stage
 from da3_core.cli.written import sizes, tell_files
 from da3_core.export import left_out, parse_formats
 from da3_core.options import ModelOptions, SceneOptions
-from da3_core.pipeline import bind_scene, export_scene, infer_windows
+from da3_core.pipeline import Stage, bind_scene, export_scene, infer_windows
 from da3_core.sources import Source
 from da3_core.sources.given_camera import GivenCamera
 from da3_core.storage.export_folder import choose_export_folder
@@ -42,6 +42,7 @@ def run(
     output: OutputArguments,
     open_model: OpenModel,
     camera: GivenCamera | None = None,
+    show: Stage = stage,
 ) -> None:
     """Check every choice, then load, read, infer, export and report.
 
@@ -64,14 +65,14 @@ def run(
             options, views=source.views, intrinsics_known=source.has_cameras or camera is not None
         )
 
-        with stage("input", source.views, "views") as advance:
+        with show("input", source.views, "views") as advance:
             scene = source.read(folder.coming, advance)
         if camera is not None:
             scene = replace(scene, intrinsics=camera.of_files(scene.images))
         resumed, request_of = output.export_dir if output.resume else None, bind_scene(scene)
         with inference_at_hand(hand, request_of, options, rows.append, resumed=resumed) as infer:
-            prediction = infer_windows(model, scene, options, stage, infer)
-            files = export_scene(prediction, folder, options, stage)
+            prediction = infer_windows(model, scene, options, show, infer)
+            files = export_scene(prediction, folder, options, show)
 
     if any(name.endswith("npz") for name in formats):
         logger.info("intrinsics in npz files are in pixels of the depth, `da3 intrinsics` gives those of the image")

@@ -29,6 +29,7 @@ from da3_core.cli.written import sizes, tell_files
 from da3_core.errors import InputError, OptionError
 from da3_core.export import check_request, export, left_out
 from da3_core.options import CameraOptions, InferenceOptions
+from da3_core.pipeline import Stage
 from da3_core.ros_data.conventions import in_map_axes
 from da3_core.sources.given_camera import given_camera
 from da3_core.stream.inference import WindowRow, bind_frames
@@ -46,6 +47,7 @@ def run_bag(
     inference: InferenceOptions,
     open_model: OpenModel,
     camera_options: CameraOptions,
+    show: Stage = stage,
 ) -> None:
     """Write the new bag, then the exports, then say what became of it; damage and Ctrl-C show in the exit code."""
     output = arguments.output_bag or Path(f"{input_bag.resolve().stem}_da3")
@@ -76,7 +78,7 @@ def run_bag(
             with (
                 inference_at_hand(hand, request_of, chosen, rows.append, resumed=resumed) as infer,
                 _interruptible(arguments.resume) as is_interrupted,
-                stage("frames", camera.expected_frames(), "frames") as advance,
+                show("frames", camera.expected_frames(), "frames") as advance,
             ):
                 summary = process_bag(
                     camera,

@@ -2,17 +2,22 @@
 """Workers that share the windows of a run. One that ends, with its machine or alone, costs the window it was at.
 
 A worker takes `BLOCK` windows in a row, which share views that it has made something of already, `WAITING` of them at
-once so that it never waits for the driver. No more than `AHEAD` per worker are on their way or finished and not yet
-asked for. So the memory of the driver and of Ray's object store is that of so many windows, however long the input is.
+once so that it never waits for the driver. Of an input, no more than `AHEAD` per worker are on their way or finished
+and not yet asked for. So the memory of the driver and of Ray's object store is that of so many windows, however long it
+is.
+
+Inputs may be processed side by side, each by a thread. One of those that wait listens to the workers for all.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, Generic
 from weakref import WeakKeyDictionary
@@ -38,14 +43,14 @@ AHEAD = 2 * BLOCK  # windows per worker
 MOST_TRIES = 3  # of a window whose worker ended
 MOST_FAILED_STARTS = 3  # in a row
 START_S = 300.0  # for a worker to load its model
-POLL_S = 0.5
+POLL_S = 0.05  # what another thread has begun meanwhile is not listened to before
 TOLD_EVERY_S = 30.0
 
 logger = logging.getLogger(__name__)
 
 
 class WorkersLost(InputError):
-    """No worker is left, and none can be started."""
+    """No worker is left, and none can be started; or the run ends."""
 
 
 @dataclass(eq=False)
@@ -55,6 +60,7 @@ class Job:
     Attributes:
         request: what is asked.
         options: of the inference.
+        block: the windows that one worker takes in a row.
         by_place: whether the images are sent by their places, as far as they have one.
         tries: how often a worker ended at it.
         reply: what came of it.
@@ -63,6 +69,7 @@ class Job:
     number: int
     request: WindowRequest
     options: InferenceOptions
+    block: Hashable
     by_place: bool = True
     tries: int = 0
     reply: Reply | None = None
@@ -80,14 +87,16 @@ class _Actor:
     calls: deque[tuple[Any, Job]] = field(default_factory=deque)
     windows: int = 0
     busy_s: float = 0.0
-    block: int | None = None
+    block: Hashable = None
 
 
 class WorkerPool:
-    """The workers of a run, within a `with` block of `connected`.
+    """The workers of a run, within a `with` block of `connected`; for any number of threads.
 
     Attributes:
         model: what they all hold.
+        failure: what ended them all, or None.
+        begun: how many windows were.
     """
 
     def __init__(self, ray: Any, options: ClusterOptions, model_options: ModelOptions) -> None:
@@ -103,14 +112,19 @@ class WorkerPool:
         self._actor_class = ray.remote(Worker)
         self._actors = [self._started() for _ in range(self._count)]
         self._queue: deque[Job] = deque()
+        self._changed = threading.Condition()  # guards all that is here
+        self._is_listened_to = False
+        self.failure: InputError | None = None
+        self.inputs = count()  # numbers for those who begin windows
         self._contents: WeakKeyDictionary[Frame, tuple[Content, Any]] = WeakKeyDictionary()
-        self._failed_starts = self._jobs = self._frames = self._lost = 0
+        self._failed_starts = self.begun = self._frames = self._lost = 0
         self._known: set[str] = set()  # what workers have said already
         self._travels = False  # once a worker could not read an image at its place
         self._began_s = self._told_s = time.monotonic()
         self._facts: WorkerFacts | None = None
-        while self._facts is None:
-            self._step()
+        with self._changed:
+            while self._facts is None:
+                self._step()
         machines = sum(node["Alive"] for node in ray.nodes())
         self.model: RemoteModel = RemoteModel(self._facts, sharing=-(-self._count // machines))
 
@@ -118,12 +132,23 @@ class WorkerPool:
     def most_ahead(self) -> int:
         return AHEAD * self._count
 
-    def begin(self, request: WindowRequest, options: InferenceOptions) -> Job:
-        """Give out a window."""
-        job = Job(self._jobs, request, options)
-        self._jobs += 1
-        self._queue.append(job)
-        self._assign()
+    @property
+    def is_idle(self) -> bool:
+        """Whether a worker has nothing to do, or none would have if it were there."""
+        with self._changed:
+            return len(self._queue) + sum(len(each.calls) for each in self._actors) < self._count
+
+    def begin(self, request: WindowRequest, options: InferenceOptions, block: Hashable) -> Job:
+        """Give out a window.
+
+        Args:
+            block: the same for windows that one worker had better take in a row.
+        """
+        with self._changed:
+            job = Job(self.begun, request, options, block)
+            self.begun += 1
+            self._queue.append(job)
+            self._assign()
         return job
 
     def finish(self, job: Job) -> Reply:
@@ -132,8 +157,14 @@ class WorkerPool:
         Raises:
             WorkersLost: nobody is left to infer it.
         """
-        while job.reply is None:
-            self._step()
+        with self._changed:
+            while job.reply is None:
+                if self.failure is not None:
+                    raise self.failure
+                if self._is_listened_to:
+                    self._changed.wait()
+                else:
+                    self._step()
         return job.reply
 
     def at_work(self) -> dict[str, int]:
@@ -153,7 +184,14 @@ class WorkerPool:
         lost = f"; {self._lost} were lost" if self._lost else ""
         return f"workers: {'; '.join(parts)}{lost}"
 
+    def end(self) -> None:
+        """Who waits for a window, or will, gets `WorkersLost` instead."""
+        with self._changed:
+            self.failure = self.failure or WorkersLost("the run was ended")
+            self._changed.notify_all()
+
     def close(self) -> None:
+        self.end()
         for actor in self._actors:
             self._ray.kill(actor.handle)
 
@@ -176,14 +214,25 @@ class WorkerPool:
         return _Actor(handle, handle.start.remote(), time.monotonic())
 
     def _step(self) -> None:
-        """Hear the next of what workers say."""
+        """Hear the next of what workers say; other threads may go on as long as nothing is said."""
         waited = {actor.starting: actor for actor in self._actors if actor.facts is None}
         waited |= {actor.calls[0][0]: actor for actor in self._actors if actor.calls}
-        done, _ = self._ray.wait(list(waited), num_returns=1, timeout=POLL_S)
-        for ref in done:
-            self._hear(waited[ref], ref)
-        if not done:
-            self._check_starts()
+        self._is_listened_to = True
+        self._changed.release()
+        try:
+            done, _ = self._ray.wait(list(waited), num_returns=1, timeout=POLL_S)
+        finally:
+            self._changed.acquire()
+            self._is_listened_to = False
+            self._changed.notify_all()
+        try:
+            for ref in done:
+                self._hear(waited[ref], ref)
+            if not done:
+                self._check_starts()
+        except InputError as failure:
+            self.failure = failure
+            raise
         self._assign()
         self._tell_now_and_then()
 
@@ -249,14 +298,14 @@ class WorkerPool:
         for actor in sorted(self._actors, key=lambda each: len(each.calls)):
             while actor.facts and len(actor.calls) < WAITING and (job := self._next_for(actor)):
                 self._queue.remove(job)
-                actor.block = job.number // BLOCK
+                actor.block = job.block
                 actor.calls.append((self._call(actor, job), job))
 
     def _next_for(self, actor: _Actor) -> Job | None:
         """A window of its block, else of a block that nobody is at; of another's rather than none at all."""
         others = {each.block for each in self._actors if each is not actor}
-        own = (job for job in self._queue if job.number // BLOCK == actor.block)
-        free = (job for job in self._queue if job.number // BLOCK not in others)
+        own = (job for job in self._queue if job.block == actor.block)
+        free = (job for job in self._queue if job.block not in others)
         return next(own, None) or next(free, None) or (self._queue[0] if self._queue and not actor.calls else None)
 
     def _call(self, actor: _Actor, job: Job) -> Any:
@@ -320,9 +369,10 @@ class PoolInference(Generic[View]):
             raise OptionError("Gaussians are inferred in one piece, which {workers} do not speed up: leave one out")
         self._pool, self._request_of, self._options, self._log = pool, request_of, options, log
         self._begun: dict[Hashable, Job] = {}
+        self._input, self._windows = next(pool.inputs), count()
 
     def __call__(self, views: Sequence[View]) -> Prediction:
-        job = self._begun.pop(tuple(views), None) or self._pool.begin(self._request_of(views), self._options)
+        job = self._begun.pop(tuple(views), None) or self._begin(views)
         reply = self._pool.finish(job)
         error = None if reply.error is None else str(reply.error)
         self._log(WindowRow(len(views), job.worker, reply.seconds, job.tries, error))
@@ -337,11 +387,15 @@ class PoolInference(Generic[View]):
             read.append(window)
             views = views_of(window)
             if len(views):
-                self._begun[tuple(views)] = self._pool.begin(self._request_of(views), self._options)
+                self._begun[tuple(views)] = self._begin(views)
             if len(read) > self._pool.most_ahead:
                 yield read.popleft()
         while read:
             yield read.popleft()
+
+    def _begin(self, views: Sequence[View]) -> Job:
+        block = (self._input, next(self._windows) // BLOCK)
+        return self._pool.begin(self._request_of(views), self._options, block)
 
 
 def _wants_gpu(ray: Any, options: ModelOptions) -> bool:

@@ -2,6 +2,7 @@
 """Workers on a local cluster of two machines: the results of a single process, whatever ends on the way."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,6 @@ import psutil
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
 pytest.importorskip("rosbags", reason="needs the package rosbags")
 if find_spec("ray") is None:  # it must not be imported before its environment is set
@@ -29,11 +30,12 @@ from da3_core.bag.camera import RecordedCamera
 from da3_core.bag.options import BagOptions
 from da3_core.bag.process import BagSummary, process_bag
 from da3_core.bag.read import BagReader
-from da3_core.cli import app
+from da3_core.cli.at_hand import LocalModel, WorkersModel
+from da3_core.cli.run_batch import run_batch
 from da3_core.cluster.connection import connected
 from da3_core.cluster.options import ClusterOptions
-from da3_core.cluster.pool import PoolInference, WorkerPool
-from da3_core.options import InferenceOptions, ModelOptions
+from da3_core.cluster.pool import PoolInference, WorkerPool, WorkersLost
+from da3_core.options import InferenceOptions, ModelOptions, SceneOptions
 from da3_core.stream.frame import Frame
 from da3_core.stream.inference import Inference, InferenceInTurn, WindowRow, bind_frames, bind_predict
 from da3_core.synthetic import Walk
@@ -42,18 +44,7 @@ from da3_core.synthetic.bag import write_bag
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ModelOptions(model="untrained:da3-small", device="cpu", engine="torch", precision="float32")
 OPTIONS = BagOptions(window=2, duration_s=0.9, copy_topics="^/tf", window_messages=False)
-SMALL = (
-    "--model",
-    MODEL.model,
-    "--device",
-    "cpu",
-    "--engine",
-    "torch",
-    "--precision",
-    "float32",
-    "--process-res",
-    "56",
-)
+SMALL = ("--model", MODEL.model, "--device", "cpu", "--engine", "torch", "--precision", "float32")
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +57,16 @@ def single() -> Iterator[DepthAnything3]:
 
 
 @pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with connected(ClusterOptions(workers=1)) as ray:
+        yield ray
+
+
+@pytest.fixture(scope="module")
 def second_machine(cluster: Any) -> Iterator["subprocess.Popen[bytes]"]:
-    """Another node, with room for two workers; its processes are one group."""
+    """Another node, with room for three workers; its processes are one group."""
     address = cluster.get_runtime_context().gcs_address
-    command = [sys.executable, str(Path(__file__).with_name("second_machine.py")), address, "2"]
+    command = [sys.executable, str(Path(__file__).with_name("second_machine.py")), address, "3"]
     with subprocess.Popen(command, start_new_session=True) as node:
         wait_until(lambda: sum(each["Alive"] for each in cluster.nodes()) == 2)
         yield node
@@ -77,9 +74,11 @@ def second_machine(cluster: Any) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    with connected(ClusterOptions(workers=1)) as ray:
-        yield ray
+def three_workers(cluster: Any, second_machine: object) -> Iterator[WorkerPool]:
+    """On two machines, with room for one more."""
+    pool = WorkerPool(cluster, ClusterOptions(workers=3), MODEL)
+    yield pool
+    pool.close()
 
 
 @pytest.fixture(scope="module")
@@ -125,26 +124,22 @@ def process(bag: Path, output: Path, infer: Inference[Frame]) -> BagSummary:
         )
 
 
-@contextmanager
-def workers(ray: Any, count: int) -> Iterator[tuple[WorkerPool, PoolInference[Frame], list[WindowRow]]]:
-    pool, rows = WorkerPool(ray, ClusterOptions(workers=count), MODEL), list[WindowRow]()
-    try:
-        options = pool.model.check(InferenceOptions(process_res=56))
-        yield pool, PoolInference(pool, bind_frames(pool.model, options), options, rows.append), rows
-    finally:
-        pool.close()
+def asked(pool: WorkerPool) -> tuple[PoolInference[Frame], list[WindowRow]]:
+    """An inference, and what it tells of its windows."""
+    options, rows = pool.model.check(InferenceOptions(process_res=56)), list[WindowRow]()
+    return PoolInference(pool, bind_frames(pool.model, options), options, rows.append), rows
 
 
 @contextmanager
 def killing(pool: WorkerPool, window: int, times: int) -> Iterator[list[str]]:
-    """Kill the worker that is at a window, so many times; what is yielded are the workers that were."""
+    """Kill who is at a window of those to come, so many times; what is yielded are the workers that were killed."""
     killed: list[str] = []
-    done = threading.Event()
+    done, number = threading.Event(), pool.begun + window
 
     def kill() -> None:
         while len(killed) < times and not done.wait(0.001):
             for name, at in pool.at_work().items():
-                if at == window and name not in killed:
+                if at == number and name not in killed:
                     os.kill(int(name.rpartition(":")[2]), signal.SIGKILL)
                     killed.append(name)
 
@@ -160,10 +155,12 @@ def killing(pool: WorkerPool, window: int, times: int) -> Iterator[list[str]]:
 def test_one_worker_gives_the_bag_of_a_single_process(
     cluster: Any, single: DepthAnything3, recording: Path, plain: bytes, tmp_path: Path
 ) -> None:
-    with workers(cluster, 1) as (pool, infer, rows):
-        assert pool.model.fingerprint == single.fingerprint
-        assert process(recording, tmp_path / "out", infer).frames == 9
-        assert "1 windows" not in pool.told()
+    pool = WorkerPool(cluster, ClusterOptions(workers=1), MODEL)
+    assert pool.model.fingerprint == single.fingerprint
+    infer, rows = asked(pool)
+    assert process(recording, tmp_path / "out", infer).frames == 9
+    assert " 8 windows, " in pool.told()
+    assert pool.is_idle
     assert (tmp_path / "out/out.mcap").read_bytes() == plain
     assert [(row.views, row.lost_workers, row.error) for row in rows] == [(2, 0, None)] * 8
     assert cluster.get_runtime_context().gcs_address.startswith("127.0.0.1:")
@@ -173,13 +170,16 @@ def test_one_worker_gives_the_bag_of_a_single_process(
             heard |= {c.laddr.ip for c in each.net_connections("inet") if c.status == psutil.CONN_LISTEN}
     assert heard <= {"127.0.0.1", "::ffff:127.0.0.1"}, "everything is bound to loopback"
     assert heard
+    pool.close()
+    with pytest.raises(WorkersLost, match="was ended"):
+        process(recording, tmp_path / "another", infer)
 
 
 def test_worker_that_is_killed_costs_its_window_only(
-    cluster: Any, second_machine: object, recording: Path, plain: bytes, tmp_path: Path
+    three_workers: WorkerPool, recording: Path, plain: bytes, tmp_path: Path
 ) -> None:
-    """Three workers on two machines."""
-    with workers(cluster, 3) as (pool, infer, rows), killing(pool, window=2, times=1) as killed:
+    infer, rows = asked(three_workers)
+    with killing(three_workers, window=2, times=1) as killed:
         process(recording, tmp_path / "out", infer)
     assert (tmp_path / "out/out.mcap").read_bytes() == plain
     assert len(killed) == 1
@@ -187,60 +187,66 @@ def test_worker_that_is_killed_costs_its_window_only(
 
 
 def test_window_that_ends_every_worker_is_left_out(
-    cluster: Any, second_machine: object, recording: Path, tmp_path: Path
+    three_workers: WorkerPool, recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with workers(cluster, 2) as (pool, infer, rows), killing(pool, window=7, times=3) as killed:
+    monkeypatch.setattr("da3_core.cluster.pool.MOST_TRIES", 2)  # each costs the start of a worker
+    infer, rows = asked(three_workers)
+    with killing(three_workers, window=7, times=2) as killed:
         summary = process(recording, tmp_path / "out", infer)
-    assert len(killed) == 3
+    assert len(killed) == 2
     assert (summary.frames, summary.refused) == (8, {"unusable": 1})
-    assert "3 workers ended while they inferred" in summary.refusals
+    assert "2 workers ended while they inferred" in summary.refusals
     assert [row.error is None for row in rows] == [True] * 7 + [False]
 
 
-def test_driver_that_is_killed_goes_on_from_finished_windows_and_a_machine_may_leave(
+def test_batch_whose_driver_was_killed_goes_on_side_by_side_and_a_machine_may_leave(
     cluster: Any,
+    three_workers: WorkerPool,
     second_machine: "subprocess.Popen[bytes]",
+    single: DepthAnything3,
     walk: Walk,
     tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "in").mkdir()
-    for i, image in enumerate(walk.images[:12]):
-        Image.fromarray(image).save(tmp_path / f"in/{i}.png")
-    chosen = (
-        "images",
-        tmp_path / "in",
-        *SMALL,
-        "--process-res",
-        "56",
-        "--max-views-per-window",
-        "4",
-        "--export-format",
-        "npz-tum",
-    )
-    address = cluster.get_runtime_context().gcs_address
-    joined = (*chosen, "--ray-address", address, "--workers", "2", "--resume", "--export-dir", "out", "--json")
-    command = [sys.executable, "-m", "da3_core.cli", *map(str, joined)]
+    inputs = [tmp_path / name for name in ("first", "second", "third")]
+    for folder, count in zip(inputs, (8, 5, 1), strict=True):
+        folder.mkdir()
+        for i, image in enumerate(walk.images[:count]):
+            Image.fromarray(image).save(folder / f"{i}.png")
+    out = tmp_path / "out"
+    chosen = ("--process-res", "56", "--max-views-per-window", "4", "--export-format", "npz-tum")
+    joined = ("--ray-address", cluster.get_runtime_context().gcs_address, "--workers", "1", "--output-dir", out)
+    command = [sys.executable, "-m", "da3_core.cli", *map(str, ("batch", *inputs, *SMALL, *chosen, *joined))]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as driver:
-        wait_until(lambda: driver.poll() is not None or len(list(tmp_path.glob(".out.windows/*.window"))) >= 1)
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as driver:
+        wait_until(lambda: driver.poll() is not None or len(list(out.glob(".first.windows/*.window"))) >= 1)
         driver.kill()
     assert driver.returncode == -signal.SIGKILL
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as driver:
-        assert driver.stderr is not None
-        told = ""
-        while "windows of 4" not in told:  # it has a worker by now
-            line = driver.stderr.readline()
-            assert line, told
-            told += line
+
+    caplog.set_level("INFO")
+    options = SceneOptions(process_res=56, max_views_per_window=4, export_format="npz-tum")
+
+    def go_on(output: Path, hand: LocalModel | WorkersModel) -> list[dict[str, Any]]:
+        open_model = partial(nullcontext, hand)
+        run_batch(inputs, output, MODEL, options, BagOptions(), open_model, retries=0, at_once=2, as_json=True)
+        told: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+        return told
+
+    def leave() -> None:
+        begun = three_workers.begun
+        wait_until(lambda: three_workers.begun > begun)
         end_group(second_machine)
-        printed, rest = driver.communicate(timeout=200)
-    assert driver.returncode == 0, told + rest
-    assert " finished windows of an earlier run" in told
-    assert '"worker": "kept"' in printed
-    plain = [*map(str, chosen), "--export-dir", str(tmp_path / "plain")]
-    result = CliRunner().invoke(app, plain)
-    assert result.exit_code == 0, result.stderr
-    for file in ("trajectory.txt", "exports/npz/results.npz"):
-        assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "plain" / file).read_bytes()
+
+    leaving = threading.Thread(target=leave)
+    leaving.start()
+    told = go_on(out, WorkersModel(three_workers))
+    leaving.join()
+    assert [(Path(each["input"]), each["state"], each["tries"]) for each in told] == [(i, "done", 1) for i in inputs]
+    assert " finished windows of an earlier run" in caplog.text
+    go_on(tmp_path / "plain", LocalModel(MODEL))
+    for recording in inputs:
+        for file in ("trajectory.txt", "exports/npz/results.npz"):
+            assert (out / recording.name / file).read_bytes() == (
+                tmp_path / "plain" / recording.name / file
+            ).read_bytes()
