@@ -42,16 +42,28 @@ BACKGROUND_SHARE = 0.1  # of the model's time, while windows of the stream have 
 
 
 def load_model(settings: Settings) -> Any:
-    """The model with its weights on its device; it has the method `inference`.
+    """The model with its weights on its device, a `DepthAnything3`, or what stands for that of `engine_process`.
 
     Raises:
         InputError: unknown model, refused licence, missing weights, no such device, or an option that it does not have.
     """
     from da3_core.api import DepthAnything3
+    from da3_core.sharing.model import SharedModel
 
-    model = DepthAnything3.from_options(settings)
-    model.check(settings)
+    name = settings.engine_process
+    model = SharedModel(name, settings) if name else DepthAnything3.from_options(settings)
+    try:
+        model.check(settings)
+    except InputError:
+        close_model(model)
+        raise
     return model
+
+
+def close_model(model: Any) -> None:
+    """Let go of a process that holds it; what holds itself ends with its last reference."""
+    if hasattr(model, "process_status"):
+        model.close()
 
 
 def model_name(model: Any, settings: Settings) -> str:
@@ -148,12 +160,15 @@ class Engine:
             "engine": getattr(self._model, "engine_status", "torch"),
         }
         facts["preset"] = self._model.preset.name
+        process = getattr(self._model, "process_status", None)
+        if process:
+            facts["engine process"] = process
         if self._settings.memory.budget_mb:
             needed = inference_bytes(self._settings, self._model.preset)
             side = self._settings.process_res or self._model.preset.process_res
             facts["window.size, process_res"] = f"{self._settings.window.size}, {side}"
             facts["memory of an inference, about, MB"] = f"{needed / 1e6:.0f}"
-        if facts["device"].startswith("cuda"):
+        if facts["device"].startswith("cuda") and not process:
             import torch
 
             facts["GPU memory, MB"] = f"{torch.cuda.memory_allocated() / 1e6:.0f}"

@@ -236,6 +236,12 @@ class QosSettings:
 class Settings(InferenceOptions, ModelOptions):
     """All parameters, those of the model and of its inference first. `Settings()` has their defaults."""
 
+    engine_process: str | None = option(
+        None,
+        "Name of a process that holds the model for all nodes of this user that give this name, with one and the same "
+        "model; it is started where there is none, and ends after them.",
+        unset="the node's own",
+    )
     image_transport: Literal["raw", "compressed", "ffmpeg", "foxglove"] = option(
         "raw",
         "Subscribe image as sensor_msgs/Image; image/compressed as jpeg, png and webp; or a video, image/ffmpeg or "

@@ -61,6 +61,7 @@ class Configured:
             undo.callback(TransformInput(node, list({tree, placing}), guard).close)
             node.get_logger().info(f"Loading {now.model} ...")
             self.model = load_model(now)
+            undo.callback(engine.close_model, self.model)
             if less := told(now, self.fitted(now)):
                 node.get_logger().warning(less)
             name = engine.model_name(self.model, now)

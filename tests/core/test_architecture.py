@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "prediction",
         *("preprocessing", "storage"),
     },
+    "sharing": {"api", "model", "options", "prediction", "stream"},
     "cluster": {"api", "bag", "model", "options", "prediction", "storage", "stream"},
     "pipeline": {
         "api",
@@ -121,7 +122,7 @@ def test_imports_point_one_way(path: Path) -> None:
             others = {wing_of(m) for m in imported if under(m, "da3_core") and wing_of(m) in MAY_IMPORT}
             assert others <= allowed, f"{wing} may not import {sorted(others - allowed)}"
     elif name not in ("da3_ros.engine", "da3_ros.budget"):  # the latter asks what a model needs
-        touches = ("torch", "da3_core.api", "da3_core.network", "da3_core.model", "da3_core.engines")
+        touches = ("torch", *(f"da3_core.{wing}" for wing in ("api", "network", "model", "engines", "sharing")))
         assert not {m for m in imported if under(m, *touches)}, "only the engine touches the model"
 
 

@@ -17,12 +17,15 @@ from stream_lab.noise import CASES, DisturbedModel
 from stream_lab.worlds import walk
 
 from da3_core.errors import ImageError, InputError
-from da3_core.options import InferenceOptions
+from da3_core.model.presets import find_preset
+from da3_core.options import InferenceOptions, ModelOptions
 from da3_core.prediction import Prediction
 from da3_core.ros_data.images import RefusedMessage
+from da3_core.sharing import process
+from da3_core.sharing.place import Place
 from da3_core.stream.frame import Frame
 from da3_core.stream.session import WindowResult
-from da3_ros.engine import Engine
+from da3_ros.engine import Engine, close_model, load_model
 from da3_ros.parameters import settings_from
 from da3_ros.window_buffer import Arrival, WindowBuffer
 
@@ -342,3 +345,43 @@ def test_an_export_that_the_model_cannot_feed_is_refused(rig):
     it.engine.check_export("mini_npz", 2)
     with pytest.raises(InputError, match="mono cannot be exported as 'tum'"):
         it.engine.check_export("tum", 2)
+
+
+class LoadedWall(FlatWall):
+    """What a process that is shared says of a model."""
+
+    preset = find_preset("da3-small")
+    source, device, warning, engine_status, precision_status = "wall", "cpu", None, "torch", "float32"
+
+    @staticmethod
+    def kept_views() -> SimpleNamespace:
+        return SimpleNamespace(known=tuple)
+
+
+def test_nodes_share_the_model_of_one_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(process, "LINGER_S", WAIT_S)
+    wall = LoadedWall()
+    named = {"engine_process": "front", "model": "da3-small"}
+    with Place.of("front").held() as listener:
+        shared = process.ModelProcess(lambda options: wall, ModelOptions(model="da3-small"))
+        serving = threading.Thread(target=shared.serve, args=(listener,))
+        serving.start()
+        models = [load_model(settings_from(named)) for _ in range(2)]
+        monkeypatch.setattr(process, "LINGER_S", 0.0)
+        wall.gate.clear()
+        with pytest.raises(InputError, match="precision is 'auto', not 'float16'"):
+            load_model(settings_from({**named, "precision": "float16"}))
+        rigs = [Rig(each, engine_process="front") for each in models]
+        for each in rigs:
+            each.put(1, 2)
+        assert wall.entered.acquire(timeout=WAIT_S)
+        assert not wall.entered.acquire(timeout=0.1), "the other has to wait for its turn"
+        wall.gate.set()
+        for each in rigs:
+            each.wait_for(lambda rig=each: rig.stamps() == [[1, 2]])
+            assert each.engine.facts()["engine process"].endswith("shared by 2")
+            each.engine.stop()
+            close_model(each.model)
+        serving.join(WAIT_S)
+        assert not serving.is_alive()
