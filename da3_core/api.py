@@ -341,6 +341,7 @@ class DepthAnything3(PresetModel, nn.Module):
         use_ray_pose: bool = False,
         ref_view_strategy: RefViewStrategy = InferenceOptions.ref_view_strategy,
         known: KnownViews | None = None,
+        decoded: Sequence[int] | None = None,
     ) -> dict[str, Any]:
         """The network alone, without resizing, pose normalisation, alignment or autocast.
 
@@ -349,6 +350,8 @@ class DepthAnything3(PresetModel, nn.Module):
             extrinsics: `(B, N, 4, 4)` world-to-camera of known cameras, used as they are; needs `intrinsics`.
             intrinsics: `(B, N, 3, 3)` pixels of the images.
             known: from `KeptViews.known`, of views that other calls see too; what they are by themselves is kept.
+            decoded: numbers of the views whose depth is wanted; that of others is NaN where leaving them out is
+                possible, see `AnyViewNetwork`. None for all.
 
         Returns:
             `depth` `(B, N, H, W)` and, where the model has them, `depth_conf`, `extrinsics` `(B, N, 3, 4)`,
@@ -363,6 +366,7 @@ class DepthAnything3(PresetModel, nn.Module):
             use_ray_pose=use_ray_pose,
             ref_view_strategy=ref_view_strategy,
             known=known,
+            decoded=decoded,
         )
         return output
 
@@ -481,6 +485,7 @@ class DepthAnything3(PresetModel, nn.Module):
         intrinsics: Any = None,
         *,
         known: KnownViews | None = None,
+        decoded: Sequence[int] | None = None,
     ) -> Prediction:
         """What `inference` does but for the check of its options and the files.
 
@@ -488,6 +493,7 @@ class DepthAnything3(PresetModel, nn.Module):
             images, extrinsics, intrinsics: as of `inference`.
             options: as `check` or `check_scene` returned them.
             known: of images that other calls see too, see `forward`. A name stands for one image at one size.
+            decoded: see `forward`; poses from features need all.
 
         Raises:
             InputError: a camera or an image that cannot be used, or not enough memory.
@@ -500,15 +506,16 @@ class DepthAnything3(PresetModel, nn.Module):
             intrinsics = check_intrinsics(intrinsics, len(images), batch.original_sizes)
             intrinsics = batch.processed_from_original @ intrinsics
 
-        output = self._run(batch, extrinsics, intrinsics, options, known)
+        from_features = options.pose_method == "features" and len(images) >= 2
+        output = self._run(batch, extrinsics, intrinsics, options, known, None if from_features else decoded)
 
-        prediction = to_prediction(output, batch, self.preset.focal_length)
+        prediction = to_prediction(output, batch, self.preset.focal_length, None if from_features else decoded)
         prediction = with_far_as_sky(prediction)
         if intrinsics is not None:
             prediction = with_known_intrinsics(prediction, intrinsics)
         if self.preset.kind == "metric":
             prediction = in_metres(prediction)
-        if options.pose_method == "features" and len(images) >= 2:
+        if from_features:
             as_given = (decode(image, apply_exif=options.apply_exif) for image in images)
             prediction = with_feature_poses(
                 prediction,
@@ -544,6 +551,7 @@ class DepthAnything3(PresetModel, nn.Module):
         intrinsics: np.ndarray | None,
         options: InferenceOptions,
         known_views: KnownViews | None,
+        decoded: Sequence[int] | None,
     ) -> dict[str, Any]:
         """The network's output for one scene, conditioned on its cameras if they are known and it sees them."""
         device = self.device
@@ -569,6 +577,7 @@ class DepthAnything3(PresetModel, nn.Module):
                     use_ray_pose=options.use_ray_pose,
                     ref_view_strategy=options.ref_view_strategy,
                     known=known_views,
+                    decoded=decoded,
                 )
                 return output
         except (MemoryError, RuntimeError) as error:

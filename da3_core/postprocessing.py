@@ -32,11 +32,17 @@ FocalLength = Literal["mean", "longer"]
 log = logging.getLogger(__name__)
 
 
-def to_prediction(output: Mapping[str, Any], batch: Batch, focal_length: FocalLength = "mean") -> Prediction:
+def to_prediction(
+    output: Mapping[str, Any],
+    batch: Batch,
+    focal_length: FocalLength = "mean",
+    decoded: Sequence[int] | None = None,
+) -> Prediction:
     """The first scene of a network's output, as arrays, with the images it belongs to.
 
     Args:
         focal_length: see `with_square_pixels`.
+        decoded: the views that must have depth; None for all.
 
     Raises:
         InputError: depth is not a number, which no whole network gives.
@@ -45,8 +51,9 @@ def to_prediction(output: Mapping[str, Any], batch: Batch, focal_length: FocalLe
     if intrinsics is not None:
         intrinsics = with_square_pixels(intrinsics, batch.processed_from_original, focal_length)
     depth = _to_numpy(output["depth"])
-    if not np.isfinite(depth).all():
-        share = 1 - np.isfinite(depth).mean()
+    wanted = depth if decoded is None else depth[list(decoded)]
+    if not np.isfinite(wanted).all():
+        share = 1 - np.isfinite(wanted).mean()
         raise InputError(
             f"the model gives no number for {share:.0%} of the pixels: its weights are damaged or do not bear this "
             "precision; load them anew, or choose another precision"
@@ -78,7 +85,7 @@ def with_far_as_sky(prediction: Prediction) -> Prediction:
     """
     if prediction.sky is not None:
         return prediction
-    sky = prediction.depth > FARTHEST * np.percentile(prediction.depth, NEAR_PERCENTILE)
+    sky = prediction.depth > FARTHEST * np.percentile(prediction.depth[prediction.has_depth], NEAR_PERCENTILE)
     return replace(prediction, sky=sky) if sky.any() else prediction
 
 

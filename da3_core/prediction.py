@@ -134,6 +134,11 @@ class Prediction:
         return np.ones(len(self.depth), bool) if self.segments is None else np.asarray(self.segments >= 0)
 
     @property
+    def has_depth(self) -> np.ndarray:
+        """`(N,)` bool, false for views whose depth is NaN all over."""
+        return np.asarray(~np.isnan(self.depth).all(axis=(1, 2)))
+
+    @property
     def maps(self) -> list[np.ndarray]:
         """The numbers of the views of each map, the largest map first; empty where no view has a pose."""
         if self.segments is None or self.extrinsics is None:

@@ -79,6 +79,7 @@ def _options(request: Any, settings: Settings) -> BagOptions:
         sync_slop_s=settings.sync.slop_s,
         window=window,
         stride=stride,
+        alignment_views=settings.window.alignment_views,
         max_gap_s=settings.window.max_gap_s,
         intrinsics=settings.intrinsics.source,
         image_is_rectified=settings.image_is_rectified,

@@ -23,6 +23,7 @@ from da3_core.prediction import Prediction
 from da3_core.ros_data.conventions import in_map_axes
 from da3_core.storage.allowed_folders import AllowedFolders
 from da3_core.stream.frame import Frame
+from da3_core.stream.inference import Decoded
 from da3_core.stream.record import SessionRecord
 from da3_ros.action import ProcessBag as ProcessBagAction
 from da3_ros.background import BackgroundWork, as_sentence
@@ -140,7 +141,7 @@ class BagService:
             progress = _Progress(camera.expected_frames(), tell)
             summary = process_bag(
                 camera,
-                lambda frames: infer_in_turn(engine, frames, is_cancelled),
+                lambda frames, decoded=None: infer_in_turn(engine, frames, is_cancelled, decoded),
                 job.options,
                 job.output,
                 job.storage,
@@ -167,9 +168,11 @@ def _exported(job: BagJob, record: SessionRecord) -> tuple[list[str], str | None
     return [str(file) for file in files], left_out(prediction, job.export_format, record.unplaced)
 
 
-def infer_in_turn(engine: Engine, frames: Sequence[Frame], is_cancelled: Callable[[], bool]) -> Prediction:
+def infer_in_turn(
+    engine: Engine, frames: Sequence[Frame], is_cancelled: Callable[[], bool], decoded: Decoded = None
+) -> Prediction:
     """What the model says in its turn. Raises `Stopped` when the bag is to end before that."""
-    aside = engine.infer_in_background(frames)
+    aside = engine.infer_in_background(frames, decoded)
     while not aside.done():
         if is_cancelled():
             aside.cancel()

@@ -18,7 +18,7 @@ from da3_core.model.memory import release_memory as release_memory
 from da3_core.prediction import Prediction
 from da3_core.ros_data.images import RefusedMessage
 from da3_core.stream.frame import Frame
-from da3_core.stream.inference import bind_inference
+from da3_core.stream.inference import Decoded, bind_inference
 from da3_core.stream.live_loops import LiveLoops
 from da3_core.stream.session import Session, SessionOptions, SessionScale, UpSource, WindowResult
 from da3_ros.budget import inference_bytes
@@ -103,7 +103,9 @@ class Engine:
         loops = LiveLoops(self._infer_beside, in_background=True) if settings.loop.closure else None
         scale = settings.scale
         source, up = SESSION_SCALES[scale.source], UPS[settings.map.up]
-        options = SessionOptions(source, scale.fixed_m_per_unit, scale.camera_height_m, up)
+        options = SessionOptions(
+            source, scale.fixed_m_per_unit, scale.camera_height_m, settings.window.alignment_views, up
+        )
         self._session = Session(self._infer, options, loops)
         self._session_number = -1
         self._buffer = buffer
@@ -111,7 +113,7 @@ class Engine:
         self._on_failure = on_failure
         self._failures = 0
         self._requests: list[Future[str]] = []
-        self._background: deque[tuple[Sequence[Frame], Future[Prediction]]] = deque()
+        self._background: deque[tuple[Sequence[Frame], Decoded, Future[Prediction]]] = deque()
         self._next_background_s = 0.0
         self._publishing = threading.Lock()
         self._oldest_valid_session = 0
@@ -134,7 +136,7 @@ class Engine:
         if self._thread.is_alive():
             self._thread.join()
         while self._background:
-            self._background.popleft()[1].cancel()
+            self._background.popleft()[2].cancel()
         while self._requests:
             self._requests.pop().set_exception(
                 InputError("The node was deactivated before its turn; activate it, then ask.")
@@ -201,14 +203,14 @@ class Engine:
         self._buffer.wake()
         return request
 
-    def infer_in_background(self, frames: Sequence[Frame]) -> "Future[Prediction]":
+    def infer_in_background(self, frames: Sequence[Frame], decoded: Decoded = None) -> "Future[Prediction]":
         """Ask for an inference that has nothing to do with the stream and waits for its turn.
 
         The future holds what the model says or raises. It may be cancelled before its turn, and is when the engine
         stops before that.
         """
         aside: Future[Prediction] = Future()
-        self._background.append((frames, aside))
+        self._background.append((frames, decoded, aside))
         if self._stopping.is_set():
             aside.cancel()
         self._buffer.wake()
@@ -260,12 +262,12 @@ class Engine:
 
     def _infer_in_background_next(self) -> None:
         """One background inference. If a window waits at its end, the next is put off, by `BACKGROUND_SHARE`."""
-        frames, aside = self._background.popleft()
+        frames, decoded, aside = self._background.popleft()
         if not aside.set_running_or_notify_cancel():
             return
         start_s = time.monotonic()
         try:
-            aside.set_result(self._infer(frames))
+            aside.set_result(self._infer(frames, decoded))
         except Exception as error:  # whatever a model can raise: it concerns who asked, and nobody else
             aside.set_exception(error)
         end_s = time.monotonic()

@@ -39,6 +39,7 @@ class WindowSettings:
         unset="window.stride",
         dynamic=True,
     )
+    alignment_views: int = same_option(BagOptions, "alignment_views")
     max_gap_s: float = same_option(BagOptions, "max_gap_s", high=1e9)
     keyframe_min_motion: float = option(
         0.0,

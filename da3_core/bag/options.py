@@ -67,6 +67,14 @@ class BagOptions(Checked):
         high=64,
         faces=_COMMAND,
     )
+    alignment_views: int = option(
+        3,
+        "Views of the last window whose depth is inferred once more, to place the next one; more flicker less, fewer "
+        "are faster.",
+        low=1,
+        high=64,
+        faces=_COMMAND,
+    )
     max_gap_s: float = option(
         2.0, "A longer gap between stamps, or time going backwards, starts a new map; seconds.", low=0, faces=_COMMAND
     )

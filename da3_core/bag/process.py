@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from da3_core.bag.camera import RecordedCamera
@@ -65,7 +65,7 @@ class BagSummary:
 
 def process_bag(
     camera: RecordedCamera,
-    infer: Callable[[Sequence[Frame]], Prediction],
+    infer: Callable[..., Prediction],
     options: BagOptions,
     output: Path,
     storage: Storage,
@@ -81,7 +81,7 @@ def process_bag(
 
     Args:
         camera: opened with the same options.
-        infer: the model with its inference options; it may raise `Stopped`.
+        infer: the model with its inference options, as of `Session`; it may raise `Stopped`.
         model_name: what the messages call the model.
         advance: told how many more images are done.
         stop: asked between windows; true ends the bag here, valid and shorter.
@@ -100,6 +100,7 @@ def process_bag(
     store = typestore()
     fixed = options.metres_per_unit
     scale = SessionOptions(options.scale, 1.0) if fixed is None else SessionOptions("fixed", fixed)
+    scale = replace(scale, alignment_views=options.alignment_views)
     session = Session(infer, scale, LiveLoops(infer, in_background=False))
     maker = MessageMaker(store, model_name, options)
     topics = topics_of(camera.names)

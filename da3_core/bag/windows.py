@@ -8,6 +8,7 @@ import numpy as np
 
 from da3_core.ros_data.maps import MapReason
 from da3_core.stream.frame import Frame
+from da3_core.stream.inference import Decoded, decoded_views
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +39,13 @@ class RecordedWindow:
 
     Attributes:
         reason: why its session began.
+        old: how many of its frame sets, the first ones, the window before it had too.
     """
 
     frame_sets: tuple[FrameSet, ...]
     session: int
     reason: MapReason = "start"
+    old: int = 0
 
     @property
     def recorded(self) -> tuple[RecordedFrame, ...]:
@@ -51,6 +54,11 @@ class RecordedWindow:
     @property
     def frames(self) -> tuple[Frame, ...]:
         return tuple(each.frame for each in self.recorded)
+
+    def decoded(self, alignment_views: int) -> Decoded:
+        """The frames whose depth a session asks for, if it could place all that the window before had."""
+        old = sum(map(len, self.frame_sets[: self.old]))
+        return decoded_views(self.frames, range(old), alignment_views)
 
 
 def cut_windows(frame_sets: Iterable[FrameSet], size: int, stride: int, max_gap_s: float) -> Iterator[RecordedWindow]:
@@ -67,15 +75,22 @@ def cut_windows(frame_sets: Iterable[FrameSet], size: int, stride: int, max_gap_
         cut = _session_break(newest, frame_set, max_gap_s) if newest is not None else None
         if cut is not None:
             if waiting:
-                yield RecordedWindow((*used, *waiting)[-size:], session, reason)
+                yield _window(used, waiting, size, session, reason)
             used, waiting, session, reason = [], [], session + 1, cut
         newest = frame_set
         waiting.append(frame_set)
         if len(waiting) == (stride if used else size):
-            used, waiting = [*used, *waiting][-size:], []
-            yield RecordedWindow(tuple(used), session, reason)
+            window = _window(used, waiting, size, session, reason)
+            used, waiting = list(window.frame_sets), []
+            yield window
     if waiting:
-        yield RecordedWindow((*used, *waiting)[-size:], session, reason)
+        yield _window(used, waiting, size, session, reason)
+
+
+def _window(
+    used: Sequence[FrameSet], new: Sequence[FrameSet], size: int, session: int, reason: MapReason
+) -> RecordedWindow:
+    return RecordedWindow((*used, *new)[-size:], session, reason, max(0, min(len(used), size - len(new))))
 
 
 def _session_break(

@@ -90,7 +90,11 @@ def run_bag(
                     advance=advance,
                     stop=is_interrupted,
                     on_result=record.add if arguments.export_dir else lambda result, session: None,
-                    ahead=lambda windows: infer.ahead(windows, lambda window: window.frames),
+                    ahead=lambda windows: infer.ahead(
+                        windows,
+                        lambda window: window.frames,
+                        lambda window: window.decoded(options.alignment_views),
+                    ),
                 )
         except OutputError as error:  # the input is right, the place is not
             report(error)

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Generic
@@ -34,7 +34,16 @@ from da3_core.options import InferenceOptions, ModelOptions
 from da3_core.prediction import Prediction
 from da3_core.storage.allowed_folders import AllowedFile
 from da3_core.stream.frame import Frame
-from da3_core.stream.inference import RequestOf, View, Window, WindowLog, WindowRequest, WindowRow
+from da3_core.stream.inference import (
+    Decoded,
+    RequestOf,
+    View,
+    Window,
+    WindowLog,
+    WindowRequest,
+    WindowRow,
+    all_decoded,
+)
 from da3_core.stream.prediction_file import from_bytes
 
 WAITING = 2  # calls to a worker: one that it is at, and the next
@@ -316,7 +325,7 @@ class WorkerPool:
             contents += [] if content is None else [content]
         files = tuple(str(image) for image in job.request.images if isinstance(image, Path))
         request = job.request
-        call = Call(tuple(sent), files or None, request.extrinsics, request.intrinsics, job.options)
+        call = Call(tuple(sent), files or None, request.extrinsics, request.intrinsics, request.decoded, job.options)
         return actor.handle.infer.remote(call, *contents)
 
     def _sent(self, image: Path | AllowedFile | Frame, by_place: bool) -> tuple[Sent, Any]:
@@ -371,8 +380,10 @@ class PoolInference(Generic[View]):
         self._begun: dict[Hashable, Job] = {}
         self._input, self._windows = next(pool.inputs), count()
 
-    def __call__(self, views: Sequence[View]) -> Prediction:
-        job = self._begun.pop(tuple(views), None) or self._begin(views)
+    def __call__(self, views: Sequence[View], decoded: Decoded = None) -> Prediction:
+        job = self._begun.pop(tuple(views), None)
+        if job is None or job.request.decoded != decoded:  # what was begun is another than what is asked
+            job = self._begin(views, decoded)
         reply = self._pool.finish(job)
         error = None if reply.error is None else str(reply.error)
         self._log(WindowRow(len(views), job.worker, reply.seconds, job.tries, error))
@@ -381,21 +392,26 @@ class PoolInference(Generic[View]):
         assert reply.prediction is not None
         return from_bytes(reply.prediction)
 
-    def ahead(self, windows: Iterable[Window], views_of: Callable[[Window], Sequence[View]]) -> Iterator[Window]:
+    def ahead(
+        self,
+        windows: Iterable[Window],
+        views_of: Callable[[Window], Sequence[View]],
+        decoded_of: Callable[[Window], Decoded] = all_decoded,
+    ) -> Iterator[Window]:
         read: deque[Window] = deque()
         for window in windows:
             read.append(window)
             views = views_of(window)
             if len(views):
-                self._begun[tuple(views)] = self._begin(views)
+                self._begun[tuple(views)] = self._begin(views, decoded_of(window))
             if len(read) > self._pool.most_ahead:
                 yield read.popleft()
         while read:
             yield read.popleft()
 
-    def _begin(self, views: Sequence[View]) -> Job:
+    def _begin(self, views: Sequence[View], decoded: Decoded) -> Job:
         block = (self._input, next(self._windows) // BLOCK)
-        return self._pool.begin(self._request_of(views), self._options, block)
+        return self._pool.begin(replace(self._request_of(views), decoded=decoded), self._options, block)
 
 
 def _wants_gpu(ray: Any, options: ModelOptions) -> bool:

@@ -19,6 +19,7 @@ from da3_core.errors import InputError
 from da3_core.model.memory import FreeMemory
 from da3_core.model.presets import Preset
 from da3_core.options import InferenceOptions, ModelOptions
+from da3_core.stream.inference import Decoded
 from da3_core.stream.prediction_file import to_bytes
 
 
@@ -31,6 +32,7 @@ class Call:
         names: of the images that are files, or None.
         extrinsics: `(N, 4, 4)` world-to-camera, or None.
         intrinsics: `(N, 3, 3)`, or None.
+        decoded: see `WindowRequest`.
         options: as `DepthAnything3.check` returned them.
     """
 
@@ -38,6 +40,7 @@ class Call:
     names: tuple[str, ...] | None
     extrinsics: np.ndarray | None
     intrinsics: np.ndarray | None
+    decoded: Decoded
     options: InferenceOptions
 
 
@@ -139,6 +142,7 @@ class Worker:
             extrinsics=call.extrinsics,
             intrinsics=call.intrinsics,
             known=self._kept.known([(each, options.process_res_method, options.apply_exif) for each in call.sent]),
+            decoded=call.decoded,
         )
         return to_bytes(replace(prediction, image_names=call.names))
 

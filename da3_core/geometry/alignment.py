@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from da3_core.geometry.pose_graph import Places, ScalePriors, Sightings, Spread, adjust
+from da3_core.geometry.pose_graph import Places, ScalePriors, Sightings, Spread, adjust, spreads_of
 from da3_core.geometry.similarity import DegenerateError, Similarity, central_rotation, fit_similarity
 
 MAX_POINTS = 2_500  # over all shared views: they judge, and more change little
@@ -256,6 +256,7 @@ def _fit_views(
         centre=window_cameras[:, :3, 3],
         depth=np.full(len(views), depth / scale),
         log_ratio=-np.array(ratios),
+        spreads=spreads_of(np.array(known)),
     )
     frames = Places(map_cameras[:, :3, :3], map_cameras[:, :3, 3], np.zeros(len(views)))
     windows, _ = adjust(

@@ -56,7 +56,8 @@ class Sightings:
         centre: `(K, 3)` of the camera there, in the window's unit.
         depth: `(K,)` typical depth of the view in the window's unit, to which errors of the centre are relative.
         log_ratio: `(K,)` logarithm of the depth that the window says over the depth that the frame is known by.
-        spreads: `(K, 3)` how many spreads of rotation, centre and log depth each errs by; None for one of each.
+        spreads: `(K, 3)` how many spreads of rotation, centre and log depth each errs by, infinite where it says
+            nothing; None for one of each.
     """
 
     window: np.ndarray
@@ -67,10 +68,25 @@ class Sightings:
     log_ratio: np.ndarray
     spreads: np.ndarray | None = None
 
+    @property
+    def say_depth(self) -> np.ndarray:
+        """`(K,)` bool."""
+        return np.ones(len(self.depth), bool) if self.spreads is None else np.isfinite(self.spreads[:, 2])
+
     def deviations(self, spread: Spread) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`(K,)` each: of rotation, centre in the window's unit, and log depth."""
         one = np.ones((len(self.depth), 3)) if self.spreads is None else self.spreads
         return spread.rotation * one[:, 0], spread.centre * self.depth * one[:, 1], spread.log_depth * one[:, 2]
+
+
+def spreads_of(says_depth: np.ndarray) -> np.ndarray | None:
+    """`Sightings.spreads` of one window's sightings, of which `(N,)` some say nothing of depth. Where none does, all
+    say that it is as expected: something must hold the window's scale."""
+    if says_depth.all() or not says_depth.any():
+        return None
+    spreads = np.ones((len(says_depth), 3))
+    spreads[~says_depth, 2] = np.inf
+    return spreads
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +205,7 @@ def measure_spread(sightings: Sightings, windows: Places, frames: Places, expect
     measured = (
         np.median(np.linalg.norm(errors.rotation[again], axis=1)) / 1.538,
         np.median(np.linalg.norm(errors.centre[again], axis=1)) / 1.538,
-        np.median(np.abs(errors.log_depth[again])) / 0.6745,
+        np.median(np.abs(errors.log_depth[again & sightings.say_depth])) / 0.6745,
     )
 
     def pooled(value: float, expected: float, smallest: float) -> float:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from da3_core.network.precision import full_precision
 from da3_core.network.ray_pose import cameras_from_rays
 from da3_core.network.requests import check_cameras, check_gaussians, check_images, check_layers, check_strategy
 from da3_core.network.vit import Backbone, Features, ViewTokens
+
+_NOT_DECODED = {"depth": float("nan"), "depth_conf": 1.0}  # what else there is, is 0
 
 
 class AnyViewNetwork(nn.Module):
@@ -51,6 +53,7 @@ class AnyViewNetwork(nn.Module):
         ref_view_strategy: RefViewStrategy = "saddle_balanced",
         export_rays: bool = False,
         known: KnownViews | None = None,
+        decoded: Sequence[int] | None = None,
     ) -> dict[str, Any]:
         """Depth and cameras of every view.
 
@@ -65,6 +68,8 @@ class AnyViewNetwork(nn.Module):
             ref_view_strategy: which of three and more views without known cameras leads.
             export_rays: return the ray maps.
             known: names of the views of one scene, whose tokens are kept and not computed again.
+            decoded: the views whose depth is wanted, by number; that of others is NaN, their confidence 1. None for
+                all, which rays and Gaussians need in any case.
 
         Returns:
             `depth`, `depth_conf` (B, N, H, W); `extrinsics` (B, N, 3, 4) world-to-camera; `intrinsics` (B, N, 3, 3);
@@ -85,7 +90,12 @@ class AnyViewNetwork(nn.Module):
         features = self.join_views(
             views, extrinsics, intrinsics, ref_view_strategy=ref_view_strategy, export_feat_layers=export_feat_layers
         )
-        output: dict[str, Any] = self.decode_depth(features, rays=export_rays or use_ray_pose)
+        if decoded is None or export_rays or use_ray_pose or infer_gs:
+            output: dict[str, Any] = self.decode_depth(features, rays=export_rays or use_ray_pose)
+        else:
+            chosen = list(decoded)
+            some = self.decode_depth(features, views=chosen)
+            output = {name: _among_all(name, value, chosen, images.shape[1]) for name, value in some.items()}
         if use_ray_pose:
             cameras = cameras_from_rays(output["ray"], output["ray_conf"], features.image_size)
         else:
@@ -122,7 +132,7 @@ class AnyViewNetwork(nn.Module):
         )
 
     def decode_depth(
-        self, features: Features, *, views: slice | Tensor = slice(None), rays: bool = False
+        self, features: Features, *, views: slice | Tensor | list[int] = slice(None), rays: bool = False
     ) -> dict[str, Tensor]:
         """`depth`, `depth_conf` and, if asked for, `ray`, `ray_conf` of all views or some of them."""
         maps = [tokens[:, views] for tokens in features.maps]
@@ -146,3 +156,10 @@ class AnyViewNetwork(nn.Module):
         with full_precision(images):
             values = decode_views(self.gs_head, *features.maps, images, grid=features.grid)
             return place_gaussians(values["raw"], values["opacity"], depth, *cameras, given_extrinsics)
+
+
+def _among_all(name: str, values: Tensor, chosen: list[int], views: int) -> Tensor:
+    """Values (B, V, ...) of the `chosen` of so many `views` (B, N, ...)."""
+    every = values.new_full((values.shape[0], views, *values.shape[2:]), _NOT_DECODED.get(name, 0.0))
+    every[:, chosen] = values
+    return every

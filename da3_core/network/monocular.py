@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -60,8 +60,11 @@ class MonocularNetwork(nn.Module):
         use_ray_pose: bool = False,
         ref_view_strategy: RefViewStrategy = "saddle_balanced",
         known: KnownViews | None = None,
+        decoded: Sequence[int] | None = None,
     ) -> dict[str, Any]:
         """`depth` and raw `sky` (B, N, H, W), `aux`, for images (B, N, 3, H, W); what concerns cameras has no effect.
+
+        Nor has `decoded`: what is known of a view here is its depth.
 
         Raises:
             InputError: shapes or layers are wrong, or known poses or Gaussians came in.

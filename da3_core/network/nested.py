@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -40,10 +40,12 @@ class NestedNetwork(nn.Module):
         use_ray_pose: bool = False,
         ref_view_strategy: RefViewStrategy = "saddle_balanced",
         known: KnownViews | None = None,
+        decoded: Sequence[int] | None = None,
     ) -> dict[str, Any]:
         """The output of the any-view network with `depth` and `extrinsics` in metres, see `into_metres`.
 
-        Gaussians and features stay as the any-view network gave them.
+        Gaussians and features stay as the any-view network gave them. All views are `decoded`, since the metre is found
+        by all of them.
         """
         output = self.da3(
             images,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -24,6 +24,7 @@ from da3_core.stream.known_cameras import poses_to_condition_on
 View = TypeVar("View")  # what a source calls a view: a frame, or the number of an image
 AskedView = TypeVar("AskedView", contravariant=True)
 Window = TypeVar("Window")
+Decoded: TypeAlias = tuple[int, ...] | None  # numbers of the views of a window whose depth is wanted; None for all
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +35,13 @@ class WindowRequest:
         images: of `N` views: files, or frames with their pixels.
         extrinsics: `(N, 4, 4)` world-to-camera, or None.
         intrinsics: `(N, 3, 3)` in pixels of the images, or None.
+        decoded: numbers of the views whose depth is wanted, or None for all.
     """
 
     images: tuple[Path | AllowedFile | Frame, ...]
     extrinsics: np.ndarray | None = None
     intrinsics: np.ndarray | None = None
+    decoded: Decoded = None
 
 
 @dataclass(frozen=True)
@@ -65,16 +68,46 @@ RequestOf: TypeAlias = Callable[[Sequence[View]], WindowRequest]
 Predict: TypeAlias = Callable[[WindowRequest], Prediction]
 
 
+def all_decoded(window: object) -> Decoded:
+    """The depth of all views is wanted."""
+    return None
+
+
+def decoded_views(
+    frames: Sequence[Frame], old: Sequence[int], most: int | None, placing: Sequence[int] | None = None
+) -> Decoded:
+    """Of the frames of a window those whose depth is wanted: all but the `old` ones, and of these `most`, which place
+    the window; None where that is all. The newest is among them, the others are spread.
+
+    Where poses of the cameras are known, every depth tells the scale.
+
+    Args:
+        placing: of the old ones those that can place a window; None for all.
+    """
+    if most is None or len(old) <= most or any(frame.world_to_camera is not None or frame.rig for frame in frames):
+        return None
+    placing = placing or old
+    count = min(most, len(placing))
+    kept = {placing[-1 - round(i * (len(placing) - 1) / max(count - 1, 1))] for i in range(count)}
+    return tuple(i for i in range(len(frames)) if i in kept or i not in old)
+
+
 class Inference(Protocol[AskedView]):
     """Gives the prediction of some views, whenever it is asked; told what comes, it may begin before that."""
 
-    def __call__(self, views: Sequence[AskedView]) -> Prediction: ...
+    def __call__(self, views: Sequence[AskedView], decoded: Decoded = None) -> Prediction: ...
 
-    def ahead(self, windows: Iterable[Window], views_of: Callable[[Window], Sequence[Any]]) -> Iterator[Window]:
+    def ahead(
+        self,
+        windows: Iterable[Window],
+        views_of: Callable[[Window], Sequence[Any]],
+        decoded_of: Callable[[Window], Decoded] = all_decoded,
+    ) -> Iterator[Window]:
         """The same windows in the same order. It reads ahead as far as it likes, and infers what it has read.
 
         Args:
             views_of: of a window; none where it will not be asked for.
+            decoded_of: what it will probably be asked for.
         """
 
 
@@ -95,17 +128,22 @@ class InferenceInTurn(Generic[View]):
     def __init__(self, request_of: RequestOf[View], predict: Predict, log: WindowLog = lambda row: None) -> None:
         self._request_of, self._predict, self._log = request_of, predict, log
 
-    def __call__(self, views: Sequence[View]) -> Prediction:
+    def __call__(self, views: Sequence[View], decoded: Decoded = None) -> Prediction:
         start = time.perf_counter()
         try:
-            prediction = self._predict(self._request_of(views))
+            prediction = self._predict(replace(self._request_of(views), decoded=decoded))
         except Exception as error:
             self._log(WindowRow(len(views), "", time.perf_counter() - start, error=str(error)))
             raise
         self._log(WindowRow(len(views), "", time.perf_counter() - start))
         return prediction
 
-    def ahead(self, windows: Iterable[Window], views_of: Callable[[Window], Sequence[Any]]) -> Iterator[Window]:
+    def ahead(
+        self,
+        windows: Iterable[Window],
+        views_of: Callable[[Window], Sequence[Any]],
+        decoded_of: Callable[[Window], Decoded] = all_decoded,
+    ) -> Iterator[Window]:
         return in_turn(windows, views_of)
 
 
@@ -124,6 +162,7 @@ def bind_predict(model: Any, options: InferenceOptions) -> Predict:
             extrinsics=request.extrinsics,
             intrinsics=request.intrinsics,
             **({} if kept is None else {"known": kept.known(request.images)}),
+            **({} if request.decoded is None else {"decoded": request.decoded}),
         )
         return prediction
 

@@ -27,7 +27,17 @@ from da3_core.prediction import Prediction
 from da3_core.storage.allowed_folders import AllowedFile
 from da3_core.storage.staging import write_atomically
 from da3_core.stream.frame import Frame
-from da3_core.stream.inference import Inference, RequestOf, View, Window, WindowLog, WindowRequest, WindowRow
+from da3_core.stream.inference import (
+    Decoded,
+    Inference,
+    RequestOf,
+    View,
+    Window,
+    WindowLog,
+    WindowRequest,
+    WindowRow,
+    all_decoded,
+)
 from da3_core.stream.prediction_file import from_bytes, to_bytes
 
 logger = logging.getLogger(__name__)
@@ -102,6 +112,8 @@ class KeptWindows:
             digest.update(self._digest(image))
         for cameras in (request.extrinsics, request.intrinsics):
             digest.update(b"none" if cameras is None else np.ascontiguousarray(cameras, np.float64).tobytes())
+        if request.decoded is not None:
+            digest.update(f"decoded {request.decoded}".encode())
         return self._folder / f"{digest.hexdigest()}{SUFFIX}"
 
     def _digest(self, image: Path | AllowedFile | Frame) -> bytes:
@@ -129,23 +141,29 @@ class KeptInference(Generic[View]):
     ) -> None:
         self._inference, self._request_of, self._kept, self._log = inference, request_of, kept, log
 
-    def __call__(self, views: Sequence[View]) -> Prediction:
-        request = self._request_of(views)
+    def __call__(self, views: Sequence[View], decoded: Decoded = None) -> Prediction:
+        request = replace(self._request_of(views), decoded=decoded)
         start = time.perf_counter()
         prediction = self._kept.find(request)
         if prediction is None:
-            prediction = self._inference(views)
+            prediction = self._inference(views, decoded)
             self._kept.keep(request, prediction)
         else:
             self._log(WindowRow(len(views), KEPT, time.perf_counter() - start))
         return prediction
 
-    def ahead(self, windows: Iterable[Window], views_of: Callable[[Window], Sequence[View]]) -> Iterator[Window]:
+    def ahead(
+        self,
+        windows: Iterable[Window],
+        views_of: Callable[[Window], Sequence[View]],
+        decoded_of: Callable[[Window], Decoded] = all_decoded,
+    ) -> Iterator[Window]:
         def views_to_infer(window: Window) -> Sequence[View]:
             views = views_of(window)
-            return () if self._kept.has(self._request_of(views)) else views
+            is_kept = self._kept.has(replace(self._request_of(views), decoded=decoded_of(window)))
+            return () if is_kept else views
 
-        return self._inference.ahead(windows, views_to_infer)
+        return self._inference.ahead(windows, views_to_infer, decoded_of)
 
 
 def _hashed(name: str, content: bytes | memoryview) -> bytes:

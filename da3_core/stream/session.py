@@ -24,6 +24,7 @@ from da3_core.geometry.upsampling import resampled
 from da3_core.prediction import IntrinsicsOrigin, Prediction
 from da3_core.stream.corrections import Bend, CorrectedPose
 from da3_core.stream.frame import Frame, FrameName
+from da3_core.stream.inference import Decoded, decoded_views
 from da3_core.stream.key_frames import Unit
 from da3_core.stream.known_cameras import KnownCameras, known_cameras
 from da3_core.stream.known_scale import KnownScale
@@ -57,6 +58,8 @@ class SessionOptions:
             ground that is `camera_height_m` below the cameras; `none` leaves the model's unit. Only `auto` and `poses`
             heed known cameras. What was applied is in `WindowResult.scale_source`.
         fixed_m_per_unit: metres per unit of the model.
+        alignment_views: of the views that the last window had too, so many are decoded anew, to place the window; None
+            for all, which windows with known poses or measured metres need in any case.
         up: what makes a map level: `floor` that its first view shows; `imu` and `tf` are `Frame.up` of its first frame.
             What did is in `WindowResult.up`.
     """
@@ -64,6 +67,7 @@ class SessionOptions:
     scale_source: SessionScale
     fixed_m_per_unit: float
     camera_height_m: float = 1.0
+    alignment_views: int | None = None
     up: UpSource = "first camera"
 
 
@@ -76,7 +80,8 @@ class View:
         number: of the frame; counts those of the session.
         is_new: true in the one result that should be published; false where the view repeats an earlier result.
         image: `(H, W, 3)` uint8 RGB, the pixels that the network saw.
-        depth: `(H, W)` float32 z-depth in map units, as predicted: sky holds a number too, `sky` tells.
+        depth: `(H, W)` float32 z-depth in map units, as predicted: sky holds a number too, `sky` tells. NaN all over
+            for a view that is not new and was not decoded in the window that began this map.
         confidence: `(H, W)` float32, at least 1, or None.
         sky: `(H, W)` bool or None.
         intrinsics: `(3, 3)` float64 of the processed image, pixel edges at integers: those of the frame where given,
@@ -183,11 +188,14 @@ class Session:
 
     def __init__(
         self,
-        infer: Callable[[Sequence[Frame]], Prediction],
+        infer: Callable[..., Prediction],
         options: SessionOptions,
         loops: LiveLoops | None = None,
     ) -> None:
-        """Bind a session to `infer`, the model with its inference options, and to what closes loops, if anything."""
+        """Bind a session to `infer`, the model with its inference options, and to what closes loops, if anything.
+
+        `infer` is given frames and, where not all of them need it, the numbers of those whose depth is wanted.
+        """
         self._infer, self._options, self._loops = infer, options, loops
         self.reset()
 
@@ -222,7 +230,8 @@ class Session:
         """
         _check(frames)
         started = time.perf_counter()
-        prediction = self._infer(frames)
+        decoded = self._decoded(frames)
+        prediction = self._infer(frames) if decoded is None else self._infer(frames, decoded)
         inference_s = time.perf_counter() - started
         prediction = _without_masked(prediction, frames)
         prediction = steadied(_orthonormal(_in_one_map(prediction, self._published.keys() & set(frames), frames)))
@@ -267,6 +276,17 @@ class Session:
             flicker=placed.flicker,
             up=self._up,
         )
+
+    def _decoded(self, frames: Sequence[Frame]) -> Decoded:
+        """Which frames need depth: all that the map lacks depth or a pose of, and some that it can be placed by."""
+        old = [
+            i
+            for i, frame in enumerate(frames)
+            if (known := self._published.get(frame)) and known.view.world_to_camera is not None
+        ]
+        most = None if self._options.scale_source in MEASURED else self._options.alignment_views
+        placing = [i for i in old if not np.isnan(self._published[frames[i]].view.depth).all()]
+        return decoded_views(frames, old, most, placing)
 
     def _measured(self, frames: Sequence[Frame], prediction: Prediction) -> float | None:
         """Metres per unit, where they are to be measured and can be."""
@@ -370,7 +390,7 @@ class Session:
             source,
             alignment.residual,
             starts_map,
-            self._flicker(views.frames, log_ratio + np.log(window_to_map.scale)),
+            self._flicker(views.frames, np.where(chosen.has_depth, log_ratio + np.log(window_to_map.scale), np.nan)),
         )
 
     def _level(self, first: Frame, prediction: Prediction, index: int) -> np.ndarray:
@@ -387,7 +407,7 @@ class Session:
         changes = [
             abs(log_scale - np.log(self._depth_scales[name]))
             for name, log_scale in zip(names, log_scales, strict=True)
-            if name in self._depth_scales
+            if name in self._depth_scales and np.isfinite(log_scale)
         ]
         return float(np.median(changes)) if changes else float("nan")
 
@@ -512,10 +532,11 @@ class Session:
 
     def _corrected(self, prediction: Prediction, placed: _Placed) -> tuple[CorrectedPose, ...]:
         """Of all frames that the graph has, where they are by now."""
+        has_depth = prediction.has_depth
         again = {
             published.name: prediction.depth[i]
             for i, published in enumerate(self._published.values())
-            if not published.view.is_new
+            if not published.view.is_new and has_depth[i]
         }
         return tuple(
             CorrectedPose(

@@ -26,12 +26,16 @@ FEWEST_SEEN = 0.25  # of the pixels of a view that another one must have too
 def steadied(prediction: Prediction) -> Prediction:
     """With the depth of every view at the scale that all views of the window have on average.
 
-    Neighbours are those of its order. Where the cameras are unknown, or no other view sees the same, depth stays.
+    Neighbours are those of its order, without views that have no depth. Where the cameras are unknown, or no other view
+    sees the same, depth stays.
     """
     if prediction.extrinsics is None or prediction.usable_intrinsics is None or len(prediction.depth) < 2:
         return prediction
     log_scale = np.zeros(len(prediction.depth))
-    for views in prediction.maps:
+    for of_map in prediction.maps:
+        views = of_map[prediction.has_depth[of_map]]
+        if not len(views):
+            continue
         of_views = _log_scales(prediction, views)
         log_scale[views] = _share_of_single_views(of_views) * of_views
     if not log_scale.any():

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from da3_core.geometry.pose_graph import Places, ScalePriors, Sightings, Spread, adjust, measure_spread
+from da3_core.geometry.pose_graph import Places, ScalePriors, Sightings, Spread, adjust, measure_spread, spreads_of
 from da3_core.geometry.similarity import Similarity, central_rotation
 
 Name = TypeVar("Name", bound=Hashable)  # tells frames apart
@@ -82,6 +82,7 @@ class _Window(Generic[Name]):
     centre: np.ndarray  # (N, 3)
     depth: np.ndarray  # (N,)
     log_ratio: np.ndarray  # (N,)
+    spreads: np.ndarray | None  # (N, 3)
     scale_prior: tuple[float, float]  # mean and deviation of its log scale, from elsewhere
     place: Similarity
 
@@ -217,7 +218,10 @@ class WindowGraph(Generic[Name]):
         window_to_map = window_to_map or Similarity.identity()
         samples = views.sampled_log_depth()
         cameras_in_map = window_to_map.transform_camera(views.camera_to_window)
-        log_ratio = _log_ratios([self._frames.get(frame) for frame in views.frames], samples, window_to_map.scale)
+        log_ratio, compared = _log_ratios(
+            [self._frames.get(frame) for frame in views.frames], samples, window_to_map.scale
+        )
+        is_new = np.array([frame not in self._frames for frame in views.frames])
         for i, (frame, log_depth) in enumerate(zip(views.frames, samples, strict=True)):
             if frame not in self._frames:
                 place = Similarity(window_to_map.scale, cameras_in_map[i, :3, :3], cameras_in_map[i, :3, 3])
@@ -231,6 +235,7 @@ class WindowGraph(Generic[Name]):
                 centre=views.camera_to_window[:, :3, 3],
                 depth=np.where(known, depth, np.median(depth[known]) if known.any() else 1.0),
                 log_ratio=log_ratio,
+                spreads=None if not compared.any() else spreads_of(compared | is_new),
                 scale_prior=scale_prior,
                 place=window_to_map,
             )
@@ -289,6 +294,7 @@ class WindowGraph(Generic[Name]):
             centre=joined(lambda window: window.centre),
             depth=joined(lambda window: window.depth),
             log_ratio=joined(lambda window: window.log_ratio),
+            spreads=joined(_spreads) if any(window.spreads is not None for window in self._windows) else None,
         )
         windows = Places.of([window.place for window in self._windows])
         frames = Places.of([frame.place for frame in self._frames.values()])
@@ -311,6 +317,10 @@ class WindowGraph(Generic[Name]):
         }
 
 
+def _spreads(window: _Window[Name]) -> np.ndarray:
+    return np.ones((len(window.frames), 3)) if window.spreads is None else window.spreads
+
+
 def locate(frames: Sequence[PlacedFrame | None], views: WindowViews[Name]) -> Similarity | None:
     """About where a window lies by its frames that are known; None where there are none, or they contradict it."""
     shared = [i for i, frame in enumerate(frames) if frame is not None]
@@ -319,7 +329,7 @@ def locate(frames: Sequence[PlacedFrame | None], views: WindowViews[Name]) -> Si
         return None
     samples = views.sampled_log_depth()[shared]
     log_scales = [
-        np.log(frame.place.scale) - _log_ratios([frame], log_depth[None], frame.place.scale)[0]
+        np.log(frame.place.scale) - _log_ratios([frame], log_depth[None], frame.place.scale)[0][0]
         for frame, log_depth in zip(known, samples, strict=True)
     ]
     scale = float(np.exp(np.median(log_scales)))
@@ -336,16 +346,19 @@ def locate(frames: Sequence[PlacedFrame | None], views: WindowViews[Name]) -> Si
     return Similarity(scale, rotation, translation) if agree else None
 
 
-def _log_ratios(frames: Sequence[PlacedFrame | None], log_depth: np.ndarray, scale: float) -> np.ndarray:
+def _log_ratios(
+    frames: Sequence[PlacedFrame | None], log_depth: np.ndarray, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
     """`(N,)` of the depths `(N, P)` that a window says over those that frames are known by; as the map has them where
-    no pixel is known of both; 0 for new frames."""
+    no pixel is known of both; 0 for new frames. And `(N,)` bool, where pixels are known of both."""
     ratios = np.full(log_depth.shape, np.nan, np.float32)
     for i, frame in enumerate(frames):
         if frame is not None and frame.log_depth.shape == log_depth[i].shape:
             ratios[i] = log_depth[i] - frame.log_depth
     known = _nan_median(ratios)
     in_map = np.array([0.0 if frame is None else np.log(frame.place.scale / scale) for frame in frames])
-    return np.where(np.isfinite(known), known, in_map)
+    compared = np.isfinite(known)
+    return np.where(compared, known, in_map), compared
 
 
 def _nan_median(values: np.ndarray) -> np.ndarray:

@@ -90,13 +90,19 @@ class ExactModel:
         return self.predict(list_images(image), self.check(InferenceOptions(**options)), extrinsics, intrinsics)
 
     def predict(
-        self, images: Sequence[ImageInput], options: InferenceOptions, extrinsics: Any = None, intrinsics: Any = None
+        self,
+        images: Sequence[ImageInput],
+        options: InferenceOptions,
+        extrinsics: Any = None,
+        intrinsics: Any = None,
+        *,
+        decoded: Sequence[int] | None = None,
     ) -> Prediction:
         """As of `DepthAnything3`; how cameras are found changes nothing: every way to the truth leads to the same."""
         assert options.process_res is not None
         batch = preprocess(images, options.process_res, options.process_res_method, apply_exif=options.apply_exif)
-        decoded = (decode(given, apply_exif=options.apply_exif) for given in images)
-        frames = [self._recognise(index, image) for index, image in enumerate(decoded)]
+        as_given = (decode(given, apply_exif=options.apply_exif) for given in images)
+        frames = [self._recognise(index, image) for index, image in enumerate(as_given)]
 
         size = (batch.images.shape[1], batch.images.shape[2])
         true_intrinsics = batch.processed_from_original @ self._original_intrinsics(batch.original_sizes)
@@ -104,6 +110,8 @@ class ExactModel:
         model_from_world = self._random_similarity()
         camera_to_model = model_from_world.transform_camera(self._walk.camera_to_world[frames])
         depth, confidence = self._disturbed(depth_m)
+        if decoded is not None:
+            depth[np.setdiff1d(np.arange(len(depth)), decoded)] = np.nan
 
         prediction = Prediction(
             depth=depth * np.float32(model_from_world.scale),

@@ -128,6 +128,8 @@ def test_the_steps_serve_windows_of_any_length(
     caplog.set_level("INFO", logger="da3_core.engines")
     for window in (images[:, :1], images[:, :2], images.repeat(1, 2, 1, 1, 1)):
         assert largest_deviation(plain(window), fast(window)) < 1e-4
+    two = plain(images)["depth"][:, [0, 2]], fast(images, decoded=[0, 2])["depth"][:, [0, 2]]
+    assert largest_deviation({"depth": two[0]}, {"depth": two[1]}) < 1e-4
     assert not converted(caplog)
 
 

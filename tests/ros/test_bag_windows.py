@@ -2,6 +2,7 @@
 """Offline and live cut the same windows, and their choices have the same defaults."""
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -52,7 +53,11 @@ def test_windows_are_those_of_the_live_node_with_every_frame(size: int, stride: 
     while window := buffer.take(0):
         live.append((tuple(frame for each in window.arrivals for frame in each.frames), window.session))
     frame_sets = ((RecordedFrame(frame, frame.stamp_ns),) for frame in frames)
-    offline = [(window.frames, window.session) for window in cut_windows(frame_sets, size, stride, max_gap_s=2.0)]
+    windows = list(cut_windows(frame_sets, size, stride, max_gap_s=2.0))
+    offline = [(window.frames, window.session) for window in windows]
+    for before, window in pairwise(windows):
+        seen = before.frames if before.session == window.session else ()
+        assert [frame in seen for frame in window.frames] == [i < window.old for i in range(len(window.frames))]
     assert offline[: len(live)] == live
     assert len(offline) - len(live) <= 1  # the live node waits for what would complete the last window
     assert len({session for _, session in offline}) > 5

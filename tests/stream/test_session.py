@@ -15,6 +15,7 @@ from da3_core.errors import InputError
 from da3_core.geometry.cameras import invert_rigid
 from da3_core.prediction import Prediction
 from da3_core.stream.frame import Frame, RigPlace
+from da3_core.stream.inference import Decoded
 from da3_core.stream.record import SessionRecord
 from da3_core.stream.scale_filter import LARGEST_STEP
 from da3_core.stream.session import Session, SessionOptions, WindowResult
@@ -47,9 +48,11 @@ class ExactModel:
         self.path, self.noise, self.outliers, self.blind_calls = path, noise, outliers, blind_calls
         self.is_metric, self.calls, self.random = is_metric, 0, np.random.default_rng(7)
         self.focal_error = 0.0
+        self.decoded: list[Decoded] = []
 
-    def __call__(self, frames: Sequence[Frame]) -> Prediction:
+    def __call__(self, frames: Sequence[Frame], decoded: Decoded = None) -> Prediction:
         random = self.random
+        self.decoded.append(decoded)
         self.calls += 1
         scale = 1.0 if self.is_metric else random.uniform(0.3, 3)
         cameras = self.path[[frame.stamp_ns for frame in frames]]
@@ -61,6 +64,8 @@ class ExactModel:
         depth[random.random(depth.shape) < self.outliers] *= 3
         world = rigid(random.normal(size=3), random.uniform(-5, 5, 3))
         to_camera = invert_rigid(np.concatenate([world @ scaled(c, scale) for c in cameras]).reshape(-1, 4, 4))
+        if decoded is not None:
+            depth[np.setdiff1d(np.arange(len(depth)), decoded)] = np.nan
         intrinsics = np.tile(K, (len(frames), 1, 1))
         intrinsics[:, [0, 1], [0, 1]] *= 1 + self.focal_error * random.normal()
         return Prediction(
@@ -139,6 +144,30 @@ def test_windows_in_random_worlds_join_into_one_exact_map(moves: str, size: int,
     assert {result.placement for result in results[1:]} == {"points"}
     assert max(relative_errors(results, path)) < 1e-4
     assert results[-1].segment == 0
+
+
+@pytest.mark.parametrize("moves", ["curve", "rotation"])
+def test_some_of_the_shared_views_place_a_window(moves: str) -> None:
+    path = walk(30, moves)
+    model = ExactModel(path)
+    results = stream(Session(model, replace(OPTIONS, alignment_views=2)), len(path), size=8)
+    assert model.decoded == [None] + [(0, 6, 7)] * 22
+    assert {result.placement for result in results[1:]} == {"points"}
+    assert max(relative_errors(results, path)) < 1e-4
+    again = [{pose.number for pose in result.corrected if pose.said_again is not None} for result in results[1:]]
+    assert again == [{start, start + 6} for start in range(1, 23)]
+
+
+def test_a_lost_map_goes_on_from_the_views_that_have_depth() -> None:
+    path = walk(30)
+    model = ExactModel(path, blind_calls=[10])
+    results = stream(Session(model, replace(OPTIONS, alignment_views=3)), len(path), size=8)
+    assert [result.segment for result in results] == [0] * 10 + [1] + [2] * 12
+    assert np.isfinite(published(results)[1]).all()
+    assert model.decoded[10:13] == [(0, 3, 6, 7), (2, 5, 6, 7), (1, 4, 6, 7)]
+    cameras = invert_rigid(np.stack([result.views[-1].world_to_camera for result in results[11:]]))
+    steps, true_steps = (np.linalg.norm(np.diff(c[:, :3, 3], axis=0), axis=-1) for c in (cameras, path[18:]))
+    np.testing.assert_allclose(steps / steps[0], true_steps / true_steps[0], rtol=1e-3)
 
 
 def test_noise_and_outliers_cost_less_than_one_per_cent() -> None:
