@@ -105,6 +105,7 @@ class SharedModel(PresetModel):
         extrinsics: np.ndarray | None = None,
         intrinsics: np.ndarray | None = None,
         known: Sequence[int],
+        decoded: Sequence[int] | None = None,
     ) -> Prediction:
         """As `DepthAnything3.predict`, of `(H, W, 3)` images.
 
@@ -114,7 +115,13 @@ class SharedModel(PresetModel):
         """
         cameras = {"extrinsics": extrinsics, "intrinsics": intrinsics}
         given = {name: np.asarray(each) for name, each in cameras.items() if each is not None}
-        question = {"images": len(images), "cameras": list(given), "names": list(known), "options": asdict(options)}
+        question = {
+            "images": len(images),
+            "cameras": list(given),
+            "names": list(known),
+            "decoded": None if decoded is None else list(decoded),
+            "options": asdict(options),
+        }
         with self._one_at_a_time:
             answer = self._asked(question, [*images, *given.values()])
         return from_bytes(answer.tobytes())

@@ -154,6 +154,7 @@ def _infer(model: Any, kept: Any, question: dict[str, Any], arrays: list[np.ndar
         InferenceOptions(**options | {"export_feat_layers": tuple(options["export_feat_layers"])}),
         **dict(zip(question["cameras"], cameras, strict=True)),
         known=kept.known(question["names"]),
+        decoded=question["decoded"],
     )
     return np.frombuffer(to_bytes(prediction), np.uint8)
 

@@ -39,7 +39,13 @@ class PlainModel:
         return Names()
 
     def predict(
-        self, images: Sequence[np.ndarray], options: InferenceOptions, *, known: list[int], **cameras: np.ndarray
+        self,
+        images: Sequence[np.ndarray],
+        options: InferenceOptions,
+        *,
+        known: list[int],
+        decoded: list[int] | None,
+        **cameras: np.ndarray,
     ) -> Prediction:
         first = images[0].flat[0]
         if first == DEADLY:
@@ -49,6 +55,8 @@ class PlainModel:
         if first == SLOW:
             time.sleep(0.1)
         asked: dict[str, Any] = {"options": asdict(options), "known": np.array(known), **cameras}
+        if decoded is not None:
+            asked["decoded"] = np.array(decoded)
         return Prediction(
             depth=np.stack([each.mean(-1, dtype=np.float32) for each in images]),
             processed_images=np.stack(images),

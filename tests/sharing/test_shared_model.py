@@ -74,7 +74,9 @@ def test_two_share_one_process_and_are_told_apart(connect: Connect) -> None:
     assert answer.aux["intrinsics"].dtype == np.float32
     assert len(answer.aux["known"]) == 3, "a frame has one name"
 
-    again = first.predict([image()], OPTIONS, known=first.kept_views().known(frames[:1]))
+    again = first.predict([image()], OPTIONS, known=first.kept_views().known(frames[:1]), decoded=(0,))
+    assert again.aux["decoded"].tolist() == [0]
+    assert "decoded" not in answer.aux
     assert len(set(again.aux["known"])) == 4, "who keeps views anew shares no names with those before"
     assert len(second.predict([image()], OPTIONS, known=second.kept_views().known(frames[:1])).aux["known"]) == 1
     assert "extrinsics" not in again.aux
