@@ -18,9 +18,7 @@ import numpy as np
 from da3_core.errors import InputError
 from da3_core.geometry.alignment import METRIC_DEVIATION, PosedDepth, align_window, compare_depths
 from da3_core.geometry.cameras import invert_rigid, level_axes
-from da3_core.geometry.quaternions import quaternion_from_rotation, rotation_from_quaternion
 from da3_core.geometry.similarity import Similarity
-from da3_core.geometry.upsampling import resampled
 from da3_core.prediction import IntrinsicsOrigin, Prediction
 from da3_core.stream.corrections import Bend, CorrectedPose
 from da3_core.stream.frame import Frame, FrameName
@@ -30,9 +28,10 @@ from da3_core.stream.known_cameras import KnownCameras, known_cameras
 from da3_core.stream.known_scale import KnownScale
 from da3_core.stream.live_loops import LiveLoops
 from da3_core.stream.measured_scale import by_height, by_reference_depth, ground_of, in_metres
+from da3_core.stream.prepared import prepared
 from da3_core.stream.scale_filter import ModelMetres
+from da3_core.stream.steady_motion import SteadyMotion
 from da3_core.stream.uncertainty import MapUncertainty
-from da3_core.stream.view_scales import steadied
 from da3_core.stream.window_graph import LIVE_WINDOWS, WindowGraph, WindowViews
 
 _Intrinsics: TypeAlias = tuple[np.ndarray, IntrinsicsOrigin] | tuple[None, None]
@@ -206,6 +205,7 @@ class Session:
         self._frames_seen = 0
         self._graph: WindowGraph[FrameName] = WindowGraph(LIVE_WINDOWS)
         self._uncertainty = MapUncertainty()
+        self._motion = SteadyMotion()
         self._known_scale = KnownScale()
         self._model_metres = ModelMetres()
         self._has_map = False
@@ -233,8 +233,7 @@ class Session:
         decoded = self._decoded(frames)
         prediction = self._infer(frames) if decoded is None else self._infer(frames, decoded)
         inference_s = time.perf_counter() - started
-        prediction = _without_masked(prediction, frames)
-        prediction = steadied(_orthonormal(_in_one_map(prediction, self._published.keys() & set(frames), frames)))
+        prediction = prepared(prediction, frames, self._published.keys() & set(frames))
         bend = self._bend()
 
         intrinsics = self._intrinsics(frames, prediction)
@@ -303,6 +302,7 @@ class Session:
             return None
         bend, move, uncertainty = taken
         self._graph.move(move)
+        self._motion.bend()
         self._uncertainty = uncertainty
         return bend
 
@@ -489,6 +489,12 @@ class Session:
     ) -> None:
         """What was published of a frame stands, unless it had no place and has one now, or in another map."""
         has_place = placed.placement != "unposed" and prediction.extrinsics is not None
+        steadied: dict[FrameName, np.ndarray] = {}
+        if placed.placement in ("points", "poses"):
+            new = [frame not in self._published for frame in frames]
+            steadied = self._motion.follow(self._graph, frames, names, new)
+        elif placed.starts_map:
+            self._motion = SteadyMotion()
         published = {}
         for i, (frame, name) in enumerate(zip(frames, names, strict=True)):
             before = self._published.get(frame)
@@ -497,6 +503,8 @@ class Session:
                 published[frame] = replace(before, view=replace(before.view, is_new=False))
             else:
                 view = _view(frame, name, before is None, prediction, i, intrinsics[i], placed)
+                if name in steadied:
+                    view = replace(view, world_to_camera=invert_rigid(steadied[name]))
                 published[frame] = _Published(self._weighed(view, placed), name)
                 self._depth_scales[name] = placed.depth_scale
         self._published = published
@@ -593,46 +601,6 @@ def _check(frames: Sequence[Frame]) -> None:
     sizes = sorted({f"{frame.image.shape[1]}x{frame.image.shape[0]}" for frame in frames})
     if len(sizes) > 1:
         raise InputError(f"The window mixes images of {' and '.join(sizes)} pixels; give frames of one size.")
-
-
-def _without_masked(prediction: Prediction, frames: Sequence[Frame]) -> Prediction:
-    """Depth without the pixels that frames keep out."""
-    if all(frame.mask is None for frame in frames):
-        return prediction
-    depth, size = prediction.depth.copy(), prediction.depth.shape[1:]
-    for i, frame in enumerate(frames):
-        if frame.mask is None:
-            continue
-        height, width = frame.mask.shape
-        to_seen = np.diag([size[1] / width, size[0] / height, 1.0])
-        if prediction.processed_from_original is not None:
-            to_seen = prediction.processed_from_original[i]
-        seen = resampled(frame.mask.astype(np.uint8), np.linalg.inv(to_seen), size, nearest=True)
-        depth[i][seen > 0] = np.nan
-    return replace(prediction, depth=depth)
-
-
-def _in_one_map(prediction: Prediction, known: Collection[Frame], frames: Sequence[Frame]) -> Prediction:
-    """Of several maps that an inference made, the one with most frames that the session knows, else the largest."""
-    maps = prediction.maps
-    if len(maps) < 2:
-        return prediction
-    chosen = max(maps, key=lambda views: (sum(frames[i] in known for i in views), len(views)))
-    segments = np.full(len(frames), -1)
-    segments[chosen] = 0
-    assert prediction.extrinsics is not None
-    extrinsics = np.where((segments < 0)[:, None, None], np.float32(np.nan), prediction.extrinsics)
-    return replace(prediction, segments=segments, extrinsics=extrinsics)
-
-
-def _orthonormal(prediction: Prediction) -> Prediction:
-    """Cameras in float64, their rotations exact: far from the origin of a map, the rounding of float32 is metres."""
-    if prediction.extrinsics is None:
-        return prediction
-    extrinsics = prediction.extrinsics.astype(np.float64)
-    rotations = extrinsics[prediction.placed, :3, :3]
-    extrinsics[prediction.placed, :3, :3] = rotation_from_quaternion(quaternion_from_rotation(rotations))
-    return replace(prediction, extrinsics=extrinsics)
 
 
 def _view(
