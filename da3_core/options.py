@@ -32,6 +32,8 @@ ProcessResMethod = Literal["upper_bound_resize", "upper_bound_crop", "lower_boun
 RefineDepth = Literal["auto", "yes", "no"]
 WeightsLicence = Literal["any", "permissive"]
 IsRectified = Literal["auto", "yes", "no"]
+LiveScale = Literal["auto", "poses", "model", "depth_topic", "camera_height", "fixed", "none"]
+MapUp = Literal["camera", "imu", "tf", "floor"]
 
 DEFAULT_MODEL = "auto"  # of the library, every command, the services and the node; `weights.resolve` decides what it is
 PROCESS_RES = 504  # pixels; what the released models are used at, see `Preset.process_res`

@@ -17,27 +17,17 @@ from da3_core.export import check_request
 from da3_core.model.memory import release_memory as release_memory
 from da3_core.prediction import Prediction
 from da3_core.ros_data.images import RefusedMessage
+from da3_core.ros_data.session_options import session_options
 from da3_core.stream.frame import Frame
 from da3_core.stream.inference import Decoded, bind_inference
 from da3_core.stream.live_loops import LiveLoops
-from da3_core.stream.session import Session, SessionOptions, SessionScale, UpSource, WindowResult
+from da3_core.stream.session import Session, WindowResult
 from da3_ros.budget import inference_bytes
 from da3_ros.settings import Settings
 from da3_ros.window_buffer import LiveWindow, WindowBuffer
 
 POLL_S = 0.1  # how soon the worker notices the end of a pause
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0  # after too many failures in a row; every further one doubles it
-# What a session calls the values of the parameter scale.source.
-SESSION_SCALES: dict[str, SessionScale] = {
-    "auto": "auto",
-    "poses": "poses",
-    "model": "model",
-    "depth_topic": "depth",
-    "camera_height": "height",
-    "fixed": "fixed",
-    "none": "none",
-}
-UPS: dict[str, UpSource] = {"camera": "first camera", "imu": "imu", "tf": "tf", "floor": "floor"}
 BACKGROUND_SHARE = 0.1  # of the model's time, while windows of the stream have to wait for background inference
 
 
@@ -102,9 +92,9 @@ class Engine:
         self._infer = bind_inference(model, settings.inference)
         loops = LiveLoops(self._infer_beside, in_background=True) if settings.loop.closure else None
         scale = settings.scale
-        source, up = SESSION_SCALES[scale.source], UPS[settings.map.up]
-        options = SessionOptions(
-            source, scale.fixed_m_per_unit, scale.camera_height_m, settings.window.alignment_views, up
+        options = session_options(
+            *(scale.source, scale.fixed_m_per_unit, scale.camera_height_m, settings.map.up),
+            alignment_views=settings.window.alignment_views,
         )
         self._session = Session(self._infer, options, loops)
         self._session_number = -1

@@ -18,7 +18,9 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from da3_core.ros_data.camera_places import CameraPlaces, told_apart
+from da3_core.ros_data.gravity import Gravity
 from da3_core.ros_data.images import RefusedMessage
+from da3_core.ros_data.reference_depth import ReferenceDepths
 from da3_core.ros_data.stamp_matcher import MOST_WAITING, StampMatcher
 from da3_core.ros_data.transform_tree import TransformUnknown
 from da3_core.stream.frame import Frame, RigPlace
@@ -80,12 +82,15 @@ class ImageInput:
             LOOK_S, guard(self._look), callback_group=group, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
         self._timer.cancel()
-        self._reference = None
+        self._inputs: list[ReferenceInput | GravityInput] = []
+        self._reference = self._gravity = None
         if settings.scale.source == "depth_topic":
-            self._reference = ReferenceInput(node, settings, guard, places, self._warn, group)
-        self._gravity = None
+            self._reference = ReferenceDepths(places, settings.scale.reference_slop_s, self._warn)
+            self._inputs.append(ReferenceInput(node, settings.scale.reference_type, self._reference, guard, group))
         if settings.map.up in ("imu", "tf"):
-            self._gravity = GravityInput(node, settings.map.up, guard, places, self._warn, group)
+            self._gravity = Gravity(settings.map.up == "imu", places, self._warn)
+        if self._gravity and settings.map.up == "imu":
+            self._inputs.append(GravityInput(node, self._gravity, guard, group))
         self._odometry = None
         if settings.pose_source == "odom_topic":
             qos = QoSProfile(depth=ODOMETRY_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -108,10 +113,8 @@ class ImageInput:
         self._node.destroy_timer(self._timer)
         for camera in self.cameras:
             camera.close()
-        if self._reference:
-            self._reference.close()
-        if self._gravity:
-            self._gravity.close()
+        for each in self._inputs:
+            each.close()
         if self._odometry:
             self._node.destroy_subscription(self._odometry)
 

@@ -13,7 +13,9 @@ from da3_core.options import (
     CropOptions,
     InferenceOptions,
     IsRectified,
+    LiveScale,
     MapPointsOptions,
+    MapUp,
     ModelOptions,
     PointOptions,
     RectifyOptions,
@@ -78,7 +80,7 @@ class IntrinsicsSettings:
 class ScaleSettings:
     """Where metres come from."""
 
-    source: Literal["auto", "poses", "model", "depth_topic", "camera_height", "fixed", "none"] = option(
+    source: LiveScale = option(
         "auto",
         "poses: metres where poses of the cameras or their places in a rig are known; model: where the model predicts "
         "them; auto: by poses, else by the model; depth_topic: those of reference_depth; camera_height: by the ground "
@@ -89,11 +91,13 @@ class ScaleSettings:
         "What reference_depth is, for scale.source depth_topic. image: a depth image, aligned with the image once that "
         "is rectified, as sparse as it may be; points: a PointCloud2, which /tf ties to the camera.",
     )
-    reference_slop_s: float = option(
-        0.1, "How far in time from an image reference_depth may be; seconds.", low=0.0, high=1e6
+    reference_slop_s: float = same_option(
+        BagOptions, "reference_slop_s", sentence="How far in time from an image reference_depth may be; seconds."
     )
-    camera_height_m: float = option(
-        1.0, "Height of the camera above the ground, for scale.source camera_height; metres.", low=1e-3, high=1e4
+    camera_height_m: float = same_option(
+        BagOptions,
+        "camera_height_m",
+        sentence="Height of the camera above the ground, for scale.source camera_height; metres.",
     )
     fixed_m_per_unit: float = option(
         1.0, "Metres per unit of the model's depth, for scale.source fixed.", low=1e-6, high=1e6
@@ -105,10 +109,11 @@ class ScaleSettings:
 class MapSettings:
     """How the map lies."""
 
-    up: Literal["camera", "imu", "tf", "floor"] = option(
-        "camera",
-        "What makes the map level where it begins. camera: it is taken to be; imu: Imu on imu, which /tf ties to the "
-        "camera; tf: z of odom_frame; floor: the ground that is seen.",
+    up: MapUp = same_option(
+        BagOptions,
+        "map_up",
+        sentence="What makes the map level where it begins. camera: it is taken to be; imu: Imu on imu, which /tf ties "
+        "to the camera; tf: z of odom_frame; floor: the ground that is seen.",
     )
 
 

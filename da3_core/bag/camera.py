@@ -19,6 +19,7 @@ import numpy as np
 from da3_core.bag.options import BagOptions
 from da3_core.bag.pixels import RecordedPixels
 from da3_core.bag.read import BagMessage, BagReader
+from da3_core.bag.sensors import RecordedSensors
 from da3_core.bag.topics import COMPRESSED, camera_names, clause, image_topics, info_topics
 from da3_core.bag.transforms import RecordedTransforms
 from da3_core.bag.windows import FrameSet, RecordedFrame
@@ -108,6 +109,9 @@ class RecordedCamera:
         if options.pose_source == "rig" and len(self.topics) == 1:
             raise OptionError("{pose_source} rig is about several cameras: give {image_topics} more than once")
         self._transforms = RecordedTransforms(bag, options, self._tell)
+        self._sensors = RecordedSensors(bag, options, self._transforms.places, self._tell)
+        others = {"/tf", *self._sensors.topics} & bag.types.keys()
+        self._patience_ns = round(options.tf_timeout_s * 1e9) if others else 0
 
     @property
     def without_pose(self) -> int:
@@ -133,8 +137,8 @@ class RecordedCamera:
         """The images in the order of their recording, those of a rig by frame sets; on the way, messages of the topics
         `copied` go to `copy`.
 
-        An image waits until the transforms that were recorded up to `tf_timeout_s` after it are known. Images that
-        cannot be used are left out with those of their frame set, counted and, once per reason, logged.
+        An image waits until what transforms and other sensors say up to `tf_timeout_s` after it is known. Images
+        that cannot be used are left out with those of their frame set, counted and, once per reason, logged.
         """
         for message in self.bag.messages(["/tf_static"]):  # whoever is late gets them all the same
             self._transforms.add(message)
@@ -144,7 +148,8 @@ class RecordedCamera:
         for topic in infos:  # the first one counts for images before it
             for message in islice(self.bag.messages([topic]), 1):
                 self._add_info(message)
-        streamed = {*self.topics, *infos, "/tf", *copied} - {"/tf_static"}
+        sensors = self._sensors.topics
+        streamed = {*self.topics, *infos, "/tf", *sensors, *copied} - {"/tf_static"}
         self._transforms.add_before(self.start_ns)
         self._begin_videos()
         matcher: StampMatcher[_Arrival] = StampMatcher(len(self.topics), round(self._options.sync_slop_s * 1e9))
@@ -154,10 +159,12 @@ class RecordedCamera:
         for message in self.bag.messages(streamed, self.start_ns, self.stop_ns):
             if message.topic in copied:
                 copy(message)
-            while waiting and waiting[0][0].message.time_ns + self._transforms.patience_ns < message.time_ns:
+            while waiting and waiting[0][0].message.time_ns + self._patience_ns < message.time_ns:
                 yield from self._decoded(waiting.popleft())
             if message.topic == "/tf":
                 self._transforms.add(message)
+            elif message.topic in sensors:
+                self._sensors.add(message)
             elif message.topic in infos:
                 self._add_info(message)
             elif message.topic in self.topics:
@@ -165,7 +172,8 @@ class RecordedCamera:
                     waiting += self._matched(arrival, matcher, taken)
         for arrival in self._finish_videos():
             waiting += self._matched(arrival, matcher, taken)
-        self._transforms.add_after(self.stop_ns)
+        for message in self.bag.messages(["/tf", *sensors], self.stop_ns, self.stop_ns + self._patience_ns):
+            (self._transforms if message.topic == "/tf" else self._sensors).add(message)
         while waiting:
             yield from self._decoded(waiting.popleft())
         matcher.finish()
@@ -248,8 +256,10 @@ class RecordedCamera:
             None if camera is None else camera.intrinsics,
             self._transforms.world_to_camera(arrival.camera_frame, arrival.stamp_ns),
             place,
+            up=self._sensors.up(arrival.camera_frame, arrival.stamp_ns),
             origin=None if camera is not None and camera.rectify else self._origin(arrival),
         )
+        frame = replace(frame, reference_depth=self._sensors.reference_depth(frame))
         root, camera_to_root = self._transforms.root(arrival.camera_frame, arrival.stamp_ns)
         return RecordedFrame(frame, arrival.message.time_ns, self.names[self.topics.index(topic)], root, camera_to_root)
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from da3_core.errors import OptionError
-from da3_core.options import Checked, Face, IsRectified, PointOptions, RectifyOptions, option, same_option
+from da3_core.options import Checked, Face, IsRectified, MapUp, PointOptions, RectifyOptions, option, same_option
 
 Storage = Literal["mcap", "sqlite3"]
 IntrinsicsSource = Literal["auto", "camera_info", "model"]
-ScaleChoice = Literal["auto", "poses", "model", "none"]
+ScaleChoice = Literal["auto", "poses", "model", "depth_topic", "camera_height", "none"]
 PoseSource = Literal["auto", "none", "tf", "rig"]
 
 _LONGEST_S = 1e9  # some thirty years
@@ -105,9 +105,34 @@ class BagOptions(Checked):
     scale: ScaleChoice = option(
         "auto",
         "poses: metres where poses are known; model: where the model predicts them; auto: by poses, else by the "
-        "model; none: the model's unit.",
+        "model; depth_topic: those of another sensor; camera_height: by the ground below the camera; none: the model's "
+        "unit.",
         faces=_COMMAND,
     )
+    reference_topic: str | None = option(
+        None,
+        "Topic of the scale depth_topic: a PointCloud2, which the transforms tie to the camera, or a depth Image that "
+        "is aligned with the images once these are rectified.",
+        unset="none",
+        faces=_COMMAND,
+    )
+    reference_slop_s: float = option(
+        0.1, "How far in time from an image reference depth may be; seconds.", low=0.0, high=1e6, faces=_COMMAND
+    )
+    camera_height_m: float = option(
+        1.0,
+        "Height of the camera above the ground, for the scale camera_height; metres.",
+        low=1e-3,
+        high=1e4,
+        faces=_COMMAND,
+    )
+    map_up: MapUp = option(
+        "camera",
+        "What makes the map level where it begins. camera: it is taken to be; imu: an Imu that the transforms tie to "
+        "the camera; tf: z of the odometry frame; floor: the ground that is seen.",
+        faces=_COMMAND,
+    )
+    imu_topic: str | None = option(None, "Topic of the Imu.", unset="the one with Imu", faces=_COMMAND)
     metres_per_unit: float | None = option(
         None,
         "Metres per unit of the model's depth, in place of the scale.",
@@ -155,6 +180,10 @@ class BagOptions(Checked):
                 metres=self.metres_per_unit,
                 chosen=self.scale,
             )
+        if (self.scale == "depth_topic") != (self.reference_topic is not None):
+            raise OptionError("{reference_topic} and {scale} depth_topic go together: give both or none of them")
+        if self.imu_topic and self.map_up != "imu":
+            raise OptionError("{imu_topic} came with {map_up} {given}: it is for imu", given=self.map_up)
         if self.pose_required and self.pose_source != "tf":
             raise OptionError("{pose_required} came with {pose_source} {given}: it needs tf", given=self.pose_source)
         if len(set(self.image_topics)) < len(self.image_topics):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from da3_core.bag.camera import RecordedCamera
@@ -18,9 +18,10 @@ from da3_core.bag.windows import RecordedWindow, cut_windows
 from da3_core.bag.write import BagWriter, OpenFolder, open_or_make
 from da3_core.errors import ImageError, InputError
 from da3_core.prediction import Prediction
+from da3_core.ros_data.session_options import session_options
 from da3_core.stream.frame import Frame
 from da3_core.stream.live_loops import LiveLoops
-from da3_core.stream.session import Session, SessionOptions, WindowResult
+from da3_core.stream.session import Session, WindowResult
 
 
 class Stopped(Exception):
@@ -99,9 +100,11 @@ def process_bag(
     copied = topics_to_copy(bag, options.copy_topics)
     store = typestore()
     fixed = options.metres_per_unit
-    scale = SessionOptions(options.scale, 1.0) if fixed is None else SessionOptions("fixed", fixed)
-    scale = replace(scale, alignment_views=options.alignment_views)
-    session = Session(infer, scale, LiveLoops(infer, in_background=False))
+    scale = "fixed" if fixed else options.scale
+    chosen = session_options(
+        scale, fixed or 1.0, options.camera_height_m, options.map_up, alignment_views=options.alignment_views
+    )
+    session = Session(infer, chosen, LiveLoops(infer, in_background=False))
     maker = MessageMaker(store, model_name, options)
     topics = topics_of(camera.names)
     frames, maps, number, stopped = 0, set(), -1, False

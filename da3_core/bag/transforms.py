@@ -24,7 +24,7 @@ class RecordedTransforms:
     """The transforms of a bag as far as it has been read.
 
     Attributes:
-        patience_ns: how long after an image, in recorded time, those about it may come.
+        places: of cameras, by what has been read.
         without_pose: how many images had no pose though poses were asked for.
 
     Args:
@@ -34,7 +34,6 @@ class RecordedTransforms:
     def __init__(self, bag: BagReader, options: BagOptions, tell: Callable[[str, str], None]) -> None:
         """Raises InputError where poses are asked for in a frame that the bag does not know."""
         self._bag, self._options, self._tell = bag, options, tell
-        self.patience_ns = round(options.tf_timeout_s * 1e9) if "/tf" in bag.types else 0
         self.without_pose = 0
         self._begin()
         if options.pose_source == "tf":
@@ -49,11 +48,8 @@ class RecordedTransforms:
 
     def add_before(self, start_ns: int) -> None:
         """Take in those of /tf that lie just before a time in the bag."""
-        self._add_from(start_ns - BEFORE_NS, start_ns)
-
-    def add_after(self, stop_ns: int) -> None:
-        """Take in those of /tf that an image just before a time in the bag may wait for."""
-        self._add_from(stop_ns, stop_ns + self.patience_ns)
+        for message in self._bag.messages(["/tf"], start_ns - BEFORE_NS, start_ns):
+            self.add(message)
 
     def world_to_camera(self, camera_frame: str, stamp_ns: int) -> np.ndarray | None:
         """In the map; None where poses are not asked for or not known.
@@ -62,7 +58,7 @@ class RecordedTransforms:
             RefusedMessage: it is not known and required.
         """
         try:
-            return self._places.world_to_camera(camera_frame, stamp_ns)
+            return self.places.world_to_camera(camera_frame, stamp_ns)
         except TransformUnknown as reason:
             if self._options.pose_required:
                 raise RefusedMessage("pose", str(reason)) from reason
@@ -81,10 +77,10 @@ class RecordedTransforms:
         Raises:
             InputError: neither is known, and places in a rig are asked for.
         """
-        places = self._places.in_rig(camera_frames, frame_set_ns, stereo)
+        places = self.places.in_rig(camera_frames, frame_set_ns, stereo)
         if places is not None:
             return [*places]
-        if not self._places.misses_rig(camera_frames, places):
+        if not self.places.misses_rig(camera_frames, places):
             return [None] * len(camera_frames)
         names = ", ".join(camera_frames)
         if self._options.pose_source == "rig":
@@ -109,14 +105,10 @@ class RecordedTransforms:
             return None, None
         return root, camera_to_root
 
-    def _add_from(self, start_ns: int, stop_ns: int) -> None:
-        for message in self._bag.messages(["/tf"], start_ns, stop_ns):
-            self.add(message)
-
     def _begin(self) -> None:
         options = self._options
         self._tree = TransformTree(options.map_frame, options.max_extrapolation_s)
-        self._places = CameraPlaces(self._tree, options.pose_source, options.odom_frame)
+        self.places = CameraPlaces(self._tree, options.pose_source, options.odom_frame)
 
     def _check_odom_frame(self) -> None:
         """Refuse, before hours of work, a frame that the transforms do not know."""

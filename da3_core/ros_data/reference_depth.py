@@ -3,14 +3,64 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from da3_core.ros_data.camera_places import CameraPlaces
+from da3_core.ros_data.conventions import stamp_ns
 from da3_core.ros_data.images import DEPTH_ENCODINGS, RefusedMessage
+from da3_core.ros_data.transform_tree import TransformUnknown
+from da3_core.stream.frame import Frame
 
 MOST_POINTS = 20_000  # of one message; more say nothing more about a scale
+KEPT = 20  # messages
 FLOATS = {7: "f4", 8: "f8"}  # of sensor_msgs/PointField
+
+
+class ReferenceDepths:
+    """The newest messages of a sensor, which are looked up by the time of an image. Live and in bags.
+
+    Args:
+        slop_s: how far in time from an image they may be.
+        warn: told why a message says nothing about an image, again and again.
+    """
+
+    def __init__(self, places: CameraPlaces, slop_s: float, warn: Callable[[str], object]) -> None:
+        self._places, self._warn = places, warn
+        self._slop_ns = round(slop_s * 1e9)
+        self._kept: deque[Any] = deque(maxlen=KEPT)
+
+    def add(self, message: Any) -> None:
+        """Take in an `Image` or a `PointCloud2`."""
+        self._kept.append(message)
+
+    def nearest(self, stamp: int) -> Any:
+        """The message that is nearest in time to an image; None where it is too far, or there is none."""
+        distances = {abs(stamp_ns(each.header.stamp) - stamp): each for each in self._kept}
+        return distances[min(distances)] if distances and min(distances) <= self._slop_ns else None
+
+    def is_waited_for(self, stamp: int) -> bool:
+        """Whether there is no message near an image yet, and one may still come."""
+        return self.nearest(stamp) is None and not any(stamp_ns(each.header.stamp) > stamp for each in self._kept)
+
+    def depth_of(self, message: Any, frame: Frame) -> np.ndarray | None:
+        """What a message says about an image, see `Frame.reference_depth`; None where that is nothing."""
+        size_hw = frame.image.shape[0], frame.image.shape[1]
+        of, stamp = message.header.frame_id, stamp_ns(message.header.stamp)
+        try:
+            if hasattr(message, "encoding"):
+                return sparse_depth(message, size_hw) if of.lstrip("/") == frame.camera.lstrip("/") else None
+            if frame.intrinsics is None:
+                self._warn("A reference cloud says nothing about images without CameraInfo.")
+                return None
+            to_camera = self._places.between(of, stamp, frame.camera, frame.stamp_ns)
+            return projected(cloud_points(message), to_camera, frame.intrinsics, size_hw)
+        except (RefusedMessage, TransformUnknown) as reason:
+            self._warn(f"The reference depth is not used: {reason}")
+            return None
 
 
 def sparse_depth(message: Any, size_hw: tuple[int, int]) -> np.ndarray:

@@ -3,6 +3,7 @@
 
 import time
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,16 @@ from footage import FIRST_STAMP_NS, PERIOD_NS, Footage, matrix
 from geometry_msgs.msg import PoseStamped, TransformStamped, Vector3
 from harness import Camera, Graph, Inbox, newest_status
 from nav_msgs.msg import Odometry
+from rclpy.serialization import deserialize_message, serialize_message
+from rosgraph_msgs.msg import Clock
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import Image, Imu, PointCloud2, PointField
 from tf2_msgs.msg import TFMessage
 
+from da3_core.options import InferenceOptions
+from da3_core.stream.inference import bind_inference
 from da3_core.synthetic import Walk
+from da3_core.synthetic.exact import ExactModel
 
 IN_BASE = np.eye(4)
 IN_BASE[:3] = [[0, 0, 1, 0.2], [-1, 0, 0, 0.1], [0, -1, 0, 0.3]]
@@ -30,7 +36,7 @@ def camera(graph: Graph, walk: Walk) -> Camera:
     common = {"every_frame": "true", "window.size": 2, "process_res": walk.images.shape[2], "tf.timeout_s": 2.0}
     for name, given in {
         "by_tf": {"pose_source": "tf"},
-        "by_topic": {"pose_source": "odom_topic"},
+        "by_topic": {"pose_source": "odom_topic", "use_sim_time": "true"},
         "rig": {"cameras": "left,right", "window.size": 1, "watchdog_s": 1.0},
     }.items():
         graph.start_node({**common, **given}, "-r", f"__ns:=/{name}")
@@ -106,6 +112,8 @@ def test_images_wait_for_their_poses_which_are_the_map(
         else:
             camera.publish(f"/{namespace}/odom", odometry(walk, frame, stamp_ns))
 
+    if namespace == "by_topic":
+        publish_clock(graph, camera, stamps[-1] + 70_000_000)
     tell(0, stamps[0] - PERIOD_NS)
     with graph.listen(outputs(namespace)) as inbox:
         camera.publish(f"/{namespace}/camera_info", footage.camera_info(images[0]))
@@ -115,6 +123,23 @@ def test_images_wait_for_their_poses_which_are_the_map(
         graph.wait_for("three views", lambda: len(inbox[f"/{namespace}/da3/depth/image"]) == 3)
         graph.wait_for("two windows", lambda: len(inbox[f"/{namespace}/da3/window"]) == 2)
         check(inbox, namespace, walk)
+
+
+def publish_clock(graph: Graph, camera: Camera, now_ns: int) -> None:
+    """Have it be that time for the node by_topic, and stay so."""
+    clock = Clock()
+    clock.clock.sec, clock.clock.nanosec = divmod(now_ns, 1_000_000_000)
+    camera.publish("/clock", clock)
+    with graph.listen({"/diagnostics": DiagnosticArray}) as inbox:
+        graph.wait_for("the time", lambda: now_ns in inbox.stamps("/diagnostics"))
+
+
+def test_ages_and_reports_are_told_in_simulated_time(graph: Graph, camera: Camera) -> None:
+    """After the two windows of the test before, whose newest images were 170 and 70 ms old."""
+    with graph.listen({"/diagnostics": DiagnosticArray}) as inbox:
+        output = graph.wait_for("a report", lambda: newest_status(inbox["/diagnostics"], "by_topic/da3: output"))
+    values = {each.key: each.value for each in output.values}
+    assert (values["views"], values["age p50, ms"], values["age p95, ms"]) == ("3", "120.0", "165.0")
 
 
 def test_an_image_without_a_pose_is_used_and_said(graph: Graph, camera: Camera, footage: Footage) -> None:
@@ -135,10 +160,57 @@ def test_an_image_without_a_pose_is_used_and_said(graph: Graph, camera: Camera, 
     assert {each.key: each.value for each in warns.values}["used without a pose"] == "2"
 
 
-def test_a_rig_has_the_metres_of_its_mounting(graph: Graph, camera: Camera, footage: Footage, walk: Walk) -> None:
+def assert_like_a_bag(walk: Walk, folder: Path, live: Inbox, recorded: list[tuple[str, Any]]) -> None:
+    """What `da3 bag` makes of these messages with the same model, which draws the same world and unit for it."""
+    pytest.importorskip("rosbags", reason="needs the package rosbags")
+    from rosbags.highlevel import AnyReader
+    from rosbags.rosbag2 import StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    from da3_core.bag.camera import RecordedCamera
+    from da3_core.bag.options import BagOptions
+    from da3_core.bag.process import process_bag
+    from da3_core.bag.read import BagReader
+
+    with Writer(folder / "in", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for number, (topic, message) in enumerate(recorded):
+            kind = type(message).__module__.partition(".")[0] + "/msg/" + type(message).__name__
+            connection = writer.add_connection(topic, kind, typestore=get_typestore(Stores.ROS2_JAZZY))
+            writer.write(connection, FIRST_STAMP_NS + number, serialize_message(message))
+    options = BagOptions(image_topics=("/left/image", "/right/image"), window=1)
+    with BagReader(folder / "in") as bag:
+        process_bag(
+            RecordedCamera(bag, options),
+            bind_inference(ExactModel(walk), InferenceOptions(process_res=walk.images.shape[2])),
+            *(options, folder / "out", "mcap"),
+            model_name="auto",
+            advance=lambda count: None,
+            stop=lambda: False,
+            on_result=lambda result, session: None,
+        )
+    names = {topic.removeprefix("/rig"): topic for topic in live if topic != "/tf" and "window" not in topic}
+    with AnyReader([folder / "out"]) as reader:
+        compared = [each for each in reader.connections if each.topic in names]
+        assert {each.topic for each in compared} == set(names)
+        for connection, _, raw in reader.messages(compared):
+            (ours,) = live[names[connection.topic]]
+            theirs = deserialize_message(raw, type(ours))
+            assert ours.header.stamp == theirs.header.stamp
+            if isinstance(ours, Image):
+                assert ours.header == theirs.header
+                np.testing.assert_allclose(depth_of(ours), depth_of(theirs), rtol=1e-6)
+            else:
+                places = (matrix(each.pose.position, each.pose.orientation) for each in (ours, theirs))
+                np.testing.assert_allclose(*places, rtol=1e-6, atol=1e-9)
+
+
+def test_a_rig_has_the_metres_of_its_mounting_and_is_like_that_of_a_bag(
+    graph: Graph, camera: Camera, footage: Footage, walk: Walk, tmp_path: Path
+) -> None:
     left_to_right = np.linalg.inv(walk.camera_to_world[LEFT]) @ walk.camera_to_world[RIGHT]
     mounting = [("body", "left_lens", IN_BASE), ("body", "right_lens", IN_BASE @ left_to_right)]
-    camera.publish("/tf_static", transforms(0, *mounting), latched=True, readers=3)
+    recorded: list[tuple[str, Any]] = [("/tf_static", transforms(0, *mounting))]
+    camera.publish(*recorded[0], latched=True, readers=3)
     stamp_ns, images = FIRST_STAMP_NS, {}
     for name, frame, delay_ns in (("left", LEFT, 0), ("right", RIGHT, 3_000_000)):
         footage.camera_frame = f"{name}_lens"
@@ -147,8 +219,9 @@ def test_a_rig_has_the_metres_of_its_mounting(graph: Graph, camera: Camera, foot
     topics |= {f"/rig/da3/{name}/pose": PoseStamped for name in images} | {"/rig/da3/window": DepthWindow}
     with graph.listen({**topics, "/tf": TFMessage}) as inbox:
         for name, image in images.items():
-            camera.publish(f"/rig/{name}/camera_info", footage.camera_info(image))
-            camera.publish(f"/rig/{name}/image", image)
+            recorded += [(f"/{name}/camera_info", footage.camera_info(image)), (f"/{name}/image", image)]
+            for topic, message in recorded[-2:]:
+                camera.publish(f"/rig{topic}", message)
         graph.wait_for("both cameras", lambda: all(inbox[topic] for topic in inbox))
         for name, frame in (("left", LEFT), ("right", RIGHT)):
             (depth,) = inbox[f"/rig/da3/{name}/depth/image"]
@@ -159,6 +232,7 @@ def test_a_rig_has_the_metres_of_its_mounting(graph: Graph, camera: Camera, foot
         np.testing.assert_allclose(np.linalg.inv(left_in_map) @ right_in_map, left_to_right, atol=1e-4)
         (window,) = inbox["/rig/da3/window"]
         assert window.scale_source == DepthWindow.SCALE_POSES
+        assert_like_a_bag(walk, tmp_path, inbox, recorded)
         edges = [(each.header.frame_id, each.child_frame_id) for message in inbox["/tf"] for each in message.transforms]
         assert edges == [("rig/da3_map", "body")], "one body has one parent"
     footage.camera_frame = "left_lens"
