@@ -42,7 +42,7 @@ def process(
 ) -> BagSummary:
     """Images through a model that knows them, at their own size."""
 
-    def infer(frames: Any) -> Any:
+    def infer(frames: Any, decoded: Any = None) -> Any:
         return model.inference([frame.image for frame in frames], process_res=max(frames[0].image.shape))
 
     with BagReader(path) as bag:
