@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model and the one thread that runs it: windows out of the buffer, through a session, to a callback.
+"""The model and the one thread that runs it: windows out of the buffer, through a session, to a callback, which is at
+work while the next window is inferred.
 
 No other module of the node touches the model. Who needs an inference of other frames, such as those of a bag, has
 it done between two windows of the stream, which keeps nearly all of the model's time.
@@ -9,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from da3_core.errors import ImageError, InputError
@@ -62,7 +63,8 @@ def model_name(model: Any, settings: Settings) -> str:
 
 
 class Engine:
-    """Runs from `start` to `stop` in a thread of its own, in which all callbacks are called.
+    """Runs from `start` to `stop` in a thread of its own, in which callbacks are called, but for `on_result`: that has
+    another one, and deals with a result while the next window is inferred.
 
     Attributes:
         paused: true stops taking windows.
@@ -106,6 +108,7 @@ class Engine:
         self._background: deque[tuple[Sequence[Frame], Decoded, Future[Prediction]]] = deque()
         self._next_background_s = 0.0
         self._publishing = threading.Lock()
+        self._publication: Future[bool] | None = None  # of the last result
         self._oldest_valid_session = 0
         self._next_start_s = 0.0
         self.paused = False
@@ -120,7 +123,8 @@ class Engine:
         self._thread.start()
 
     def stop(self) -> None:
-        """Return when the inference that is running has ended; its result is not published."""
+        """Return when the inference that is running has ended, whose result is not published, and what is being
+        published is."""
         self._stopping.set()
         self._buffer.wake()
         if self._thread.is_alive():
@@ -211,24 +215,55 @@ class Engine:
         return self.infer_in_background(frames).result()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
-            if self._is_aside_due():
-                self._infer_in_background_next()
-            request = self._requests.pop(0) if self._requests else None
-            window = self._buffer.take_now() if request else self._next_window()
-            try:
-                result = self._process(window) if window else None
-            except Exception as error:  # whatever a model or a message can raise: the next window is tried
-                self._failures += 1
-                self._back_off()
-                self._on_failure(error, self._failures)
-                if request:
-                    request.set_exception(error)
-                continue
-            if result:
-                self._failures = 0
+        with ThreadPoolExecutor(1, thread_name_prefix="da3_publishing") as publisher:
+            while not self._stopping.is_set():
+                if self._publication and self._publication.done():
+                    self._settle()
+                if self._is_aside_due():
+                    self._infer_in_background_next()
+                self._take_window(publisher)
+
+    def _take_window(self, publisher: ThreadPoolExecutor) -> None:
+        """The next one, or the one that somebody asks for now."""
+        request = self._requests.pop(0) if self._requests else None
+        window = self._buffer.take_now() if request else self._next_window()
+        try:
+            result = self._process(window) if window else None
+        except Exception as error:  # whatever a model or a message can raise: the next window is tried
+            self._fail(error)
             if request:
-                _answer(request, window, result)
+                request.set_exception(error)
+            return
+        if result and window:
+            self._settle()  # results keep their order, and none piles up
+            self._publication = publisher.submit(self._publish, result, window)
+        if request:
+            _answer(request, window, result, self._settle() if result else False)
+
+    def _publish(self, result: WindowResult, window: LiveWindow) -> bool:
+        """False where nobody wants it any more."""
+        with self._publishing:
+            if window.session < self._oldest_valid_session or self._stopping.is_set():
+                return False
+            self._on_result(result, window)
+            return True
+
+    def _settle(self) -> bool | Exception:
+        """Wait until the last result is published: whether it was, or what failed."""
+        publication, self._publication = self._publication, None
+        try:
+            is_published = publication is not None and publication.result()
+        except Exception as error:  # whatever a message can raise: the next window is tried
+            self._fail(error)
+            return error
+        if is_published:
+            self._failures = 0
+        return is_published
+
+    def _fail(self, error: Exception) -> None:
+        self._failures += 1
+        self._back_off()
+        self._on_failure(error, self._failures)
 
     def _back_off(self) -> None:
         too_many = self._failures - self._settings.max_consecutive_failures
@@ -265,7 +300,7 @@ class Engine:
             self._next_background_s = start_s + (end_s - start_s) / BACKGROUND_SHARE
 
     def _process(self, window: LiveWindow) -> WindowResult | None:
-        """One inference, published; None when a frame cannot be used, or nobody wants the result any more."""
+        """One inference; None when a frame cannot be used."""
         if self._settings.max_rate_hz > 0:
             self._next_start_s = time.monotonic() + 1 / self._settings.max_rate_hz
         if window.session != self._session_number:
@@ -275,16 +310,11 @@ class Engine:
         if frames is None:
             return None  # the good ones are in the next window again
         try:
-            result = self._session.process(frames)
+            return self._session.process(frames)
         except ImageError as error:
             refusal = RefusedMessage("unusable", f"The model cannot take an image: {error}.")
             self._refuse(refusal, window, _arrival_of(window, error.index))
             return None
-        with self._publishing:
-            if window.session < self._oldest_valid_session or self._stopping.is_set():
-                return None
-            self._on_result(result, window)
-        return result
 
     def _decoded(self, window: LiveWindow) -> list[Frame] | None:
         """The frames of a window; None where some cannot be decoded, which the buffer forgets."""
@@ -308,10 +338,14 @@ def _arrival_of(window: LiveWindow, frame: int) -> int:
     return [i for i, each in enumerate(window.arrivals) for _ in each.names][frame]
 
 
-def _answer(request: "Future[str]", window: LiveWindow | None, result: WindowResult | None) -> None:
-    if window is None:
+def _answer(
+    request: "Future[str]", window: LiveWindow | None, result: WindowResult | None, published: bool | Exception
+) -> None:
+    if isinstance(published, Exception):
+        request.set_exception(published)
+    elif window is None:
         request.set_exception(InputError("No image has arrived yet; publish images, then ask again."))
-    elif result is None:
+    elif result is None or not published:
         request.set_exception(InputError("The window was given up, for a damaged image or a reset; ask again."))
     else:
         new = sum(view.is_new for view in result.views)

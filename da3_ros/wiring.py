@@ -148,7 +148,7 @@ class Active:
         self.images.watch()
         return self._diagnostics.report()
 
-    # What the engine's thread reports
+    # What the engine's threads report
 
     def _on_result(self, result: WindowResult, window: LiveWindow) -> None:
         result = self._maps.take_in(result, window.session, window.reason)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine's thread: when it infers, what it does with failures, and that a reset or a stop beats an inference."""
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -142,6 +141,33 @@ def test_a_failed_inference_is_reported_and_the_next_window_is_tried(rig):
     it.wait_for(lambda: len(it.results) == 1)
     assert it.failures == [("call 1", 1), ("call 2", 2)]
     assert it.engine.next_try_s == 0
+
+
+def test_the_next_window_is_inferred_while_the_last_is_published(rig):
+    it, published = rig(), threading.Event()
+    it.after_result = lambda: published.wait(WAIT_S)
+    it.put(1, 2)
+    it.wait_for(lambda: len(it.results) == 1)
+    it.put(3)
+    assert all(it.model.entered.acquire(timeout=WAIT_S) for _ in range(2))
+    assert not published.is_set()
+    published.set()
+    it.wait_for(lambda: len(it.results) == 2)
+    assert it.stamps() == [[1, 2], [2, 3]]
+
+
+def test_a_failed_publication_is_reported_and_the_next_window_is_tried(rig):
+    it = rig()
+    it.after_result = lambda: 1 / 0
+    it.put(1, 2)
+    it.wait_for(lambda: len(it.failures) == 1)
+    asked = it.engine.infer_now()
+    with pytest.raises(ZeroDivisionError):
+        asked.result(WAIT_S)
+    assert it.failures == [("division by zero", 1), ("division by zero", 2)]
+    it.after_result = lambda: None
+    it.put(3)
+    it.wait_for(lambda: len(it.results) == 3)
 
 
 def test_too_many_failures_in_a_row_make_it_pause_longer_and_longer_until_one_succeeds(rig, monkeypatch):
@@ -318,18 +344,16 @@ def test_what_is_cancelled_aside_is_not_inferred(rig):
 def test_a_stream_whose_windows_wait_leaves_a_tenth_of_the_time_aside(rig, monkeypatch):
     """By a clock that says how many inferences have begun. One is asked for aside, always, as soon as the one before
     has ended, and as long as the stream has images there is a window that waits."""
-    it = rig(mode="on_demand", window__size=2)
+    it = rig(mode="on_demand", every_frame=True, window__size=2)
     monkeypatch.setattr("da3_ros.engine.time", SimpleNamespace(monotonic=lambda: float(it.model.calls)))
-    images = iter(range(3, 43))
-    it.after_result = lambda: [it.put(stamp_ns) for stamp_ns in itertools.islice(images, 1)]
 
     def ask_again(before: Any = None) -> None:
         if before is None or not before.cancelled():
             it.engine.infer_in_background(frames(7)).add_done_callback(ask_again)
 
-    it.put(1, 2)
+    it.put(*range(1, 43))
     ask_again()
-    it.engine.apply(settings_from({"window.size": 2}))
+    it.engine.apply(settings_from({"every_frame": True, "window.size": 2}))
     it.wait_for(lambda: len(it.results) == 41)
     live = np.flatnonzero(np.array(it.model.views) == 2)
     aside = sorted(set(range(live[0], live[40])) - set(live))
