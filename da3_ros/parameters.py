@@ -188,6 +188,15 @@ def read(node: Node) -> Settings:
     return settings_from({name: node.get_parameter(name).value for name in TABLE})
 
 
+def cameras_of(given: str) -> tuple[str, ...]:
+    """The names that a launch argument `cameras` gives; none for a single camera.
+
+    Raises:
+        InputError: they are none.
+    """
+    return settings_from({"cameras": given}).camera_names
+
+
 def frame_in_namespace(map_frame: str, namespace: str) -> str:
     """The default `map_frame` is another one in every namespace, so that maps of several nodes do not get mixed up.
 

@@ -14,15 +14,20 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from da3_core.errors import InputError
-from da3_ros.parameters import TABLE, frame_in_namespace
+from da3_ros.parameters import TABLE, cameras_of, frame_in_namespace
 
 CONFIG = Path(__file__).parents[1] / "config"
 NOT_GIVEN = ""
+CAMERA = "{camera}"
 DDS_PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # from Kilted on, before
 BEFORE_KILTED = ("humble", "iron", "jazzy")
 
 ARGUMENTS = {
-    "image": ("image", "Topic of the images; with image_transport compressed, of its images in <image>/compressed."),
+    "image": (
+        "image",
+        "Topic of the images; with image_transport compressed, of its images in <image>/compressed; of a rig (cameras) "
+        "with {camera} for their names, such as /rig/{camera}/image_raw.",
+    ),
     "camera_info": (NOT_GIVEN, "Topic of the calibration; when not given, camera_info beside the image topic."),
     "namespace": (NOT_GIVEN, "Namespace of the node da3 and of its topics."),
     "params_file": (str(CONFIG / "da3.yaml"), "YAML file of parameters."),
@@ -65,7 +70,7 @@ def _start(context: LaunchContext) -> list[Action]:
         namespace=arguments["namespace"],
         output="screen",
         parameters=[arguments["params_file"], *_typed(overrides)],
-        remappings=_remappings(arguments["image"], arguments["camera_info"]),
+        remappings=_remappings(arguments["image"], arguments["camera_info"], cameras_of(arguments.get("cameras", ""))),
     )
     map_frame = frame_in_namespace(str(overrides.get("map_frame", TABLE["map_frame"].default)), arguments["namespace"])
     rviz = Node(
@@ -97,13 +102,20 @@ def _typed(values: dict) -> list[dict]:
     return [marked] if marked else []
 
 
-def _remappings(image: str, camera_info: str) -> list[tuple[str, str]]:
+def _remappings(image: str, camera_info: str, cameras: tuple[str, ...]) -> list[tuple[str, str]]:
+    if cameras and image == ARGUMENTS["image"][0]:
+        image = f"{CAMERA}/{image}"
+    if cameras and any(topic and CAMERA not in topic for topic in (image, camera_info)):
+        raise InputError(f"The cameras {', '.join(cameras)} need topics of their own: write {CAMERA} for their names.")
     beside, slash, _ = image.rpartition("/")
-    return [
-        ("image", image),
-        ("image/compressed", f"{image}/compressed"),
-        ("camera_info", camera_info or f"{beside}{slash}camera_info"),
-    ]
+    topics = {
+        "image": image,
+        "image/compressed": f"{image}/compressed",
+        "camera_info": camera_info or f"{beside}{slash}camera_info",
+    }
+    if not cameras:
+        return list(topics.items())
+    return [(f"{name}/{ours}", theirs.replace(CAMERA, name)) for name in cameras for ours, theirs in topics.items()]
 
 
 def _dds_profile(choice: str) -> list[SetEnvironmentVariable]:

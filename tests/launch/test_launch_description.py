@@ -187,39 +187,75 @@ def test_rviz_shows_the_topics_of_the_node_in_its_map(start, monkeypatch, tmp_pa
     assert any(each["Class"] == "rviz_default_plugins/TF" for each in shown["Displays"])
 
 
+def started_by(monkeypatch: pytest.MonkeyPatch, name: str, **given: str) -> list[Any]:
+    """What another launch file starts, but for its arguments."""
+    *_, function = load(monkeypatch, name).generate_launch_description().given[0]
+    return function.function(SimpleNamespace(launch_configurations=given))
+
+
+NVBLOX = {
+    "depth/image": "depth/image",
+    "depth/camera_info": "depth/camera_info",
+    "image_rect": "color/image",
+    "camera_info": "color/camera_info",
+}
+
+
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("name", "given", "expected"),
     [
-        ("nav2", {"scan": "scan", "points": "points"}),
+        ("nav2", {}, {"scan": "scan", "points": "points"}),
+        (
+            "nav2",
+            {"cameras": "front,left"},
+            {f"{camera}/{name}": f"{camera}/{name}" for camera in ("front", "left") for name in ("scan", "points")},
+        ),
+        ("nvblox", {}, {ours: f"camera_0/{theirs}" for ours, theirs in NVBLOX.items()}),
         (
             "nvblox",
+            {"cameras": "front,left"},
             {
-                "depth/image": "camera_0/depth/image",
-                "depth/camera_info": "camera_0/depth/camera_info",
-                "image_rect": "camera_0/color/image",
-                "camera_info": "camera_0/color/camera_info",
+                f"{camera}/{ours}": f"camera_{number}/{theirs}"
+                for number, camera in enumerate(("front", "left"))
+                for ours, theirs in NVBLOX.items()
             },
         ),
     ],
 )
-def test_other_packages_find_their_topics_and_nothing_of_the_node_is_decided_twice(monkeypatch, name, expected):
-    *_, group = load(monkeypatch, name).generate_launch_description().given[0][:2]
+def test_other_packages_find_their_topics_and_nothing_of_the_node_is_decided_twice(monkeypatch, name, given, expected):
+    group = started_by(monkeypatch, name, **given)[0]
     *remaps, node = group.given[0]
     topics = {each.src.removeprefix("~/"): each.dst for each in remaps}
     assert topics == expected
-    assert set(topics) <= {each.name for each in OUTPUTS}
+    cameras = given["cameras"].split(",") if given else [""]
+    assert set(topics) <= {each.topic("", camera).lstrip("/") for each in OUTPUTS for camera in cameras}
     assert Path(node.given[0].given[0]) == ROOT / "launch/da3.launch.py"
     assert all(isinstance(each, SetRemap) for each in remaps)
     assert isinstance(node, IncludeLaunchDescription)
 
 
+def test_the_cameras_of_a_rig_have_topics_of_their_own(start):
+    rig = {"cameras": "front, left", "image": "/rig/{camera}/image_raw"}
+    remaps = dict(node_of(start(rig)).remappings)
+    assert remaps["front/image"] == "/rig/front/image_raw"
+    assert remaps["left/image/compressed"] == "/rig/left/image_raw/compressed"
+    assert remaps["left/camera_info"] == "/rig/left/camera_info"
+    assert len(remaps) == 6
+    by_default = node_of(start({"cameras": "front,left"})).remappings
+    assert all(ours == theirs for ours, theirs in by_default)
+    with pytest.raises(InputError, match=r"front, left need topics of their own: write \{camera\}"):
+        start({**rig, "image": "/camera/image_raw"})
+
+
 def test_nvblox_maps_in_the_frame_of_the_map_and_only_where_it_is_asked_for(monkeypatch):
-    asked, _, nvblox = load(monkeypatch, "nvblox").generate_launch_description().given[0]
+    asked, _ = load(monkeypatch, "nvblox").generate_launch_description().given[0]
+    _, nvblox = started_by(monkeypatch, "nvblox", cameras="front,left")
     assert (asked.given[0], asked.default_value) == ("nvblox", "false")
     assert nvblox.condition.given[0].given == ("nvblox",)
     [parameters] = nvblox.parameters
     assert parameters["global_frame"] == TABLE["map_frame"].default
     assert parameters["use_tf_transforms"]
+    assert parameters["num_cameras"] == 2
 
 
 def test_the_costmap_of_nav2_reads_what_the_launch_file_publishes():
