@@ -21,7 +21,7 @@ from da3_core.prediction import Prediction
 from da3_core.ros_data.session_options import session_options
 from da3_core.stream.frame import Frame
 from da3_core.stream.live_loops import LiveLoops
-from da3_core.stream.session import Session, WindowResult
+from da3_core.stream.session import Session, SessionOptions, WindowResult
 
 
 class Stopped(Exception):
@@ -99,12 +99,7 @@ def process_bag(
     bag = camera.bag
     copied = topics_to_copy(bag, options.copy_topics)
     store = typestore()
-    fixed = options.metres_per_unit
-    scale = "fixed" if fixed else options.scale
-    chosen = session_options(
-        scale, fixed or 1.0, options.camera_height_m, options.map_up, alignment_views=options.alignment_views
-    )
-    session = Session(infer, chosen, LiveLoops(infer, in_background=False))
+    session = Session(infer, session_of(options), LiveLoops(infer, in_background=False))
     maker = MessageMaker(store, model_name, options)
     topics = topics_of(camera.names)
     frames, maps, number, stopped = 0, set(), -1, False
@@ -151,6 +146,15 @@ def process_bag(
     return BagSummary(
         *(frames, refused, len(maps), bag.damage, stopped, camera.without_pose, camera.reasons),
         calibration_refused=dict(camera.calibration_refused),
+    )
+
+
+def session_of(options: BagOptions) -> SessionOptions:
+    """What a session of a bag is told."""
+    fixed = options.metres_per_unit
+    scale = "fixed" if fixed else options.scale
+    return session_options(
+        scale, fixed or 1.0, options.camera_height_m, options.map_up, alignment_views=options.alignment_views
     )
 
 

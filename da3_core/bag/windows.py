@@ -55,10 +55,14 @@ class RecordedWindow:
     def frames(self) -> tuple[Frame, ...]:
         return tuple(each.frame for each in self.recorded)
 
-    def decoded(self, alignment_views: int) -> Decoded:
-        """The frames whose depth a session asks for, if it could place all that the window before had."""
+    def decoded(self, most: int | None) -> Decoded:
+        """The frames whose depth a session asks for, if it could place all that the window before had.
+
+        Args:
+            most: `SessionOptions.decoded_again`.
+        """
         old = sum(map(len, self.frame_sets[: self.old]))
-        return decoded_views(self.frames, range(old), alignment_views)
+        return decoded_views(self.frames, range(old), most)
 
 
 def cut_windows(frame_sets: Iterable[FrameSet], size: int, stride: int, max_gap_s: float) -> Iterator[RecordedWindow]:

@@ -18,7 +18,7 @@ import typer
 
 from da3_core.bag.camera import RecordedCamera
 from da3_core.bag.options import BagOptions
-from da3_core.bag.process import BagSummary, process_bag
+from da3_core.bag.process import BagSummary, process_bag, session_of
 from da3_core.bag.read import BagReader
 from da3_core.bag.write import OutputError
 from da3_core.cli.arguments import BagOutputArguments
@@ -93,7 +93,7 @@ def run_bag(
                     ahead=lambda windows: infer.ahead(
                         windows,
                         lambda window: window.frames,
-                        lambda window: window.decoded(options.alignment_views),
+                        lambda window: window.decoded(session_of(options).decoded_again),
                     ),
                 )
         except OutputError as error:  # the input is right, the place is not

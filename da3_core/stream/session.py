@@ -69,6 +69,11 @@ class SessionOptions:
     alignment_views: int | None = None
     up: UpSource = "first camera"
 
+    @property
+    def decoded_again(self) -> int | None:
+        """`alignment_views`, as far as where metres come from leaves the choice."""
+        return None if self.scale_source in MEASURED else self.alignment_views
+
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -283,9 +288,8 @@ class Session:
             for i, frame in enumerate(frames)
             if (known := self._published.get(frame)) and known.view.world_to_camera is not None
         ]
-        most = None if self._options.scale_source in MEASURED else self._options.alignment_views
         placing = [i for i in old if not np.isnan(self._published[frames[i]].view.depth).all()]
-        return decoded_views(frames, old, most, placing)
+        return decoded_views(frames, old, self._options.decoded_again, placing)
 
     def _measured(self, frames: Sequence[Frame], prediction: Prediction) -> float | None:
         """Metres per unit, where they are to be measured and can be."""
