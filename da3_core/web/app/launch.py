@@ -143,7 +143,7 @@ def open_app(
     from fastapi import FastAPI
 
     from da3_core.web.app.handlers import Handlers
-    from da3_core.web.app.layout import STYLE, THEME, build_page
+    from da3_core.web.app.layout import NAMES, STYLE, THEME, build_page
 
     handlers = Handlers(
         runner=runner,
@@ -169,6 +169,7 @@ def open_app(
         footer_links=["api", "settings"],
         theme=THEME,
         css=STYLE,
+        js=NAMES,
     )
     done = threading.Event()
 

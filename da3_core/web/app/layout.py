@@ -25,6 +25,7 @@ _AT_ONCE = 4  # events besides inference, of all visitors together
 
 _LABEL_WIDTH = 220  # pixels in which every label of a control fits
 _VIEWER_ID = "da3-viewer"
+_FLAGS = "da3-flags"
 _VISIT = "da3-visit"  # of the tab's own storage, which a reload leaves and another tab does not see
 # A file that the page was told to show becomes what the frame's viewer shows.
 _SHOW_CLOUD = f"""(file) => {{
@@ -37,11 +38,35 @@ _KEEP_VISIT = f"(key) => {{ sessionStorage.setItem('{_VISIT}', key ?? ''); }}"
 _FIND_VISIT = f"(key, ...others) => [sessionStorage.getItem('{_VISIT}') ?? '', ...others]"
 STYLE = f"""
 #{_VIEWER_ID} {{ display: block; width: 100%; height: 38rem; border: 0; border-radius: 8px }}
-@media (max-width: 600px) {{ #{_VIEWER_ID} {{ height: 34rem }} }}
+@media (max-width: 600px) {{
+  #{_VIEWER_ID} {{ height: 34rem }}
+  .{_FLAGS}, .{_FLAGS} .form {{ flex-direction: column }}
+}}
+.dark {{ --color-accent: var(--primary-300) }}
 """
+# For those who hear the page: names that Gradio's components lack, whenever one is drawn.
+NAMES = """() => {
+  const set = (selector, attribute, value) =>
+    document.querySelectorAll(selector).forEach((each) => each.setAttribute(attribute, value(each)));
+  const name = () => {
+    set("div.empty[aria-label]:not([role])", "role", () => "img");
+    set("button img:not([alt=''])", "alt", (each) => each.closest("button").textContent.trim() ? "" : each.alt);
+    set(".image-container > button:not([aria-label])", "aria-label",
+      (each) => each.closest(".block").querySelector("label")?.textContent.trim() || "Image");
+    set("[aria-label='common.upload']", "title", () => "Upload more");
+    set("[aria-label='common.upload']", "aria-label", () => "Upload more");
+  };
+  name();
+  new MutationObserver(name).observe(document.body, { childList: true, subtree: true });
+}"""
 
 # Only fonts that every system has, so that the page asks nobody else for any.
-THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+THEME = gr.themes.Default(
+    primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+).set(
+    color_accent="*primary_700",  # as the gallery's
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
     body_text_color_subdued="*neutral_600",  # paler ones are hard to read
     body_text_color_subdued_dark="*neutral_300",
     block_info_text_color="*neutral_600",
@@ -106,7 +131,7 @@ def build_page(handlers: Handlers, preset: Preset, idle_s: float) -> Any:
     )
     with page:
         key = gr.State(None)
-        gr.Markdown("# Depth Anything 3\nPictures or a video of one scene in; a point cloud, cameras and depth out.")
+        gr.Markdown("# Depth Anything 3\nImages or a video of one scene in; a point cloud, cameras and depth out.")
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 inputs = _inputs()
@@ -265,7 +290,7 @@ def _fitting(preset: Preset) -> Any:
 def _cloud_controls() -> list[Any]:
     """In the order that handlers take them."""
     options = declared(CloudOptions)
-    with gr.Row():
+    with gr.Row(elem_classes=_FLAGS):
         flags = [gr.Checkbox(**_valued(options[name])) for name in ("show_cameras", "filter_black", "filter_white")]
     share, most = options["filter_percentage"], options["max_points"]
     with gr.Row():
