@@ -21,6 +21,8 @@ SMALLEST_BASELINE = 0.01  # of the median depth: cameras that are closer togethe
 LARGEST_DEVIATION = 0.5  # of the logarithm of a scale: beyond it, baselines say nothing
 KNOWN_NOISE_FROM = 2.0  # times the variance that the model's cameras explain: less is not laid on the known ones
 MEASURED_FROM_WINDOWS = 4  # so many say how much the model's cameras explain
+DRIFT_OF_SLOPE, DRIFT_OF_RESIDUAL = 0.1, 1 / 6  # how much of a random walk's variance shows in either
+UNIT_DRIFTS_BY = 4.0  # times the variance that windows show by their neighbours alone: errors in shape last longer
 MOST_CORRECTED = 0.7  # of the square of the baselines may be noise
 
 
@@ -77,7 +79,7 @@ class KnownScale:
         self._graph.adjust()
         self._camera_to_world |= zip(names, camera_to_world, strict=True)
         self._camera_to_world = {name: self._camera_to_world[name] for name in self._graph.frames}
-        self._metres.drift(self._graph.scale_drift())
+        self._metres.drift(UNIT_DRIFTS_BY * self._graph.scale_drift())
         if (measured := self._compared()) is not None:
             log_metres, variance = measured
             # The next windows will compare nearly the same way again.
@@ -102,7 +104,9 @@ class KnownScale:
         residual = y - slope * x
         variance = float((residual**2).sum()) / (3 * len(x) - 4)  # of one coordinate, in the graph's unit
         relative = variance / xx / slope**2 * _repeats(residual)  # of the slope
-        explained = self._graph.centre_deviation() ** 2
+        drift = self._drift()
+        relative = max(relative, DRIFT_OF_SLOPE * drift * len(x) / (xx * slope**2))
+        explained = self._graph.centre_deviation() ** 2 + DRIFT_OF_RESIDUAL * drift
         if variance > KNOWN_NOISE_FROM * explained and self._graph.windows >= MEASURED_FROM_WINDOWS:
             # The rest is noise of the known cameras, which makes their way look longer than it is.
             noise = 3 * (len(x) - 1) * (variance - explained) / slope**2
@@ -115,6 +119,13 @@ class KnownScale:
         if deviation > LARGEST_DEVIATION or baseline_m < SMALLEST_BASELINE * median_depth_m:
             return None
         return -float(np.log(slope)), deviation**2
+
+    def _drift(self) -> float:
+        """Variance of a coordinate of the newest camera as the first one has it, in the graph's unit, by the errors of
+        where each window is joined to those before it, which add up. The way follows them: its residuals hardly
+        tell."""
+        joint = (self._graph.spread.centre * self._graph.median_depth()) ** 2
+        return 2 / max(1.0, self._graph.shared_frames()) * joint * (self._graph.windows - 1)
 
 
 def _repeats(residual: np.ndarray) -> float:

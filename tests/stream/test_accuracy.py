@@ -70,6 +70,8 @@ def test_known_poses_give_steady_metres(hall: Walk) -> None:
     assert np.median([each.error for each in followed]) == pytest.approx(0, abs=0.02)
     assert np.median(np.abs(np.diff([each.error for each in followed], axis=1))) < 0.015
     assert all(0 < each.deviation[-1] < 0.05 for each in followed)
+    held = np.concatenate([np.abs(each.error) <= each.deviation for each in followed])
+    assert 0.4 < held.mean() < 0.95, "what is stated is one standard deviation"
 
 
 def test_noise_of_known_poses_does_not_stretch_depth(hall: Walk) -> None:
