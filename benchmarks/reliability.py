@@ -4,6 +4,7 @@
     python benchmarks/reliability.py                     # all, in about half an hour on two cores
     python benchmarks/reliability.py tasks kills         # some
     python benchmarks/reliability.py kills --kills 100
+    python benchmarks/reliability.py inputs --inputs 20000 --seed 7   # of each reader, in place of the suite's few
 
 Each part writes its table between its marks in the document. The services are real processes, asked over HTTP.
 """
@@ -51,6 +52,7 @@ ATTACKS = {
     "checkpoints that carry programs": ("tests/model/test_weights.py",),
 }
 REQUEST_S = 60.0  # of a loaded machine
+REQUESTS_OF_A_KIND = 10
 Start = Callable[[], BackendProcess]
 
 
@@ -160,15 +162,29 @@ def inputs(arguments: argparse.Namespace) -> list[str]:
     from targets import TARGETS
 
     rows = ["| reader | inputs | crashes, hangs, other than a sentence | seconds |", "|---|---|---|---|"]
-    for name in TARGETS:
-        runs = arguments.inputs or TARGETS[name]().runs
+    seed = str(arguments.seed)
+
+    def tried(name: str, inputs: int, *tests: str, **environment: str) -> None:
         start = time.perf_counter()
-        _, failed = run_tests("tests/fuzz", "-k", f"[{name}]", DA3_FUZZ_RUNS=str(runs), DA3_FUZZ_SEED="3")
-        rows.append(f"| {name} | {runs} | {failed} | {time.perf_counter() - start:.0f} |")
-    count, failed = run_tests("tests/web/backend/test_openapi.py", DA3_OPENAPI_EXAMPLES="25", DA3_OPENAPI_SEED="3")
-    assert count == 1
-    rows.append(f"| requests by the OpenAPI description, 25 of each kind and 100 of /inference | 400 | {failed} | |")
-    return rows
+        count, failed = run_tests(*tests, **environment)
+        assert count == 1, f"{name}: {count} tests ran"
+        rows.append(f"| {name} | {inputs} | {failed} | {time.perf_counter() - start:.0f} |")
+        print(rows[-1], flush=True)
+
+    for name, target in TARGETS.items():
+        runs = arguments.inputs or target().runs
+        tried(name, runs, "tests/fuzz", "-k", f"[{name}]", DA3_FUZZ_RUNS=str(runs), DA3_FUZZ_SEED=seed)
+    each = max(REQUESTS_OF_A_KIND, arguments.inputs // 100)
+    with backends() as start:
+        kinds = sum(len(methods) for methods in start().ask("GET", "/openapi.json").json["paths"].values())
+    tried(
+        f"requests by the OpenAPI description, up to {each} of each kind and {4 * each} of /inference",
+        (kinds + 3) * each,
+        "tests/web/backend/test_openapi.py",
+        DA3_OPENAPI_EXAMPLES=str(each),
+        DA3_OPENAPI_SEED=seed,
+    )
+    return [*rows, "", f"Seed {seed}."]
 
 
 def tasks(arguments: argparse.Namespace) -> list[str]:
@@ -257,6 +273,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=200, help="at once")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--inputs", type=int, default=0, help="of each reader; 0 takes as many as the suite")
+    parser.add_argument("--seed", type=int, default=3, help="of the inputs")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"there is no part {min(unknown)}: choose of {', '.join(PARTS)}")

@@ -19,6 +19,7 @@ from da3_core.engines import choose_engine, run_on_engine
 from da3_core.errors import InputError
 from da3_core.export import check_request, export
 from da3_core.geometry.cameras import check_extrinsics, check_intrinsics, normalise_trajectory
+from da3_core.geometry.depth_in_metres import DepthInMetres
 from da3_core.model import weights
 from da3_core.model.device import choose_device
 from da3_core.model.memory import FreeMemory
@@ -475,6 +476,9 @@ class DepthAnything3(PresetModel, nn.Module):
             prediction = at_input_size(prediction, images, apply_exif=apply_exif)
         if export_dir is not None:
             export(prediction, export_dir, options.export_format, **options.export_options())
+        if prediction.is_metric and prediction.intrinsics is not None:
+            # Of what is in metres, the guide's `focal * depth / 300` is not to make something else.
+            return replace(prediction, depth=DepthInMetres.of(prediction.depth, prediction.intrinsics))
         return prediction
 
     def predict(

@@ -12,6 +12,7 @@ import numpy as np
 
 from da3_core.errors import InputError, OptionError
 from da3_core.geometry.cameras import camera_centres, invert_rigid, normalise_trajectory, to_homogeneous
+from da3_core.geometry.depth_in_metres import METRES_AT_FOCAL
 from da3_core.geometry.feature_poses import default_intrinsics, poses_from_features
 from da3_core.geometry.similarity import Similarity, align_trajectories
 from da3_core.geometry.upsampling import resampled, upsample_guided
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 # Beyond so many times the depth that a fifth of all pixels stays under, a model without a sky head has put the sky.
 FARTHEST, NEAR_PERCENTILE = 50, 20
 SKY_THRESHOLD = 0.5  # of the raw sky output, which is 0 where the network sees none
-CANONICAL_FOCAL_LENGTH = 300  # pixels; metric networks predict metres for a camera of this focal length
 
 FocalLength = Literal["mean", "longer"]
 
@@ -127,7 +127,7 @@ def in_metres(prediction: Prediction) -> Prediction:
     if prediction.intrinsics is None:
         return prediction
     focal_length = prediction.intrinsics[:, [0, 1], [0, 1]].mean(axis=1)
-    metres = prediction.depth * (focal_length / CANONICAL_FOCAL_LENGTH)[:, None, None]
+    metres = prediction.depth * (focal_length / METRES_AT_FOCAL)[:, None, None]
     return replace(prediction, depth=metres, is_metric=1, aux={**prediction.aux, "raw_depth": prediction.depth})
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path, PurePath
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
+from da3_core.bag.unpacked import TooLargeError, unpacked, unpacking_folder
 from da3_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class BagReader:
         self.path = path
         self._open_file = open_file
         self.damage: str | None = None
-        self._folder = TemporaryDirectory(prefix="da3-bag-", ignore_cleanup_errors=True)  # for what is unpacked
+        self._stack = ExitStack()
+        self._folder: Path | None = None  # of what is unpacked
         self._files: list[BagFile] = []
         try:
             self._open()
@@ -97,7 +99,7 @@ class BagReader:
     def close(self) -> None:
         for file in self._files:
             file.close()
-        self._folder.cleanup()
+        self._stack.close()
 
     def channel(self, topic: str) -> Channel:
         """How a topic was recorded."""
@@ -166,6 +168,8 @@ class BagReader:
             try:
                 self._files.append(self._opened(path))
                 reasons += [self._files[-1].damage] if self._files[-1].damage else []
+            except TooLargeError:
+                raise
             except Exception as error:  # as above
                 reasons.append(_in_words(error))
                 if len(paths) > 1:
@@ -200,9 +204,7 @@ class BagReader:
     def _opened(self, path: Path) -> BagFile:
         suffix, open_file = _storage_suffix(path), self._open_file
         if path.suffix == COMPRESSED_SUFFIX:
-            with open_file(path) as packed:
-                path = _unpacked(packed, path, Path(self._folder.name))
-            open_file = open_plainly
+            path, open_file = self._unpacked(path), open_plainly
         if suffix == ".mcap":
             from da3_core.bag.mcap_file import McapFile
 
@@ -214,6 +216,15 @@ class BagReader:
         from da3_core.bag.ros1_file import Ros1File
 
         return Ros1File(open_file(path))
+
+    def _unpacked(self, path: Path) -> Path:
+        """A copy of a file without its compression."""
+        if self._folder is None:
+            self._folder = self._stack.enter_context(unpacking_folder())
+        target = self._folder / path.name.removesuffix(COMPRESSED_SUFFIX)
+        with self._open_file(path) as packed:
+            unpacked(packed, path, target)
+        return target
 
     def _read_metadata(self, path: Path) -> tuple[list[str], int]:
         """The names of files and the number of messages; none where there is nothing to be read."""
@@ -235,18 +246,6 @@ def _storage_suffix(path: Path) -> str | None:
     """Of a file of a bag, also of one that was compressed as a whole."""
     suffix = Path(path.name.removesuffix(COMPRESSED_SUFFIX)).suffix
     return suffix if suffix in STORAGE_SUFFIXES and path.is_file() else None
-
-
-def _unpacked(packed_file: BinaryIO, path: Path, folder: Path) -> Path:
-    """A copy of a file without its compression."""
-    import shutil
-
-    from backports import zstd
-
-    target = folder / path.name.removesuffix(COMPRESSED_SUFFIX)
-    with zstd.open(packed_file, "rb") as packed, target.open("wb") as file:
-        shutil.copyfileobj(packed, file)
-    return target
 
 
 def _in_words(error: Exception) -> str:

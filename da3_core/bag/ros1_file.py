@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import bz2
 import io
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, BinaryIO
 
+import lz4.frame  # type: ignore[import-untyped]
 from rosbags.rosbag1 import Reader, ReaderError
 
-from da3_core.bag.channel import Channel, FileMessage
+from da3_core.bag.channel import MOST_BYTES, Channel, FileMessage, decompressed
 from da3_core.bag.rosbags_private import (
+    DECOMPRESSORS,
     LATCH,
     ChunkInfo,
     Header,
@@ -23,6 +27,8 @@ from da3_core.bag.rosbags_private import (
 )
 from da3_core.storage.opened_folder import path_of
 
+BOUNDED = {DECOMPRESSORS["bz2"]: bz2.BZ2Decompressor, DECOMPRESSORS["lz4"]: lz4.frame.LZ4FrameDecompressor}
+
 
 class Ros1File:
     """See `BagFile`."""
@@ -31,7 +37,7 @@ class Ros1File:
         """Take over an open file. Raises an exception of `rosbags` when nothing of it can be read."""
         self.damage: str | None = None
         self._file, path = file, path_of(file.fileno())
-        self._reader = Reader(path)
+        self._reader = _BoundedReader(path)
         try:
             self._reader.open()
         except Exception as error:  # whatever a wrong index makes a parser raise
@@ -76,7 +82,16 @@ class Ros1File:
             yield wanted[connection.id], time_ns, raw
 
 
-class _SalvagedReader(Reader):  # type: ignore[misc]
+class _BoundedReader(Reader):  # type: ignore[misc]
+    """Of chunks without their compression, none is larger than memory has room for."""
+
+    def read_chunk(self) -> Any:
+        chunk = super().read_chunk()
+        make = BOUNDED.get(chunk.decompressor)
+        return chunk._replace(decompressor=partial(decompressed, make, most=MOST_BYTES)) if make else chunk
+
+
+class _SalvagedReader(_BoundedReader):
     """Makes the index of a ROS 1 bag anew, of the chunks that are whole."""
 
     def open(self) -> None:

@@ -9,13 +9,13 @@ import shutil
 import sqlite3
 import struct
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import BinaryIO
 from urllib.parse import quote
 
 from da3_core.bag.channel import Channel, FileMessage, qos_profiles, ros_type, without_compression
+from da3_core.bag.unpacked import unpacking_folder
 from da3_core.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,8 @@ class SqliteFile:
         self.channels: list[Channel] = []
         self.start_ns = self.end_ns = 0
         self.damage: str | None = None
-        self._folder: TemporaryDirectory[str] | None = None
+        self._stack = ExitStack()
+        self._folder: Path | None = None  # of a copy
         self._path = self._with_log(path)
         self._database = self._connect()
         try:
@@ -56,8 +57,7 @@ class SqliteFile:
 
     def close(self) -> None:
         self._database.close()
-        if self._folder is not None:
-            self._folder.cleanup()
+        self._stack.close()
 
     def messages(
         self, channels: Collection[Channel], start_ns: int | None, stop_ns: int | None
@@ -84,16 +84,16 @@ class SqliteFile:
         if not log.is_file() or not log.stat().st_size:
             return path
         logger.info("%s has messages in %s: a copy of both is read", path, log.name)
-        self._folder = TemporaryDirectory(prefix="da3-bag-")
+        self._folder = self._stack.enter_context(unpacking_folder())
         try:
             for each in (path, log):
-                with self._open_file(each) as source, Path(self._folder.name, each.name).open("wb") as copy:
+                with self._open_file(each) as source, (self._folder / each.name).open("wb") as copy:
                     shutil.copyfileobj(source, copy, _CHUNK_BYTES)
         except OSError as error:
-            self._folder.cleanup()
+            self._stack.close()
             raise InputError(f"{path} and its log cannot be copied to read them ({error.strerror})") from error
         self._open_file = lambda own: own.open("rb")
-        return Path(self._folder.name) / path.name
+        return self._folder / path.name
 
     def _connect(self) -> sqlite3.Connection:
         """SQLite opens files by their path alone; what it has opened must be what `open_file` opens."""

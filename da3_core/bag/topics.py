@@ -50,8 +50,8 @@ def image_topics(bag: BagReader, named: Sequence[str]) -> tuple[str, ...]:
         raise InputError(f"{damage} has no topic with images{why}; it holds {_contents(bag)}")
     if len(with_images) > 1:
         raise OptionError(
-            "the bag has several topics with images, {topics}: name one with {image_topics}, or all of a rig, whose "
-            "cameras see one scene",
+            "the bag has several topics with images, {topics}: name one with {image_topics}, or, of a rig whose "
+            "cameras see one scene, each of them",
             topics=_listed(with_images),
         )
     return (with_images.pop(),)

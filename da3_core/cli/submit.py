@@ -40,8 +40,9 @@ def submit(
 ) -> None:
     """Check every choice, ask for the backend, read, send, wait and report.
 
-    Frames of a video and rectified images are written here; they and all results share the export folder, which the
-    backend empties, where that is wanted, when the results are ready.
+    Frames of a video and rectified images are written here; they and all results share the export folder, which is
+    emptied, where that is wanted, when the results are ready: here, where something was written into it, else by the
+    backend. Where nobody waits for the results, it is emptied before.
     """
     start = time.perf_counter()
     parse_formats(options.export_format)
@@ -57,18 +58,22 @@ def submit(
     try:
         _compare(model, str(client.status().get("model_dir")))
         with folder.held(), stage("input", source.views, "views") as advance:
-            scene = source.read(folder.prepare, advance)
+            scene = source.read(folder.made if backend.wait else folder.prepare, advance)
             if camera is not None:
                 scene = replace(scene, intrinsics=camera.of_files(scene.images))
             if folder.empty_first and output.force_cleanup:
                 folder.mark()  # the backend empties no folder without it
         request = _request(scene, options)
-        task_id = client.submit({**request, "export_dir": str(folder.path), "auto_cleanup": folder.empty_first})
+        is_shared = any(Path(path).is_relative_to(folder.path) for path in scene.images)
+        empty_first = folder.empty_first and not is_shared  # as it holds what the backend reads
+        task_id = client.submit({**request, "export_dir": str(folder.path), "auto_cleanup": empty_first})
         if not backend.wait:
             typer.echo(json.dumps({"task_id": task_id}) if output.json else task_id)
             return
         logger.info("task %s at %s", task_id, client.url)
         result = _wait(client, task_id)
+        if is_shared:
+            folder.prepare()
     except TaskFailedError as error:
         report(error)
         raise typer.Exit(FAILED) from None

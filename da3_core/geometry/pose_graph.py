@@ -43,7 +43,7 @@ class Spread:
     log_depth: float = 0.02
 
 
-SMALLEST_SPREAD = Spread(1e-6, 1e-6, 1e-5)  # numbers are float32
+SMALLEST_SPREAD = Spread(1e-8, 1e-8, 1e-8)  # numbers are float32, rounded by 6e-8 of themselves at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,9 +208,12 @@ def measure_spread(sightings: Sightings, windows: Places, frames: Places, expect
         np.median(np.abs(errors.log_depth[again & sightings.say_depth])) / 0.6745,
     )
 
+    # Of logarithms, as a spread may be a hundredth or a ten-millionth.
+    prior = PRIOR_SIGHTINGS / (freedom + PRIOR_SIGHTINGS)
+
     def pooled(value: float, expected: float, smallest: float) -> float:
-        total = value**2 * count + expected**2 * PRIOR_SIGHTINGS
-        return max(float(np.sqrt(total / (freedom + PRIOR_SIGHTINGS))), smallest)
+        unbiased = max(value * float(np.sqrt(count / freedom)), smallest)
+        return float(unbiased ** (1 - prior) * expected**prior)
 
     names = ("rotation", "centre", "log_depth")
     return Spread(

@@ -82,6 +82,13 @@ class ExportFolder:
         is_coming = self._coming is not None and path.is_relative_to(self._coming.path)
         return self.path / path.relative_to(self.coming()) if is_coming else path
 
+    def made(self) -> Path:
+        """Create the folder, and return it; `prepare` empties it."""
+        with self.held() as folder, self._failures_in_words():
+            if self.ours and not folder.is_file(MARKER):
+                write_into(folder, MARKER, _MARK)
+        return self.path
+
     def prepare(self) -> Path:
         """Create or empty the folder at the first call, and return it."""
         with self.held() as folder:

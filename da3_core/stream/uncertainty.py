@@ -19,6 +19,8 @@ from da3_core.geometry.pose_graph import Spread
 
 # Of matches, by axis; measured with the embedded model on four walks through the synthetic room.
 ERROR_OF_WAY, ERROR_OF_TURN = 0.06, 0.015
+# Neighbouring windows err alike, which the moments do not know: by as much more, measured by benchmarks/covariance.py.
+ALIKE = 1.1**2  # of variances
 STEP, STEP_RAD = 0.02, 0.05  # of depth; smaller motions of a camera count once they have added up
 
 
@@ -71,6 +73,7 @@ class MapUncertainty:
         position = spread.rotation**2 * across + arms / scale_information
         position += spread.centre**2 * (self._squared_depth + depth**2) * np.eye(3)
         rotation = spread.rotation**2 * (self._count + 1) * np.eye(3)
+        position, rotation = ALIKE * position, ALIKE * rotation
         way, turn = self._since_last(camera_to_map)
         position += (ERROR_OF_WAY * (self._way + way)) ** 2 * np.eye(3)
         rotation += (ERROR_OF_TURN * (self._turn + turn)) ** 2 * np.eye(3)

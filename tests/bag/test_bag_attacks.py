@@ -3,6 +3,7 @@
 
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,6 +16,8 @@ from backports import zstd
 from rosbags import rosbag1
 from rosbags.typesys import Stores, get_typestore
 
+import da3_core.bag.ros1_file
+import da3_core.bag.unpacked
 from da3_core.bag.channel import decompressed
 from da3_core.bag.read import METADATA, BagReader
 from da3_core.bag.sqlite_file import LOG_SUFFIX
@@ -26,10 +29,13 @@ from da3_core.synthetic import Walk
 from da3_core.synthetic.bag import write_bag
 
 
-def ros1_file(path: Path) -> Path:
+def ros1_file(path: Path, compression: str = "") -> Path:
     store, kind = get_typestore(Stores.ROS1_NOETIC), "std_msgs/msg/Header"
     header = store.types[kind](seq=0, stamp=store.types["builtin_interfaces/msg/Time"](1, 0), frame_id="map")
-    with rosbag1.Writer(path) as writer:
+    writer = rosbag1.Writer(path)
+    if compression:
+        writer.set_compression(rosbag1.Writer.CompressionFormat[compression])
+    with writer:
         to = writer.add_connection("/header", kind, typestore=store)
         writer.write(to, 10**9, store.serialize_ros1(header, kind))
     return path
@@ -168,3 +174,47 @@ def test_what_grows_beyond_what_it_claims_is_not_unpacked(compression: str) -> N
             decompressed(make, given, most)
     with pytest.raises(ValueError, match="cut off"):
         decompressed(make, packed[:-3], len(content))
+
+
+def test_a_file_that_grows_beyond_recordings_is_not_unpacked(
+    originals: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(da3_core.bag.unpacked, "ALWAYS_ALLOWED", 1 << 20)
+    bomb = tmp_path / "bomb.mcap.zstd"
+    bomb.write_bytes(zstd.compress(bytes(20 << 20)))
+    with pytest.raises(InputError, match=f"{bomb} is .* more than 1 MiB without its compression, .* unpack it") as told:
+        BagReader(bomb)
+    assert "damaged" not in str(told.value)
+    monkeypatch.setattr(da3_core.bag.unpacked, "SPARED", 1 << 60)
+    with pytest.raises(InputError, match="has room for"):
+        BagReader(originals[".zstd"])
+    assert list(tmp_path.iterdir()) == [bomb]
+
+
+@pytest.mark.parametrize("compression", ["BZ2", "LZ4"])
+def test_a_chunk_of_ros1_that_grows_beyond_memory_is_not_unpacked(
+    compression: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ros1_file(tmp_path / "walk.bag", compression)
+    with BagReader(path) as bag:
+        assert len(list(bag.messages(["/header"]))) == 1
+        assert bag.damage is None
+    monkeypatch.setattr(da3_core.bag.ros1_file, "MOST_BYTES", 40)
+    with BagReader(path) as bag:
+        assert not list(bag.messages(["/header"]))
+        assert "larger than 40 bytes without its compression" in str(bag.damage)
+
+
+def test_what_a_killed_run_unpacked_goes_with_the_next_one(
+    originals: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "da3-bag-killed").mkdir()
+    (tmp_path / "da3-bag-killed/walk.mcap").touch()
+    with BagReader(originals[".zstd"]):
+        [one] = tmp_path.iterdir()
+        with BagReader(originals[".zstd"]):
+            assert one.is_dir(), "it is in use"
+            assert len(list(tmp_path.iterdir())) == 2
+    assert not list(tmp_path.iterdir())

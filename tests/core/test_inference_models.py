@@ -140,6 +140,15 @@ def test_the_snippets_for_metres_scale_once(metric: DepthAnything3, nested: Dept
     said = {"prediction": nested.inference(given, **SMALL), "focal": 300}
     exec(ours, said)
     assert said["depth_m"] is said["prediction"].depth
+    for prediction in (metres, said["prediction"]):
+        focal = (prediction.intrinsics[0, 0, 0] + prediction.intrinsics[0, 1, 1]) / 2  # verbatim, as the next line
+        metric_depth = focal * prediction.depth / 300.0
+        np.testing.assert_array_equal(metric_depth, prediction.depth)
+        plain = np.asarray(prediction.depth)
+        for array in (prediction.depth * focal, focal * prediction.depth / 300.5, 2 * prediction.depth / 300.0):
+            assert not np.array_equal(array, plain)
+        np.testing.assert_array_equal(focal * prediction.depth / 150, focal * plain / 150)
+        assert type(prediction.depth + 1) is np.ndarray
     assert raw.intrinsics is None, "the guide's snippet asks for them, and scales by no guess"
     guides = (metres.intrinsics[:, 0, 0] + metres.intrinsics[:, 1, 1]) / 2  # on what the network said
     np.testing.assert_allclose(guides[:, None, None] * metres.aux["raw_depth"] / 300.0, metres.depth, rtol=1e-6)

@@ -86,7 +86,14 @@ def test_frames_of_a_video_are_taken_here_and_sent_as_files(
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     command = ("video", "v.mkv", "--fps", "1", "--export-dir", "from_video", "--export-format", "mini_npz", *use)
+    failing = (*command[:-6], "gs_ply", *use, "--auto-cleanup")
     for extra in ((), ("--auto-cleanup",)):
+        old = backend.workspace / "from_video/input_images/000009.png"
+        if extra:
+            old.touch()
+            assert da3(*failing).exit_code == 1
+            assert old.exists(), "there is nothing new yet"
+            assert len(depth_of(backend.workspace / "from_video")) == 3
         assert da3(*command, *extra).exit_code == 0
         names = sorted(path.name for path in (backend.workspace / "from_video/input_images").iterdir())
         assert names == ["000000.png", "000001.png", "000002.png", "frames.json"]
