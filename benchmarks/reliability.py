@@ -152,8 +152,10 @@ def backends(*arguments: str) -> Iterator[Start]:
 def attacks(_: argparse.Namespace) -> list[str]:
     rows = ["| aimed at | attacks | got through | command |", "|---|---|---|---|"]
     for aim, tests in ATTACKS.items():
-        count, failed = run_tests(*tests)
-        rows.append(f"| {aim} | {count} | {failed} | `python -m pytest {' '.join(tests)}` |")
+        ran = run_tests(*tests)
+        rows.append(
+            f"| {aim} | {len(ran)} | {sum(test.failed for test in ran)} | `python -m pytest {' '.join(tests)}` |"
+        )
     return rows
 
 
@@ -162,27 +164,18 @@ def inputs(arguments: argparse.Namespace) -> list[str]:
     from targets import TARGETS
 
     rows = ["| reader | inputs | crashes, hangs, other than a sentence | seconds |", "|---|---|---|---|"]
-    seed = str(arguments.seed)
-
-    def tried(name: str, inputs: int, *tests: str, **environment: str) -> None:
-        start = time.perf_counter()
-        count, failed = run_tests(*tests, **environment)
-        assert count == 1, f"{name}: {count} tests ran"
-        rows.append(f"| {name} | {inputs} | {failed} | {time.perf_counter() - start:.0f} |")
-        print(rows[-1], flush=True)
-
-    for name, target in TARGETS.items():
-        runs = arguments.inputs or target().runs
-        tried(name, runs, "tests/fuzz", "-k", f"[{name}]", DA3_FUZZ_RUNS=str(runs), DA3_FUZZ_SEED=seed)
+    seed, runs = str(arguments.seed), str(arguments.inputs)
+    for test in run_tests("tests/fuzz/test_readers.py", DA3_FUZZ_RUNS=runs, DA3_FUZZ_SEED=seed):
+        name = test.name.partition("[")[2].rstrip("]")
+        tried = arguments.inputs or TARGETS[name]().runs
+        rows.append(f"| {name} | {tried} | {int(test.failed)} | {test.seconds:.0f} |")
     each = max(REQUESTS_OF_A_KIND, arguments.inputs // 100)
     with backends() as start:
         kinds = sum(len(methods) for methods in start().ask("GET", "/openapi.json").json["paths"].values())
-    tried(
-        f"requests by the OpenAPI description, up to {each} of each kind and {4 * each} of /inference",
-        (kinds + 3) * each,
-        "tests/web/backend/test_openapi.py",
-        DA3_OPENAPI_EXAMPLES=str(each),
-        DA3_OPENAPI_SEED=seed,
+    [test] = run_tests("tests/web/backend/test_openapi.py", DA3_OPENAPI_EXAMPLES=str(each), DA3_OPENAPI_SEED=seed)
+    rows.append(
+        f"| requests by the OpenAPI description, up to {each} of each kind and {4 * each} of /inference "
+        f"| {(kinds + 3) * each} | {int(test.failed)} | {test.seconds:.0f} |"
     )
     return [*rows, "", f"Seed {seed}."]
 
@@ -238,15 +231,27 @@ def latency(_: argparse.Namespace) -> list[str]:
     return rows
 
 
-def run_tests(*arguments: str, **environment: str) -> tuple[int, int]:
-    """How many tests ran, and how many failed; those that were skipped are in neither."""
+@dataclass(frozen=True)
+class Test:
+    """A test that ran."""
+
+    name: str
+    seconds: float
+    failed: bool
+
+
+def run_tests(*arguments: str, **environment: str) -> list[Test]:
+    """Those that ran, and were not skipped."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *arguments]
         subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, check=False)
-        suite = ElementTree.parse(report).getroot()[0].attrib
-    count = int(suite["tests"]) - int(suite["skipped"])
-    return count, int(suite["failures"]) + int(suite["errors"])
+        cases = ElementTree.parse(report).getroot().iter("testcase")
+    return [
+        Test(case.attrib["name"], float(case.attrib["time"]), any(each.tag in ("failure", "error") for each in case))
+        for case in cases
+        if case.find("skipped") is None
+    ]
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], list[str]]] = {
