@@ -16,18 +16,18 @@ from rosbags.rosbag1 import Reader, ReaderError
 
 from da3_core.bag.channel import MOST_BYTES, Channel, FileMessage, decompressed
 from da3_core.bag.rosbags_private import (
-    DECOMPRESSORS,
     LATCH,
     ChunkInfo,
     Header,
     IndexData,
     RecordType,
+    decompressors,
     read_bytes,
     read_uint32,
 )
 from da3_core.storage.opened_folder import path_of
 
-BOUNDED = {DECOMPRESSORS["bz2"]: bz2.BZ2Decompressor, DECOMPRESSORS["lz4"]: lz4.frame.LZ4FrameDecompressor}
+BOUNDED = {decompressors["bz2"]: bz2.BZ2Decompressor, decompressors["lz4"]: lz4.frame.LZ4FrameDecompressor}
 
 
 class Ros1File:

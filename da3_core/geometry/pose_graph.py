@@ -208,11 +208,13 @@ def measure_spread(sightings: Sightings, windows: Places, frames: Places, expect
         np.median(np.abs(errors.log_depth[again & sightings.say_depth])) / 0.6745,
     )
 
-    # Of logarithms, as a spread may be a hundredth or a ten-millionth.
+    # Down by logarithms, as a spread may be a hundredth or a ten-millionth; up by variances, which is at once.
     prior = PRIOR_SIGHTINGS / (freedom + PRIOR_SIGHTINGS)
 
     def pooled(value: float, expected: float, smallest: float) -> float:
         unbiased = max(value * float(np.sqrt(count / freedom)), smallest)
+        if unbiased > expected:
+            return float(np.sqrt((1 - prior) * unbiased**2 + prior * expected**2))
         return float(unbiased ** (1 - prior) * expected**prior)
 
     names = ("rotation", "centre", "log_depth")
