@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from da3_core.ros_data.outputs import OUTPUTS
+from da3_ros.parameters import TABLE
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
     path
@@ -68,6 +71,18 @@ def test_functions_named_by_file_exist(document: Path) -> None:
         assert files, f"{document.name} names {name}"
         if function:
             assert any(defines(path, function) for path in files), f"{document.name} names {name}::{function}"
+
+
+def test_topics_services_and_parameters_named_for_the_node_exist() -> None:
+    outputs = {each.topic("~") for each in OUTPUTS}
+    code = "".join(path.read_text() for path in (ROOT / "da3_ros").glob("*.py"))
+    groups = {name.partition(".")[0] for name in TABLE if "." in name}
+    for document in (ROOT / "README.md", ROOT / "docs/node.md"):
+        text = document.read_text()
+        topics = {name for name in re.findall(r"`(~/\w[\w/]*\w)`", text) if not name.startswith("~/da3_")}
+        assert not {name for name in topics - outputs if f'"{name}"' not in code}, document.name
+        given = re.findall(r"`((\w+)\.\w+)(?::=[^`]*)?`", text)
+        assert not {name for name, group in given if group in groups} - TABLE.keys(), document.name
 
 
 def defines(path: Path, name: str) -> bool:
