@@ -58,6 +58,7 @@ class SessionRecord:
             self._present = self._kept = _MapViews(None, self._max_views, is_placed=False)
             self._window: list[_RecordedView] = []
             self._window_is_metric = False
+            self._bare: set[int] = set()  # of the window, views of an earlier map that have no depth in this one
             self._waiting: dict[Frame, str] = {}  # views of the last window without a pose, which the next may place
             self._unplaced, self._unplaced_names = 0, list[str]()
             self._sought = False  # poses, which takes two views
@@ -89,6 +90,7 @@ class SessionRecord:
                 self._window = [view.bent(result.bend) for view in self._window]
             before = {} if starts_map else {view.number: view for view in self._window}
             self._window, self._window_is_metric = [], is_metric
+            self._bare = {view.number for view in result.views if not view.is_new and np.isnan(view.depth).all()}
             for view in result.views:
                 stands = not view.is_new and view.frame not in late and view.number in before
                 recorded = before[view.number] if stands else _RecordedView.of(view)
@@ -97,7 +99,7 @@ class SessionRecord:
                 self._present.is_metric = is_metric
             self._present.correct(corrected, self._window)
             for view, recorded in zip(result.views, self._window, strict=True):
-                if view.is_new or starts_map or view.frame in late:
+                if view.is_new or view.frame in late or (starts_map and view.number not in self._bare):
                     self._present.add(recorded)
             if self._keep == "present_map" or self._present.length > self._kept.length:
                 self._kept = self._present
@@ -130,7 +132,8 @@ class SessionRecord:
         """
         with self._lock:
             if scope == "window":
-                views, is_metric, is_known = self._window, self._window_is_metric, self._present.is_known
+                views = [view for view in self._window if view.number not in self._bare]
+                is_metric, is_known = self._window_is_metric, self._present.is_known
             else:
                 views, is_metric, is_known = self._kept.views, self._kept.is_metric, self._kept.is_known
         if not views:

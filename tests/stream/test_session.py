@@ -164,6 +164,10 @@ def test_a_lost_map_goes_on_from_the_views_that_have_depth() -> None:
     results = stream(Session(model, replace(OPTIONS, alignment_views=3)), len(path), size=8)
     assert [result.segment for result in results] == [0] * 10 + [1] + [2] * 12
     assert np.isfinite(published(results)[1]).all()
+    record = SessionRecord(100, "present_map")
+    for result in results[:11]:
+        record.add(result, 0)
+    assert [record.prediction(scope).stamps_ns.tolist() for scope in ("window", "session")] == 2 * [[10, 13, 16, 17]]
     assert model.decoded[10:13] == [(0, 3, 6, 7), (2, 5, 6, 7), (1, 4, 6, 7)]
     cameras = invert_rigid(np.stack([result.views[-1].world_to_camera for result in results[11:]]))
     steps, true_steps = (np.linalg.norm(np.diff(c[:, :3, 3], axis=0), axis=-1) for c in (cameras, path[18:]))
