@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One side of `compare_official.py`: runs in either environment, so it needs nothing but NumPy and torch beside it.
 
-`compare_worker.py WHO FOLDER TASK VIEWS ENGINE PRECISION`; then a line of stdin is a run, a line of stdout its answer.
+`compare_worker.py WHO FOLDER ENGINE PRECISION`; then a line of stdin, `TASK VIEWS KIND`, is a run, a line of stdout its
+answer.
 """
 
 import json
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 SIZE_HW = (378, 504)
+ALIGNMENT_VIEWS = 3  # of a stream, as by default
 
 
 def answer(**values: Any) -> None:
@@ -20,7 +22,7 @@ def answer(**values: Any) -> None:
 
 
 def main() -> None:
-    who, folder, task, views, engine, precision = sys.argv[1:]
+    who, folder, engine, precision = sys.argv[1:]
     start = time.perf_counter()
     if who == "ours":
         from da3_core.api import DepthAnything3
@@ -31,17 +33,20 @@ def main() -> None:
 
         model = Official.from_pretrained(folder).to("cpu")
     answer(seconds=time.perf_counter() - start)
-    runs = bind(model, who, task, int(views))
+    bound: dict[tuple[str, str], dict[str, Callable[[], object]]] = {}
     for line in sys.stdin:
-        kind = line.strip()
-        if kind == "memory":
+        task, *rest = line.split()
+        if task == "memory":
             answer(peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-        elif kind == "engine":
+        elif task == "engine":
             answer(engine=getattr(model, "engine_status", "official"))
         else:
+            views, kind = rest
+            if (task, views) not in bound:
+                bound[task, views] = bind(model, who, task, int(views))
             start = time.perf_counter()
             try:
-                runs[kind]()
+                bound[task, views][kind]()
             except Exception as error:  # of a package that may take other arguments in another version
                 answer(error=f"{type(error).__name__}: {error}")
             else:
@@ -83,10 +88,11 @@ def stream(model: Any, images: list[Any], views: int) -> dict[str, Callable[[], 
     from da3_core.network.kept_views import KeptViews
     from da3_core.options import InferenceOptions
     from da3_core.stream.frame import Frame
-    from da3_core.stream.inference import bind_inference
+    from da3_core.stream.inference import bind_inference, decoded_views
 
     frames = [Frame(image, stamp_ns=i) for i, image in enumerate(images)]
     infer = bind_inference(model, InferenceOptions())
+    decoded = decoded_views(frames[:views], range(views - 1), ALIGNMENT_VIEWS)
     kept = KeptViews()
     tensors = torch.randn(len(images), 3, *SIZE_HW, generator=torch.Generator().manual_seed(0))
     at = {"api": 0, "bare": 0}
@@ -98,12 +104,12 @@ def stream(model: Any, images: list[Any], views: int) -> dict[str, Callable[[], 
     def bare() -> None:
         chosen = window("bare")
         with torch.inference_mode():
-            model.model(tensors[None, chosen], known=kept.known(chosen))
+            model.model(tensors[None, chosen], known=kept.known(chosen), decoded=decoded)
 
     infer([frames[i] for i in range(views)])
     with torch.inference_mode():
         model.model(tensors[None, :views], known=kept.known(range(views)))
-    return {"api": lambda: infer([frames[i] for i in window("api")]), "bare": bare}
+    return {"api": lambda: infer([frames[i] for i in window("api")], decoded), "bare": bare}
 
 
 if __name__ == "__main__":
