@@ -68,6 +68,8 @@ def live(
             if view.is_new:
                 cameras[view.frame.stamp_ns] = invert_rigid(view.world_to_camera)
                 depth[view.frame.stamp_ns] = view.depth
+    if settled := session.settle():
+        record.add(settled, 0)
     return Joined(cameras, depth, results, record.prediction())
 
 

@@ -106,6 +106,15 @@ class MessageMaker:
         self._told = whole.facts
         yield from self._messages(WINDOW_OUTPUTS, whole, window.recorded[-1], "")
 
+    def settled(self, result: WindowResult, window: RecordedWindow) -> Iterator[tuple[str, RecordedFrame, Any]]:
+        """The paths once more, after the last window of a session, as `Session.settle` corrected them."""
+        for path in self._paths.values():
+            path.correct(result)
+        views = self._view_outputs(result, window)
+        for recorded in window.frame_sets[-1]:
+            camera = CameraOutputs(views[recorded], self._path(recorded.camera))
+            yield from self._messages(CAMERA_OUTPUTS, camera, recorded, recorded.camera)
+
     def _path(self, camera: str) -> Trajectory:
         if camera not in self._paths:
             frame, types = self._options.map_frame, self._types

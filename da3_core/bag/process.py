@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from da3_core.bag.camera import RecordedCamera
 from da3_core.bag.copies import TopicCopies
@@ -14,7 +15,7 @@ from da3_core.bag.messages import MessageMaker, topics_of, typestore
 from da3_core.bag.options import BagOptions, Storage
 from da3_core.bag.read import BagMessage
 from da3_core.bag.topics import topics_to_copy
-from da3_core.bag.windows import RecordedWindow, cut_windows
+from da3_core.bag.windows import RecordedFrame, RecordedWindow, cut_windows
 from da3_core.bag.write import BagWriter, OpenFolder, open_or_make
 from da3_core.errors import ImageError, InputError
 from da3_core.prediction import Prediction
@@ -103,6 +104,7 @@ def process_bag(
     maker = MessageMaker(store, model_name, options)
     topics = topics_of(camera.names)
     frames, maps, number, stopped = 0, set(), -1, False
+    last: RecordedWindow | None = None  # of this session that became a result
     inferred: tuple[Frame, ...] = ()  # by the last window, whether it succeeded or not
 
     with BagWriter(output, storage, open_parent) as writer:
@@ -112,6 +114,16 @@ def process_bag(
             if not writer.has(topic):  # /tf may be a copy already
                 writer.add(topic, type_name, store)
 
+        def write(messages: Iterable[tuple[str, RecordedFrame, Any]]) -> None:
+            for topic, recorded, message in messages:
+                writer.write(topic, recorded.time_ns, store.serialize_cdr(message, topics[topic]))
+
+        def settle(window: RecordedWindow) -> None:
+            """Close a loop that the last window of a session found."""
+            if result := session.settle():
+                write(maker.settled(result, window))
+                on_result(result, window.session)
+
         read = cut_windows(
             camera.frame_sets(copies.topics, in_turn.copy), options.window, options.stride, options.max_gap_s
         )
@@ -119,12 +131,14 @@ def process_bag(
             if stop():
                 stopped = True
                 break
-            if window.session != number:
-                session.reset()
-                number = window.session
             new = len({*window.frames} - {*inferred})
             inferred = window.frames
             try:
+                if window.session != number:
+                    if last:
+                        settle(last)
+                    session.reset()
+                    number, last = window.session, None
                 result = session.process(window.frames)
             except Stopped:
                 stopped = True
@@ -132,12 +146,14 @@ def process_bag(
             except ImageError as error:
                 camera.refuse_unusable(error, new)
                 continue
-            for topic, recorded, message in maker.of(result, window):
-                writer.write(topic, recorded.time_ns, store.serialize_cdr(message, topics[topic]))
+            last = window
+            write(maker.of(result, window))
             on_result(result, number)
             frames += new
             maps.add((number, result.segment))
             advance(new)
+        if last and not stopped:
+            settle(last)
         refused = {kind: count for kind, count in camera.refused.items() if count}
         if not frames and not stopped:
             because = BagSummary(0, refused, 0, None, False, reasons=camera.reasons).refusals

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from da3_core.geometry.cameras import invert_rigid
 from da3_core.geometry.quaternions import quaternion_from_rotation, rotation_from_quaternion, slerp
 from da3_core.geometry.similarity import Similarity
+from da3_core.stream.frame import FrameName
+from da3_core.stream.window_graph import WindowGraph
 
 MAX_FUSED_DIFFERENCE = 0.1  # of depths of one pixel, relative: beyond it one of two is on another surface
 
@@ -61,6 +64,34 @@ class Bend:
         result[:3, :3] = rotation_from_quaternion(slerp(turns[0], turns[1], share))
         result[:3, 3] = (1 - share) * moved[:3, 3] + share * also[:3, 3]
         return result, float(one.scale ** (1 - share) * other.scale**share)
+
+
+def corrected_poses(
+    graph: WindowGraph[FrameName],
+    published_scales: Mapping[FrameName, float],
+    said_again: Mapping[FrameName, np.ndarray] | None = None,
+    said_scale: float = 1.0,
+) -> tuple[CorrectedPose, ...]:
+    """Of all frames of a graph.
+
+    Args:
+        published_scales: of each frame the map units per unit of the depth that the graph knows it by, as published.
+        said_again: depth of some frames by the newest window.
+        said_scale: see `CorrectedPose`.
+    """
+    cameras = zip(graph.frames, invert_rigid(graph.cameras_to_map()), strict=True)
+    return tuple(
+        CorrectedPose(
+            number=name.number,
+            stamp_ns=name.stamp_ns,
+            camera=name.camera,
+            world_to_camera=world_to_camera,
+            depth_scale=graph.depth_scale(name) / published_scales[name],
+            said_again=None if said_again is None else said_again.get(name),
+            said_scale=said_scale,
+        )
+        for name, world_to_camera in cameras
+    )
 
 
 def fused(depth: np.ndarray, again: np.ndarray, times: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from da3_core.geometry.alignment import METRIC_DEVIATION, PosedDepth, align_wind
 from da3_core.geometry.cameras import invert_rigid, level_axes
 from da3_core.geometry.similarity import Similarity
 from da3_core.prediction import IntrinsicsOrigin, Prediction
-from da3_core.stream.corrections import Bend, CorrectedPose
+from da3_core.stream.corrections import Bend, CorrectedPose, corrected_poses
 from da3_core.stream.frame import Frame, FrameName
 from da3_core.stream.inference import Decoded, decoded_views
 from da3_core.stream.key_frames import Unit
@@ -208,6 +208,7 @@ class Session:
         self._published: dict[Frame, _Published] = {}  # of the last window
         self._depth_scales: dict[FrameName, float] = {}  # map units per unit of the depth of the graph, as published
         self._frames_seen = 0
+        self._last: WindowResult | None = None
         self._graph: WindowGraph[FrameName] = WindowGraph(LIVE_WINDOWS)
         self._uncertainty = MapUncertainty()
         self._motion = SteadyMotion()
@@ -266,7 +267,7 @@ class Session:
             self._scale, self._scale_source = placed.depth_scale, placed.scale_source
         self._follow_loops(prediction, placed)
         applied = (known.metres_per_unit if known else measured) or 1.0
-        return WindowResult(
+        self._last = WindowResult(
             views=tuple(each.view for each in self._published.values()),
             placement=placed.placement,
             scale_m_per_unit=applied * placed.depth_scale,
@@ -280,6 +281,20 @@ class Session:
             flicker=placed.flicker,
             up=self._up,
         )
+        return self._last
+
+    def settle(self) -> WindowResult | None:
+        """After the last window of a stream: what it is if a loop that was found with it is closed, with no new views;
+        None where that changes nothing.
+
+        Raises:
+            Exception: what the inference does.
+        """
+        bend = self._bend()
+        if bend is None or self._last is None:
+            return None
+        views = tuple(replace(view, is_new=False) for view in self._last.views)
+        return replace(self._last, views=views, bend=bend, corrected=corrected_poses(self._graph, self._depth_scales))
 
     def _decoded(self, frames: Sequence[Frame]) -> Decoded:
         """Which frames need depth: all that the map lacks depth or a pose of, and some that it can be placed by."""
@@ -550,20 +565,7 @@ class Session:
             for i, published in enumerate(self._published.values())
             if not published.view.is_new and has_depth[i]
         }
-        return tuple(
-            CorrectedPose(
-                number=name.number,
-                stamp_ns=name.stamp_ns,
-                camera=name.camera,
-                world_to_camera=world_to_camera,
-                depth_scale=self._graph.depth_scale(name) / self._depth_scales[name],
-                said_again=again.get(name),
-                said_scale=placed.depth_scale,
-            )
-            for name, world_to_camera in zip(
-                self._graph.frames, invert_rigid(self._graph.cameras_to_map()), strict=True
-            )
-        )
+        return corrected_poses(self._graph, self._depth_scales, again, placed.depth_scale)
 
     def _source(self, prediction: Prediction, known: KnownCameras | None) -> ScaleSource:
         """Where the metres of a prediction come from, taken by itself."""
