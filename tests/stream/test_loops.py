@@ -19,7 +19,6 @@ from da3_core.prediction import Prediction
 from da3_core.stream.frame import Frame, FrameName
 from da3_core.stream.live_loops import LiveLoops
 from da3_core.stream.loops import find_candidates
-from da3_core.stream.record import SessionRecord
 from da3_core.stream.session import Session, SessionOptions
 from da3_core.stream.uncertainty import MapUncertainty
 from da3_core.stream.window_graph import WindowGraph, WindowViews
@@ -57,33 +56,6 @@ def test_a_lap_is_closed_while_the_stream_runs_and_what_was_published_stands(lap
     assert closed.scale_spread < open_end.scale_spread, "depth goes with the poses"
     ends = [each.cameras[-1, :3, 3] - each.cameras[0, :3, 3] for each in runs]
     assert not np.allclose(*ends, rtol=0.02), "the newest windows lie in the bent map"
-
-
-def test_a_loop_that_the_last_window_finds_is_closed_when_the_stream_settles(lap: Walk) -> None:
-    """On a way there and back; every window might be the last."""
-    model = DisturbedModel(lap, CASES["real"], 3)
-    session, record = (
-        Session(model, SessionOptions("auto", 1.0), LiveLoops(model, in_background=False)),
-        SessionRecord(99),
-    )
-    frames = [Frame(np.zeros((48, 64, 3), np.uint8), stamp_ns=i) for i in [*range(52), *range(51, 0, -1)]]
-    settled = None
-    for end in range(SIZE, len(frames) + 1, STRIDE):
-        assert session.settle() is None
-        last = session.process(frames[end - SIZE : end])
-        record.add(last, 0)
-        before = record.prediction().extrinsics
-        if settled := session.settle():
-            break
-    assert settled
-    assert settled.bend
-    assert not any(view.is_new for view in settled.views)
-    assert last.bend is None
-    record.add(settled, 0)
-    after = record.prediction().extrinsics
-    np.testing.assert_allclose(after[-1], settled.corrected[-1].world_to_camera, rtol=1e-5)
-    assert len(after) == len(before)
-    assert not np.allclose(after[-1], before[-1], rtol=1e-3)
 
 
 def test_loops_may_be_looked_for_beside_the_stream(lap: Walk) -> None:
