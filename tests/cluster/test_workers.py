@@ -43,7 +43,7 @@ from da3_core.synthetic.bag import write_bag
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ModelOptions(model="untrained:da3-small", device="cpu", engine="torch", precision="float32")
-OPTIONS = BagOptions(window=2, duration_s=0.9, copy_topics="^/tf", window_messages=False)
+OPTIONS = BagOptions(window=3, alignment_views=1, duration_s=1.0, copy_topics="^/tf", window_messages=False)
 SMALL = ("--model", MODEL.model, "--device", "cpu", "--engine", "torch", "--precision", "float32")
 
 
@@ -120,7 +120,7 @@ def process(bag: Path, output: Path, infer: Inference[Frame]) -> BagSummary:
             advance=lambda count: None,
             stop=lambda: False,
             on_result=lambda result, session: None,
-            ahead=lambda windows: infer.ahead(windows, lambda window: window.frames),
+            ahead=lambda windows: infer.ahead(windows, lambda window: window.frames, lambda window: window.decoded(1)),
         )
 
 
@@ -158,11 +158,11 @@ def test_one_worker_gives_the_bag_of_a_single_process(
     pool = WorkerPool(cluster, ClusterOptions(workers=1), MODEL)
     assert pool.model.fingerprint == single.fingerprint
     infer, rows = asked(pool)
-    assert process(recording, tmp_path / "out", infer).frames == 9
+    assert process(recording, tmp_path / "out", infer).frames == 10
     assert " 8 windows, " in pool.told()
     assert pool.is_idle
     assert (tmp_path / "out/out.mcap").read_bytes() == plain
-    assert [(row.views, row.lost_workers, row.error) for row in rows] == [(2, 0, None)] * 8
+    assert [(row.views, row.lost_workers, row.error) for row in rows] == [(3, 0, None)] * 8
     assert cluster.get_runtime_context().gcs_address.startswith("127.0.0.1:")
     heard = set()
     for each in psutil.Process().children(recursive=True):
@@ -194,7 +194,7 @@ def test_window_that_ends_every_worker_is_left_out(
     with killing(three_workers, window=7, times=2) as killed:
         summary = process(recording, tmp_path / "out", infer)
     assert len(killed) == 2
-    assert (summary.frames, summary.refused) == (8, {"unusable": 1})
+    assert (summary.frames, summary.refused) == (9, {"unusable": 1})
     assert "2 workers ended while they inferred" in summary.refusals
     assert [row.error is None for row in rows] == [True] * 7 + [False]
 
