@@ -252,7 +252,7 @@ class InferenceOptions(Checked):
     apply_exif: bool = option(
         False,
         "Turn images upright by their EXIF tag; intrinsics, given and written, are then those of the upright images.",
-        faces=("command", "http"),
+        faces=("command", "intrinsics", "http"),
     )
     align_to_input_ext_scale: bool = option(
         True, "Put the results into the frame and unit of the given cameras.", faces=("http",)

@@ -32,18 +32,15 @@ def intrinsics(
 ) -> None:
     """Estimate the intrinsics of one image, or take those that are given, and save them as a 3x3 matrix."""
     with failures_reported(debug):
-        from da3_core.formats.image_files import open_image_file
         from da3_core.geometry.cameras import format_matrix
 
         open_image(image)
         if not output.parent.is_dir():
             raise InputError(f"the folder of {output} does not exist: create it, or give another --output")
-        if (given := given_camera(camera)) is not None:
+        if (given := given_camera(camera, apply_exif=inference.apply_exif)) is not None:
             if at_process_res:
                 raise OptionError("{at_process_res} needs the network, and intrinsics are given: leave one out")
-            with open_image_file(image) as opened:
-                width, height = opened.size
-            found = _Found(given.of_files([image])[0], "known", width, height)
+            found = _Found(given.of_files([image])[0], "known", *given.size_of(image))
         else:
             found = _estimate(image, model, inference, at_process_res)
         write_atomically(output, format_matrix(found.matrix).encode())

@@ -105,6 +105,11 @@ class GivenCamera:
             )
         return ImageCamera(self._matrices[number])
 
+    def size_of(self, path: os.PathLike[str]) -> tuple[int, int]:
+        """Width and height of the image that the intrinsics of a file are for."""
+        height, width, _ = self._look_at(path)
+        return width, height
+
     def _look_at(self, path: os.PathLike[str]) -> tuple[int, int, float | None]:
         """Height and width as intrinsics take them, and the focal length in pixels by EXIF."""
         try:

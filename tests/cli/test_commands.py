@@ -285,6 +285,16 @@ def test_intrinsics_are_those_of_the_original_image_unless_asked_otherwise(
         da3("intrinsics", "--image", photos / "1.png", *SMALL, "--at-process-res", "--output", "P.txt").exit_code == 0
     )
     processed = np.loadtxt(tmp_path / "P.txt")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (80, 60)).save(photos / "turned.jpg", exif=turned)
+    for extra, size in (((), (80, 60)), (("--apply-exif",), (60, 80))):
+        told = json.loads(
+            da3("intrinsics", "--image", photos / "turned.jpg", "--focal-px", "99", "--json", *extra).stdout
+        )
+        assert (told["width"], told["height"]) == size
+        assert np.array(told["intrinsics"])[:2, 2].tolist() == [size[0] / 2, size[1] / 2]
+    (photos / "turned.jpg").unlink()
     told = json.loads(da3("intrinsics", "--image", photos / "1.png", "--focal-px", "99", "--json").stdout)
     assert (told["intrinsics"][0], told["source"], told["width"]) == ([99, 0, 80], "known", 160)
     np.testing.assert_allclose(processed, np.diag([70 / 160, 56 / 120, 1]) @ matrix, atol=2e-6)
