@@ -35,14 +35,16 @@ LENGTHS = (60, 600)  # frames of bags
 MODEL = ("--model", "embedded", "--engine", "torch", "--precision", "float32", "--device", "cpu")
 LIGHT = ("--model", "untrained:da3-small", "--engine", "torch", "--device", "cpu", "--process-res", "56")
 INFERENCE = re.compile(r"inference: \d+ views in ([\d.]+) s")
-PEAK = re.compile(r"peak (\d+) kB")
+PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 RUN = """
-import resource, sys
+import sys
+from pathlib import Path
 from da3_core.cli import main
 try:
     main()
-finally:
-    print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss} kB", file=sys.stderr)
+finally:  # not ru_maxrss, which begins with what the parent had
+    [peak] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    print(peak, file=sys.stderr)
 """
 
 

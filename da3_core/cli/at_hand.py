@@ -95,7 +95,8 @@ def model_at_hand(options: ModelOptions, cluster: ClusterOptions) -> Iterator[Mo
     from da3_core.cluster.connection import connected
     from da3_core.cluster.pool import WorkerPool
 
-    with terminated_like_interrupted(), connected(cluster) as ray:
+    # Once more inside, since Ray has the process aborted by SIGTERM.
+    with terminated_like_interrupted(), connected(cluster) as ray, terminated_like_interrupted():
         pool = WorkerPool(ray, cluster, options)
         try:
             logger.info("%s on %s by %s, in workers", pool.model.preset.name, pool.model.device, pool.model.engine)
