@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run that was killed goes on where it was, and its results are those of a run that nothing ended."""
 
+import json
 import os
 import signal
 import subprocess
@@ -60,8 +61,11 @@ def test_images_that_were_ended_are_resumed(walk: Walk, tmp_path: Path, da3: Cal
         Image.fromarray(image).save(tmp_path / f"in/{i}.png")
     chosen = ("images", tmp_path / "in", *SMALL, "98", "--max-views-per-window", "4", "--export-format", "npz-tum")
     assert end_after(1, signal.SIGKILL, (*chosen, "--export-dir", "out", "--resume"), tmp_path) == -9
-    resumed = da3(*chosen, "--export-dir", "out", "--resume")
+    resumed = da3(*chosen, "--export-dir", "out", "--resume", "--json")
     assert resumed.exit_code == 0, resumed.stderr
-    assert " finished windows of an earlier run" in resumed.stderr
+    kept = int(resumed.stderr.partition(" finished windows of an earlier run")[0].rpartition(" ")[2])
+    rows = json.loads(resumed.stdout)["windows"]
+    assert [row["worker"] for row in rows] == ["kept"] * kept + [""] * (5 - kept)
+    assert {(row["views"], row["lost_workers"], row["error"]) for row in rows} == {(4, 0, None)}
     assert da3(*chosen, "--export-dir", "plain").exit_code == 0
     assert content(tmp_path / "out") == content(tmp_path / "plain")
