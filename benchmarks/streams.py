@@ -290,8 +290,9 @@ def document(streams: list, loops: list, long: LongRun, known: list, cost_ms: fl
         "",
         "## What limits it",
         "",
-        "- What is published at once carries the error of its one window, most of a live path's error at a stride of "
-        "1. Corrected poses come with every later window (`WindowResult.corrected`).",
+        "- What is published at once rests on its one window. Steady motion takes the better part of that window's "
+        "error of a single camera away, where there is such motion. Corrected poses come with every later window "
+        "(`WindowResult.corrected`).",
         "- A loop that is closed live shows in paths and exports, and in what is published afterwards.",
         "- The stated deviation is that of the scale; errors in the shape of depth come on top.",
     ]

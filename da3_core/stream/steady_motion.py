@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from da3_core.geometry.cameras import invert_rigid
-from da3_core.geometry.quaternions import quaternion_from_rotation, rotation_from_quaternion
+from da3_core.geometry.quaternions import rotation_from_quaternion
 from da3_core.stream.frame import Frame, FrameName
 from da3_core.stream.window_graph import WindowGraph
 
@@ -119,5 +118,7 @@ def _expected(cameras: np.ndarray, seconds: np.ndarray, k: int) -> np.ndarray | 
 def _away(camera: np.ndarray, others: np.ndarray) -> np.ndarray:
     """`(N, 2, 3)` of other cameras `(N, 4, 4)`, as the axes of one have them: their centres and half their rotation
     vectors, nearly."""
-    seen = invert_rigid(camera) @ others
-    return np.stack([seen[:, :3, 3], quaternion_from_rotation(seen[:, :3, :3])[:, :3]], axis=1)
+    axes = camera[:3, :3].T
+    turned = axes @ others[:, :3, :3]
+    halves = (turned - turned.transpose(0, 2, 1))[:, [2, 0, 1], [1, 2, 0]] / 4
+    return np.stack([(others[:, :3, 3] - camera[:3, 3]) @ axes.T, halves], axis=1)
