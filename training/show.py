@@ -31,7 +31,7 @@ def curve(log: Path, out: Path) -> None:
 
     with log.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    images = [int(row["images"]) for row in rows]
+    thousands = [int(row["images"]) / 1000 for row in rows]
     figure, axes = pyplot.subplots(1, 3, figsize=(11, 3), layout="constrained")
     for axis, names, title in (
         (axes[0], ("loss_depth", "loss_gradient"), "training loss"),
@@ -39,8 +39,8 @@ def curve(log: Path, out: Path) -> None:
         (axes[2], ("delta1_1", "delta1_4"), "held-out delta1, 1 and 4 views"),
     ):
         for name in names:
-            axis.plot(images, [float(row[name]) for row in rows], marker=".", label=name)
-        axis.set(title=title, xlabel="images seen")
+            axis.plot(thousands, [float(row[name]) for row in rows], marker=".", label=name)
+        axis.set(title=title, xlabel="images seen, thousands")
         axis.grid(alpha=0.3)
         axis.legend()
     figure.savefig(out, dpi=110)
