@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from da3_core.bag.unpacked import TooLargeError, unpacked, unpacking_folder
+from da3_core.bag.unpacked import TooLargeError, remove_left_unpacked, unpacked, unpacking_folder
 from da3_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class BagReader:
         self._stack = ExitStack()
         self._folder: Path | None = None  # of what is unpacked
         self._files: list[BagFile] = []
+        remove_left_unpacked()
         try:
             self._open()
         except BaseException:

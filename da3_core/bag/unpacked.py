@@ -7,18 +7,18 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from da3_core.errors import InputError
-from da3_core.storage.opened_folder import opened
-from da3_core.storage.staging import own_folder
+from da3_core.storage.opened_folder import LinkError, opened
+from da3_core.storage.staging import own_folder, remove_left_behind
 
 MOST_TIMES_LARGER = 200  # than it was compressed; images of a camera become a few times larger
 ALWAYS_ALLOWED = 1 << 30  # bytes, however small they were: empty images compress well
 SPARED = 1 << 29  # bytes of the disk that stay free
-_CHUNK_BYTES = 1 << 20
+_PREFIX, _CHUNK_BYTES = "da3-bag-", 1 << 20
 
 
 class TooLargeError(InputError):
@@ -29,8 +29,14 @@ class TooLargeError(InputError):
 def unpacking_folder() -> Iterator[Path]:
     """An empty folder among the temporary files, for this process alone; those of killed processes go."""
     place = Path(tempfile.gettempdir())
-    with opened(place) as parent, own_folder(parent, "da3-bag-", 0o700) as folder:
+    with opened(place) as parent, own_folder(parent, _PREFIX, 0o700) as folder:
         yield place / folder.name
+
+
+def remove_left_unpacked() -> None:
+    """Remove the folders of killed processes, as far as that is possible."""
+    with suppress(OSError, LinkError), opened(Path(tempfile.gettempdir())) as parent:
+        remove_left_behind(parent, _PREFIX)
 
 
 def unpacked(packed: BinaryIO, path: Path, target: Path) -> None:

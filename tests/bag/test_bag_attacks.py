@@ -212,6 +212,8 @@ def test_what_a_killed_run_unpacked_goes_with_the_next_one(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "da3-bag-killed").mkdir()
     (tmp_path / "da3-bag-killed/walk.mcap").touch()
+    BagReader(originals[".mcap"]).close()
+    assert not list(tmp_path.iterdir())
     with BagReader(originals[".zstd"]):
         [one] = tmp_path.iterdir()
         with BagReader(originals[".zstd"]):
