@@ -173,7 +173,7 @@ def _process(
         if error is _failure(hand):
             raise
         sentence = error.spelled(option_of) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        logger.error("%s: %s", recording.input, sentence)
+        logger.error("%s", sentence)
         note("failed", sentence)
 
 
