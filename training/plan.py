@@ -43,8 +43,8 @@ class Plan:
         folder: where everything lives.
     """
 
-    images: int = 120_000
-    large_from: float = 0.72
+    images: int = 112_000
+    large_from: float = 86_400 / 112_000
     disk_gb: float = 16.0
     folder: Path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "da3_ros" / "training"
 

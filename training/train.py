@@ -44,9 +44,9 @@ SAVE_S, MEASURE_IMAGES = 240.0, 7_500
 class Trainer:
     """Network, optimiser, running mean of the weights and counters, as one thing that can be saved."""
 
-    def __init__(self, plan: Plan, seed: int = 0, bfloat16: bool = False, first_edition: Path | None = None) -> None:
-        self.plan, self.bfloat16, self.from_nothing = plan, bfloat16, first_edition is None
-        self.network = new_network(seed, first_edition).train()
+    def __init__(self, plan: Plan, seed: int = 0, bfloat16: bool = False, earlier: Path | None = None) -> None:
+        self.plan, self.bfloat16, self.from_nothing = plan, bfloat16, earlier is None
+        self.network = new_network(seed, earlier).train()
         self.parameters = trained(self.network)
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.optimiser = torch.optim.AdamW(_groups(self.parameters), betas=(0.9, 0.98))
@@ -132,12 +132,12 @@ def _groups(parameters: dict[str, torch.nn.Parameter]) -> list[dict[str, Any]]:
     return groups
 
 
-def run(plan: Plan, hours: float, bfloat16: bool, first_edition: Path | None = None) -> None:
+def run(plan: Plan, hours: float, bfloat16: bool, earlier: Path | None = None) -> None:
     """Train until the plan is done or the time is up; saves every few minutes and when told to stop."""
     from training.evaluate import evaluate
 
     plan.run.mkdir(parents=True, exist_ok=True)
-    trainer, checkpoint = Trainer(plan, bfloat16=bfloat16, first_edition=first_edition), plan.run / "state.pt"
+    trainer, checkpoint = Trainer(plan, bfloat16=bfloat16, earlier=earlier), plan.run / "state.pt"
     if checkpoint.is_file():
         trainer.restore(torch.load(checkpoint, weights_only=True))
         _log.info("going on at %d images", trainer.images)

@@ -79,12 +79,6 @@ class Preset:
         return "yes" if self.name == EMBEDDED else "no"
 
     @property
-    def focal_length(self) -> Literal["mean", "longer"]:
-        """How its estimates for both axes become one. The embedded model knows the shape 4:3 alone: on others, the
-        axis that it takes for the longer one stays right, and the other comes out short."""
-        return "longer" if self.name == EMBEDDED else "mean"
-
-    @property
     def sees_given_poses(self) -> bool:
         """Whether known poses condition the network; those without a camera encoder are only aligned to them."""
         return not isinstance(self._features, MonocularConfig) and self._features.camera_encoder
@@ -118,7 +112,7 @@ _EMBEDDED = AnyViewConfig(
     BackboneConfig(
         384, depth=12, feed_forward="mlp", hidden=1536, out_layers=(5, 7, 9, 11), joint_from=8, rotary=False
     ),
-    HeadConfig((32, 64, 128, 256), features=48),
+    HeadConfig((32, 64, 128, 256), features=48, sky=True, log_depth_range=6.0),
     camera_encoder=False,
 )
 _BASE = AnyViewConfig(
@@ -163,7 +157,7 @@ PRESETS: dict[str, Preset] = {
         _preset("DA3NESTED-GIANT-LARGE-1.1", _NON_COMMERCIAL, "nested", _NESTED, 1_689_845_519),
         Preset(
             *(EMBEDDED, "facebook/dinov2-small", _APACHE, "any-view", _EMBEDDED),
-            *(25_300_991, EMBEDDED),
+            *(25_307_968, EMBEDDED),
             process_res=224,
         ),
     )
