@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,14 @@ from rosbags.highlevel import AnyReader
 WINDOW, PERIOD_NS = 4, 100_000_000
 FORMATS = "-".join(name for name, e in EXPORTERS.items() if not {"gaussians", "features"} & set(e.needs))
 START_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def walk(walk: Walk) -> Walk:
+    """Its first half."""
+    half = slice(len(walk) // 2)
+    parts = {name: getattr(walk, name)[half] for name in ("images", "depth_m", "camera_to_world")}
+    return replace(walk, **parts)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ st = hypothesis.strategies
 
 EXAMPLES = int(os.environ.get("DA3_OPENAPI_EXAMPLES", "3"))  # of each operation; of the largest, four times as many
 SEED = int(os.environ.get("DA3_OPENAPI_SEED", "1"))
-SMALL = ("--max-task-gb", "1", "--max-task-seconds", "2", "--queue-size", "20", "--max-upload-mb", "2")
+SMALL = ("--max-task-gb", "1", "--max-task-seconds", "1", "--queue-size", "20", "--max-upload-mb", "2")
+SMALLEST = {"image_paths": ["photos/1.png"], "process_res": 56}
 REASONS_OF_OURS = (503, 507)  # stopping, and no room: said in a sentence, and no failure
 
 
@@ -47,7 +48,7 @@ def test_every_operation_answers_as_described(asked: BackendProcess) -> None:
     session = requests.Session()
     session.trust_env = False  # no proxy is asked for this machine
     schema = schemathesis.openapi.from_dict(session.get(f"{asked.url}/openapi.json", timeout=60).json())
-    task_ids = [asked.submit(image_paths=["photos/1.png"], export_dir="known", export_format="mini_npz")]
+    task_ids = [asked.submit(**SMALLEST, export_dir="known", export_format="mini_npz")]
     statuses: dict[str, set[int]] = {}
 
     def ask(operation: Any) -> None:
@@ -63,8 +64,9 @@ def test_every_operation_answers_as_described(asked: BackendProcess) -> None:
             if operation.label == "POST /inference" and isinstance(case.body, dict) and data.draw(st.integers(0, 3)):
                 case.body["image_paths"] = data.draw(st.lists(paths(asked), min_size=1, max_size=3))
                 case.body["export_dir"] = data.draw(folders())
+                case.body.setdefault("process_res", 56)
                 if not data.draw(st.integers(0, 3)):  # else a field more would leave all of few examples refused
-                    case.body = {"image_paths": ["photos/1.png"]}
+                    case.body = SMALLEST
             if "task_id" in (case.path_parameters or {}) and data.draw(st.booleans()):
                 case.path_parameters["task_id"] = data.draw(st.sampled_from(task_ids))
             response = case.call(base_url=asked.url, session=session, timeout=60)
@@ -86,7 +88,7 @@ def test_every_operation_answers_as_described(asked: BackendProcess) -> None:
 
     for task in asked.ask("GET", "/tasks").json["active_tasks"]:
         asked.ask("DELETE", f"/task/{task['task_id']}")
-    assert asked.wait(asked.submit(image_paths=["photos/1.png"]))["status"] == "completed"
+    assert asked.wait(asked.submit(**SMALLEST))["status"] == "completed"
     log = asked.log.read_text()
     assert "Traceback" not in log, log
     assert {path.name for path in asked.workspace.parent.iterdir()} <= {"work", "backend.log", "cache"}
