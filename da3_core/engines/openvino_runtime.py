@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor, nn
 
-from da3_core.engines.runtime import VIEWS_AXIS, Compiled
+from da3_core.engines.runtime import VIEWS_AXIS, Compiled, go_on
 
+LOOK_MS = 100  # between two looks whether an inference is still wanted
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -49,8 +51,17 @@ class OpenVinoRuntime:
 
         def run(*inputs: Tensor) -> tuple[Tensor, ...]:
             arrays = [part.detach().float().contiguous().numpy() for part in inputs]
-            outputs = request.infer(arrays, share_inputs=True, share_outputs=False)
-            return tuple(torch.from_numpy(outputs[index]) for index in range(len(outputs)))
+            request.start_async(arrays, share_inputs=True)
+            try:
+                while not request.wait_for(LOOK_MS):
+                    go_on.get()()
+            except BaseException:
+                request.cancel()
+                with suppress(RuntimeError):  # that it was cancelled
+                    request.wait()
+                raise
+            outputs = [request.get_output_tensor(index).data.copy() for index in range(len(compiled.outputs))]
+            return tuple(map(torch.from_numpy, outputs))
 
         return run
 

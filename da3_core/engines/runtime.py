@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 Compiled = Callable[..., "tuple[Tensor, ...]"]  # float32 tensors on the CPU in and out
 
+# Called every now and then while a step runs; raises where its result is not wanted any more.
+go_on: ContextVar[Callable[[], object]] = ContextVar("go_on", default=lambda: None)
 VIEWS_AXIS = 1  # of the tokens (B, N, 1 + P, C) of views that meet, and of all that comes of them
 
 

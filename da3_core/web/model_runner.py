@@ -30,18 +30,22 @@ logger = logging.getLogger(__name__)
 def interruptible(model: DepthAnything3, go_on: Callable[[], object]) -> Iterator[None]:
     """Within the block, `go_on` is called before each part of the network: every block and every head of torch.
 
-    An engine is asked before every view that it decodes, and never while it converts something.
+    OpenVINO asks ten times a second, ONNX Runtime before every view that it decodes; neither while it converts.
     """
     import torch
+
+    from da3_core.engines import runtime
 
     def check(module: object, inputs: object) -> None:
         if not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             go_on()
 
     hooks = [part.register_forward_pre_hook(check) for part in model.model.modules()]
+    before = runtime.go_on.set(go_on)
     try:
         yield
     finally:
+        runtime.go_on.reset(before)
         for hook in hooks:
             hook.remove()
 

@@ -183,7 +183,7 @@ def test_worker_that_is_killed_costs_its_window_only(
         process(recording, tmp_path / "out", infer)
     assert (tmp_path / "out/out.mcap").read_bytes() == plain
     assert len(killed) == 1
-    assert [row.lost_workers for row in rows] == [0, 0, 1, 0, 0, 0, 0, 0]
+    assert sorted(row.lost_workers for row in rows) == [0] * 7 + [1]  # the worker may have begun another by then
 
 
 def test_window_that_ends_every_worker_is_left_out(
