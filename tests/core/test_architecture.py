@@ -64,7 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "stream",
     },
     "web": {
-        *("api", "export", "formats", "geometry", "model", "options", "pipeline"),
+        *("api", "engines", "export", "formats", "geometry", "model", "options", "pipeline"),
         *("prediction", "preprocessing", "sources", "storage", "visualise"),
     },
     "cli": {
