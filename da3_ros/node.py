@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +41,7 @@ from da3_ros.wiring import Active, Configured
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 DIAGNOSTICS_PERIOD_S = 1.0
 ENDING_S = 1.0  # that the model and others have to come to an end once the node is to
+LOOK_S = 0.5
 THREADS = 6  # transitions, images, diagnostics; one each for an inference, an export and a bag that somebody waits for
 
 
@@ -231,27 +233,28 @@ def main(args: list[str] | None = None, load_model: Callable[[Settings], Any] = 
 
     spinning = threading.Thread(target=run, name="da3_executor")
     spinning.start()
-    asked.get()
+    while True:
+        with suppress(queue.Empty):
+            asked.get(timeout=LOOK_S)  # a signal between two instructions wakes nobody who waits without an end
+            break
     end(executor, spinning, node)
 
 
 def end(executor: MultiThreadedExecutor, spinning: threading.Thread, node: Da3Node) -> None:
     """End in order, or where the model, or another piece of work, does not stop within `ENDING_S`, at once."""
-    rclpy.try_shutdown()
 
     def stop() -> None:
+        rclpy.try_shutdown()
         spinning.join()
         node.release()
         executor.shutdown()
+        node.destroy_node()
 
     stopping = threading.Thread(target=stop, name="da3_stopping", daemon=True)
     stopping.start()
     stopping.join(ENDING_S)
-    is_stuck = stopping.is_alive()
-    node.destroy_node()
-    if is_stuck:
+    if stopping.is_alive():
         remove_own_segments()
-        logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)  # the end of the interpreter would wait for what is running
