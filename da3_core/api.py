@@ -511,9 +511,10 @@ class DepthAnything3(PresetModel, nn.Module):
             intrinsics = batch.processed_from_original @ intrinsics
 
         from_features = options.pose_method == "features" and len(images) >= 2
-        output = self._run(batch, extrinsics, intrinsics, options, known, None if from_features else decoded)
+        decoded = None if from_features else decoded
+        output = self._run(batch, extrinsics, intrinsics, options, known, decoded)
 
-        prediction = to_prediction(output, batch, None if from_features else decoded)
+        prediction = to_prediction(output, batch, decoded)
         prediction = with_far_as_sky(prediction)
         if intrinsics is not None:
             prediction = with_known_intrinsics(prediction, intrinsics)

@@ -21,12 +21,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--model", "untrained:da3-small", "--device", "cpu", "--engine", "torch", "--process-res")
 
 
-def end_after(windows: int, how: signal.Signals, arguments: tuple[Any, ...], folder: Path) -> int:
-    """Run `da3` until it has kept some windows, then end it; its exit code."""
+def end_after(windows: int, how: signal.Signals, arguments: tuple[Any, ...], kept: Path) -> int:
+    """Run `da3` in the working directory until it has kept some windows in a folder, then end it; its exit code."""
     command = [sys.executable, "-m", "da3_core.cli", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=folder, env=environment) as child:
-        while child.poll() is None and len(list(folder.glob("**/.*.windows/*.window"))) < windows:
+    with subprocess.Popen(command, env=environment) as child:
+        while child.poll() is None and len(list(kept.glob("*.window"))) < windows:
             time.sleep(0.01)
         child.send_signal(how)
     return child.returncode
@@ -44,7 +44,7 @@ def test_bag_that_was_ended_is_resumed(
     bag = write_bag(walk, tmp_path / "walk")
     # Messages of whole windows tell how long the inference took.
     chosen = ("bag", bag, *SMALL, "98", "--window", "2", "--duration", "0.9", "--no-window-messages", "--output-bag")
-    assert end_after(3, how, (*chosen, "first/out", "--resume"), tmp_path) == code
+    assert end_after(3, how, (*chosen, "first/out", "--resume"), tmp_path / "first/.out.windows") == code
     assert not (tmp_path / "first/out").exists()
     resumed = da3(*chosen, "first/out", "--resume")
     assert resumed.exit_code == 0, resumed.stderr
@@ -60,7 +60,7 @@ def test_images_that_were_ended_are_resumed(walk: Walk, tmp_path: Path, da3: Cal
     for i, image in enumerate(walk.images[:12]):
         Image.fromarray(image).save(tmp_path / f"in/{i}.png")
     chosen = ("images", tmp_path / "in", *SMALL, "98", "--max-views-per-window", "4", "--export-format", "npz-tum")
-    assert end_after(1, signal.SIGKILL, (*chosen, "--export-dir", "out", "--resume"), tmp_path) == -9
+    assert end_after(1, signal.SIGKILL, (*chosen, "--export-dir", "out", "--resume"), tmp_path / ".out.windows") == -9
     resumed = da3(*chosen, "--export-dir", "out", "--resume", "--json")
     assert resumed.exit_code == 0, resumed.stderr
     kept = int(resumed.stderr.partition(" finished windows of an earlier run")[0].rpartition(" ")[2])

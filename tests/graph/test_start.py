@@ -45,12 +45,6 @@ def test_it_ends_cleanly_when_asked_to(graph: Graph, ending: signal.Signals) -> 
     assert "[ERROR]" not in node.log
 
 
-def test_a_qos_that_does_not_exist_is_told_and_the_node_lives_on(graph: Graph) -> None:
-    node = graph.start_node({"qos_overrides./image.subscription.reliability": "perhaps"})
-    graph.wait_for("the refusal", lambda: "Cannot activate: " in node.log)
-    assert node.end(signal.SIGINT) == 0
-
-
 @pytest.mark.parametrize(("ending", "doing"), [(signal.SIGINT, "inference"), (signal.SIGTERM, "load")])
 def test_it_ends_at_once_whatever_the_model_is_doing(
     graph: Graph, footage: Footage, ending: signal.Signals, doing: str
