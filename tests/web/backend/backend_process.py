@@ -82,10 +82,14 @@ class BackendProcess:
         return str(answer.json["task_id"])
 
     def wait(
-        self, task_id: str, headers: dict[str, str] | None = None, until: tuple[str, ...] = FINISHED
+        self,
+        task_id: str,
+        headers: dict[str, str] | None = None,
+        until: tuple[str, ...] = FINISHED,
+        timeout_s: float = TASK_S,
     ) -> dict[str, Any]:
         """The task when it is in one of these states."""
-        latest = time.monotonic() + TASK_S
+        latest = time.monotonic() + timeout_s
         while time.monotonic() < latest:
             task = self.ask("GET", f"/task/{task_id}", headers=headers).json
             if task["status"] in until:

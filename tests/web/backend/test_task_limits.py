@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 from backend_process import BackendProcess
 
-LONG = {"process_res": 252, "max_views_per_window": 60}  # of 60 views: a single pass of about a minute
+LONG = {"process_res": 252, "max_views_per_window": 60}  # of 60 views: a single pass of half a minute and more
+SOON_S = 20  # less than the pass, more than the longest of its blocks beside other tests
 
 
 @pytest.fixture(scope="module")
@@ -25,18 +26,14 @@ def test_a_single_pass_is_cancelled_in_the_middle(backend: BackendProcess) -> No
     backend.wait(running, until=("running",))
     time.sleep(2)
     assert backend.ask("GET", f"/task/{running}").json["status"] == "running"
-    start = time.monotonic()
     assert backend.ask("DELETE", f"/task/{running}").status == 200
-    assert backend.wait(running)["status"] == "cancelled"
-    assert time.monotonic() - start < 10
+    assert backend.wait(running, timeout_s=SOON_S)["status"] == "cancelled"
     assert backend.wait(backend.submit(image_paths=scene(backend)))["status"] == "completed"  # nothing is left of it
 
 
 def test_a_task_that_takes_too_long_fails_and_the_next_of_its_kind_is_refused(limited: BackendProcess) -> None:
-    start = time.monotonic()
-    task = limited.wait(limited.submit(image_paths=scene(limited) * 20, **LONG))
+    task = limited.wait(limited.submit(image_paths=scene(limited) * 20, **LONG), timeout_s=4 + SOON_S)
     assert (task["status"], "longer than the 4 s that max_task_seconds allows" in task["message"]) == ("failed", True)
-    assert time.monotonic() - start < 20
     assert limited.wait(limited.submit(image_paths=scene(limited)))["status"] == "completed"  # now its speed is known
     answer = limited.ask("POST", "/inference", {"image_paths": scene(limited) * 1000, **LONG})
     assert answer.status == 422
