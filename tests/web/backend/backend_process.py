@@ -33,6 +33,10 @@ class Answer:
         return json.loads(self.body)
 
 
+# Torch, since `auto` may convert a step between two results that must be equal.
+MODEL = ("--model-dir", "untrained:da3-small", "--device", "cpu", "--engine", "torch")
+
+
 class BackendProcess:
     """`da3 backend` in a workspace of its own, until `stop`."""
 
@@ -42,7 +46,7 @@ class BackendProcess:
         self.log = workspace.parent / "backend.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*DA3, "backend", "--model-dir", "untrained:da3-small", "--device", "cpu", "--port", "0", *arguments],
+                [*DA3, "backend", *MODEL, "--port", "0", *arguments],
                 cwd=workspace,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(self.cache), "OMP_NUM_THREADS": "1"},
                 stdout=subprocess.PIPE,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backend_process import SLOW, BackendProcess
+from backend_process import MODEL, SLOW, BackendProcess
 from PIL import Image
 
 FIELDS = {
@@ -43,7 +43,7 @@ def test_a_task_ends_with_the_files_that_the_command_would_write(
 
     local = da3(
         *("images", backend.workspace / "photos", "--export-dir", "local", "--export-format", "mini_npz-glb"),
-        *("--process-res", "56", "--num-max-points", "500", "--model-dir", "untrained:da3-small", "--device", "cpu"),
+        *("--process-res", "56", "--num-max-points", "500", *MODEL),
     )
     assert local.exit_code == 0, local.stderr
     for path in written:
@@ -63,7 +63,7 @@ def test_the_same_photograph_gives_the_same_by_http_and_command(
     asked = {"image_paths": [str(photo)], "export_format": "npz", "apply_exif": True, "focal_from_exif": True}
     task = backend.wait(backend.submit(**asked, export_dir="by_http"))
     assert task["status"] == "completed", task
-    small = ("--model-dir", "untrained:da3-small", "--process-res", "56", "--device", "cpu", "--export-format", "npz")
+    small = (*MODEL, "--process-res", "56", "--export-format", "npz")
     local = da3("image", photo, "--export-dir", "by_command", "--apply-exif", "--focal-from-exif", *small)
     assert local.exit_code == 0, local.stderr
     one, other = (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from backend_process import DA3, BackendProcess
+from backend_process import DA3, MODEL, BackendProcess
 from reliability import killed_at_random
 from test_http import upload
 
@@ -92,7 +92,7 @@ def test_nothing_accepted_is_lost_when_the_backend_is_killed_at_random(start: Ca
 
 def refusal(workspace: Path, *arguments: str) -> str:
     """Of a backend that does not start."""
-    command = [*DA3, "backend", "--model-dir", "untrained:da3-small", "--device", "cpu", "--port", "0", *arguments]
+    command = [*DA3, "backend", *MODEL, "--port", "0", *arguments]
     ended = subprocess.run(command, cwd=workspace, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     return ended.stderr.strip().splitlines()[-1]
