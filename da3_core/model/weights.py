@@ -142,7 +142,7 @@ def _named(name: str, hub: _Hub, weights_licence: WeightsLicence) -> LoadedWeigh
     else:
         preset = find_preset(name)
         _check_licence(preset, weights_licence)
-        path = _embedded_file(hub) if preset.name == EMBEDDED else hub.fetch(preset.hub_id, TENSORS)
+        path = _embedded_file(hub, hub.may_download) if preset.name == EMBEDDED else hub.fetch(preset.hub_id, TENSORS)
     return LoadedWeights(preset, path, preset.licence, name)
 
 
@@ -154,7 +154,7 @@ def _default(hub: _Hub) -> LoadedWeights:
     except InputError as error:
         refusal = error
     try:  # the hub has had its chance
-        path = _embedded_file(replace(hub, revision=None, local_files_only=True))
+        path = _embedded_file(replace(hub, revision=None, local_files_only=True), hub.may_download)
     except InputError as error:
         raise InputError(f"no default model is to be had: {refusal}; and {error}") from error
     warning = f"the accuracy of {embedded.name} is that of a demonstration; auto took it because {refusal}"
@@ -189,6 +189,12 @@ class _Hub:
     cache_dir: Path | None
     local_files_only: bool
 
+    @property
+    def may_download(self) -> bool:
+        from huggingface_hub import constants
+
+        return not (self.local_files_only or constants.HF_HUB_OFFLINE)
+
     def cached(self, repository: str, file: str) -> Path | None:
         """
         Raises:
@@ -210,7 +216,7 @@ class _Hub:
         """
         import huggingface_hub as hub
 
-        if self.local_files_only or hub.constants.HF_HUB_OFFLINE:
+        if not self.may_download:
             raise InputError(
                 f"{file} of {repository} is not in the cache and downloads are switched off: "
                 "allow them once or pass a folder with the weights"
@@ -273,11 +279,11 @@ def _explain(error: Exception, what: str) -> str:
     )
 
 
-def _embedded_file(hub: _Hub) -> Path:
+def _embedded_file(hub: _Hub, may_download: bool) -> Path:
     """Most of these weights come with the package; only DINOv2 may have to be fetched."""
     from da3_core.model.embedded import DINOV2_HUB_ID, find_weights
 
-    return find_weights(lambda: hub.fetch(DINOV2_HUB_ID, TENSORS))
+    return find_weights(lambda: hub.fetch(DINOV2_HUB_ID, TENSORS), may_download=may_download)
 
 
 def _is_foreign_hub_id(name: str) -> bool:

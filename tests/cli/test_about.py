@@ -117,7 +117,7 @@ def test_the_doctor_says_what_would_be_chosen_and_why(da3: Command, monkeypatch:
 def test_the_doctor_knows_every_extra() -> None:
     _, after = (ROOT / "pyproject.toml").read_text().split("[project.optional-dependencies]\n")
     extras = re.findall(r"^(\w+) = \[", after.split("\n[")[0], re.MULTILINE)
-    assert set(EXTRAS) == set(extras) - {"ros", "all", "test", "dev", "training", "docs"}
+    assert set(EXTRAS) == set(extras) - {"embedded", "ros", "all", "test", "dev", "training", "docs"}
 
 
 def test_many_files_of_a_kind_are_one_line() -> None:

