@@ -17,7 +17,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from itertools import groupby
@@ -173,6 +174,30 @@ def compare(rows: Sequence[Row], sides: Sides, most_repeats: int) -> list[dict[s
     return found
 
 
+def processor_gflops(threads: int) -> dict[str, float]:
+    """What torch reaches in float32: products by MKL as in the official network, and convolutions by oneDNN."""
+    import torch
+    from torch.nn import functional as F
+
+    torch.set_num_threads(threads)
+    tokens, weight = torch.randn(973, 384), torch.randn(1536, 384)
+    maps = torch.randn(1, 256, 54, 72).to(memory_format=torch.channels_last)
+    kernel = torch.randn(256, 256, 3, 3).to(memory_format=torch.channels_last)
+    work: dict[str, tuple[float, Callable[[], object]]] = {
+        "linear": (2.0 * tokens.numel() * len(weight), lambda: F.linear(tokens, weight)),
+        "convolution": (2.0 * maps[0, 0].numel() * kernel.numel(), lambda: F.conv2d(maps, kernel, padding=1)),
+    }
+    found = {}
+    for name, (operations, run) in work.items():
+        seconds = []
+        for _ in range(50):
+            start = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - start)
+        found[name] = operations / statistics.median(seconds) / 1e9
+    return found
+
+
 def note(answer: dict[str, Any], seconds: list[float], found: dict[str, Any], failure: str) -> None:
     if "seconds" in answer:
         seconds.append(answer["seconds"])
@@ -220,7 +245,10 @@ def main() -> None:
     from da3_core.api import DepthAnything3
 
     chosen = [row for row in ROWS if row.name in arguments.rows.split(",")]
+    speed = processor_gflops(arguments.threads)
     lines = [
+        f"In float32, torch does {speed['linear']:.0f} GFLOP/s in linear layers and {speed['convolution']:.0f} in "
+        "convolutions on this machine.\n",
         f"Ours / official, medians, engine {arguments.engine}, {arguments.precision}, {arguments.threads} threads.\n",
         "| row | API | bare float32 network | peak memory | start | by |",
         "|---|---|---|---|---|---|",
@@ -243,7 +271,8 @@ def main() -> None:
             sides.close()
     if arguments.write:
         write_table(lines)
-    report.publish("compare_official", arguments.out, size_hw=SIZE_HW, threads=arguments.threads, rows=results)
+    machine = {"threads": arguments.threads, "gflops": speed}
+    report.publish("compare_official", arguments.out, size_hw=SIZE_HW, **machine, rows=results)
 
 
 if __name__ == "__main__":

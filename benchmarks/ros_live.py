@@ -125,6 +125,7 @@ def main() -> None:
     if "--node" in sys.argv:
         run_node()
     elif "--camera" in sys.argv:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in the background
         with suppress(KeyboardInterrupt):
             run_camera(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
     else:
