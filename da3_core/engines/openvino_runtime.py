@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import mmap
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openvino
 import torch
 from openvino.frontend import FrontEndManager
@@ -43,27 +45,10 @@ class OpenVinoRuntime:
         model = frontend.convert(frontend.load(decoder))
         model.reshape(dict(enumerate(shapes)))
         compiled = self._core.compile_model(model, self.device, self._config(precision))
-        path.write_bytes(compiled.export_model().getvalue())
+        path.write_bytes(compiled.export_model().getbuffer())
 
     def load(self, path: Path, precision: str) -> Compiled:
-        compiled = self._core.import_model(path.read_bytes(), self.device, self._config(precision))
-        request = compiled.create_infer_request()
-
-        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
-            arrays = [part.detach().float().contiguous().numpy() for part in inputs]
-            request.start_async(arrays, share_inputs=True)
-            try:
-                while not request.wait_for(LOOK_MS):
-                    go_on.get()()
-            except BaseException:
-                request.cancel()
-                with suppress(RuntimeError):  # that it was cancelled
-                    request.wait()
-                raise
-            outputs = [request.get_output_tensor(index).data.copy() for index in range(len(compiled.outputs))]
-            return tuple(map(torch.from_numpy, outputs))
-
-        return run
+        return _Loaded(self._core, path, self.device, self._config(precision))
 
     @staticmethod
     def _config(precision: str) -> dict[str, Any]:
@@ -73,3 +58,29 @@ class OpenVinoRuntime:
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
         }
+
+
+class _Loaded:
+    """A compiled step; of its weights, those in the order that the CPU likes are in memory, the others in the file."""
+
+    def __init__(self, core: openvino.Core, path: Path, device: str, config: dict[str, Any]) -> None:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # copied if written to, which nobody does
+        self._blob = openvino.Tensor(np.frombuffer(mapped, np.uint8), shared_memory=True)  # the model does not keep it
+        self._model = core.import_model(self._blob, device, config)
+        mapped.madvise(mmap.MADV_DONTNEED)  # what is still needed is read again
+        self._request = self._model.create_infer_request()
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        arrays = [part.detach().float().contiguous().numpy() for part in inputs]
+        self._request.start_async(arrays, share_inputs=True)
+        try:
+            while not self._request.wait_for(LOOK_MS):
+                go_on.get()()
+        except BaseException:
+            self._request.cancel()
+            with suppress(RuntimeError):  # that it was cancelled
+                self._request.wait()
+            raise
+        outputs = range(len(self._model.outputs))
+        return tuple(torch.from_numpy(self._request.get_output_tensor(index).data.copy()) for index in outputs)

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two nodes, one model: the process that both name holds it, and each has its own results."""
+
+import signal
+from pathlib import Path
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from footage import Footage
+from harness import Graph, newest_status
+from sensor_msgs.msg import Image
+
+NODES = ("left", "right")
+MODEL = {"model": "untrained:da3-small", "device": "cpu", "engine": "torch", "precision": "float32"}
+
+
+def test_two_nodes_share_a_model(
+    graph: Graph, footage: Footage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    parameters = MODEL | {"engine_process": "pair", "process_res": 56, "window.size": 1, "every_frame": "true"}
+    nodes = [graph.start_node(parameters, "-r", f"__ns:=/{name}", exact=False) for name in NODES]
+    camera, images = graph.camera(), footage.images([0, 5])
+    topics = {f"/{name}/da3/depth/image": Image for name in NODES}
+    with graph.listen(topics) as inbox, graph.listen({"/diagnostics": DiagnosticArray}) as told:
+        for name, image in zip(NODES, images, strict=True):
+            camera.publish(f"/{name}/image", image)
+        graph.wait_for("depth of both", lambda: all(inbox.values()))
+        camera.publish("/right/image", *footage.images([0]))
+        graph.wait_for("another of one", lambda: len(inbox["/right/da3/depth/image"]) == 2)
+
+        def processes() -> list[str] | None:
+            found = [newest_status(told["/diagnostics"], f"{name}/da3: inference") for name in NODES]
+            values = [{pair.key: pair.value for pair in status.values} for status in found if status]
+            names = [each.get("engine process", "") for each in values]
+            return names if len(names) == 2 and all("shared by 2" in name for name in names) else None
+
+        left, right = graph.wait_for("both to tell of the process", processes)
+    assert left == right
+    [of_left], [other, same] = ([bytes(each.data) for each in inbox[f"/{name}/da3/depth/image"]] for name in NODES)
+    assert of_left == same != other
+    assert [node.end(signal.SIGINT) for node in nodes] == [0, 0]
