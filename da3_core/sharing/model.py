@@ -30,6 +30,7 @@ from da3_core.stream.frame import Frame
 from da3_core.stream.prediction_file import from_bytes
 
 PROGRAM = (sys.executable, "-m", "da3_core.sharing.process")
+SILENCE_S = 60.0  # of a process that says every second that it is at work
 STARTS = 2  # of a process that ends before its model is loaded, or over the same images
 
 logger = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ class SharedModel(PresetModel):
 
         Raises:
             InputError: as the model does.
-            RuntimeError: the model failed, or the process has ended twice over these images.
+            RuntimeError: the model failed, or the process says nothing or has ended twice over these images.
         """
         cameras = {"extrinsics": extrinsics, "intrinsics": intrinsics}
         given = {name: np.asarray(each) for name, each in cameras.items() if each is not None}
@@ -138,9 +139,11 @@ class SharedModel(PresetModel):
                 self._connection = self._connected()
             try:
                 send(self._connection, question, arrays)
-                header, answer = receive(self._connection)
+                header, answer = _answer(self._connection)
             except OSError as error:
                 self.close()
+                if isinstance(error, TimeoutError):
+                    raise RuntimeError(self._silence) from error
                 logger.warning(
                     "the model process %s has ended (%s)%s", self._place.name, error, "" if starts else "; again"
                 )
@@ -165,14 +168,23 @@ class SharedModel(PresetModel):
 
     def _greeted(self) -> socket.socket:
         connection = self._place.connected()
+        connection.settimeout(SILENCE_S)
         try:
             send(connection, {"version": __version__, "options": self._options})
-            header, _ = receive(connection)
+            header, _ = _answer(connection)
             self._hear(header)
+        except TimeoutError as error:
+            connection.close()
+            raise InputError(self._silence) from error
         except BaseException:
             connection.close()
             raise
         return connection
+
+    @property
+    def _silence(self) -> str:
+        which = f"{self._place.name}, {self.facts.process}," if self.facts else self._place.name
+        return f"the model process {which} has said nothing for {SILENCE_S:g} s: end it, and it is started again"
 
     def _hear(self, header: dict[str, Any]) -> None:
         """Take over facts; raises what the process told instead."""
@@ -192,6 +204,14 @@ class SharedModel(PresetModel):
         ended = subprocess.run([*self._program, self._place.name], input=options, text=True, capture_output=True)
         if ended.returncode:
             raise InputError(f"the model process {self._place.name} cannot be started: {ended.stderr.strip()[-500:]}")
+
+
+def _answer(connection: socket.socket) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """The next message that tells more than that the process is at work."""
+    while True:
+        header, arrays = receive(connection)
+        if "at_work" not in header:
+            return header, arrays
 
 
 class KeptNames:

@@ -15,10 +15,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from da3_core.stream.prediction_file import to_bytes
 
 LINGER_S = 5.0  # without anybody who is connected, so that a node may be configured again
 POLL_S = 0.2
+BEAT_S = 1.0  # between two words to who waits, that this process is at work
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +110,7 @@ class ModelProcess:
             send(connection, {"error": told(refusal)})
             return
         try:
-            model = self._loading.result()
+            model = _awaited(self._loading, connection)
         except Exception as error:  # whatever loading can raise: who waits is told
             send(connection, {"error": told(error)})
             self._has_told = True
@@ -117,7 +120,7 @@ class ModelProcess:
         while True:
             question, arrays = receive(connection)
             try:
-                answer = self._in_turn.submit(_infer, model, kept, question, arrays).result()
+                answer = _awaited(self._in_turn.submit(_infer, model, kept, question, arrays), connection)
             except Exception as error:  # whatever a model can raise: it concerns who asked, and nobody else
                 send(connection, {"error": told(error), "facts": self._facts(model)})
             else:
@@ -143,6 +146,13 @@ class ModelProcess:
             clients=len(self._clients),
         )
         return asdict(facts)
+
+
+def _awaited(result: Future[T], connection: socket.socket) -> T:
+    """The result, which the other end waits for and is told to go on waiting for."""
+    while not wait([result], BEAT_S).done:
+        send(connection, {"at_work": True})
+    return result.result()
 
 
 def _infer(model: Any, kept: Any, question: dict[str, Any], arrays: list[np.ndarray]) -> np.ndarray:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The program of a model process whose model says what it was asked; images of 255 kill it, of 254 are refused."""
+"""The program of a model process whose model says what it was asked; images of 255 kill it, of 252 stop it."""
 
 import os
 import signal
@@ -16,7 +16,8 @@ from da3_core.options import InferenceOptions, ModelOptions
 from da3_core.prediction import Prediction
 from da3_core.sharing.process import main
 
-DEADLY, REFUSED, SLOW = 255, 254, 253
+DEADLY, REFUSED, SLOW, STUCK = 255, 254, 253, 252
+SLOW_S = 0.1
 
 
 class Names:
@@ -53,7 +54,9 @@ class PlainModel:
         if first == REFUSED:
             raise ImageError(1, "it is too bright")
         if first == SLOW:
-            time.sleep(0.1)
+            time.sleep(SLOW_S * len(images))
+        if first == STUCK:
+            os.kill(os.getpid(), signal.SIGSTOP)
         asked: dict[str, Any] = {"options": asdict(options), "known": np.array(known), **cameras}
         if decoded is not None:
             asked["decoded"] = np.array(decoded)

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from plain_process import DEADLY, REFUSED, SLOW, load
+from plain_process import DEADLY, REFUSED, SLOW, SLOW_S, STUCK, load
 
 from da3_core.errors import ImageError, InputError
 from da3_core.options import InferenceOptions, ModelOptions
+from da3_core.sharing import model as client_side
 from da3_core.sharing import process
 from da3_core.sharing.model import SharedModel
 from da3_core.sharing.place import Place
@@ -115,6 +116,23 @@ def test_a_process_that_dies_is_started_again_once_for_all(connect: Connect) -> 
     assert now != before
     with pytest.raises(RuntimeError, match="front has ended 2 times over these images"):
         clients[1].predict([image(DEADLY)], OPTIONS, known=[1])
+
+
+@pytest.mark.slow
+def test_a_process_that_says_nothing_is_named(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = connect()
+    stuck = client.facts.process
+    with monkeypatch.context() as patch:
+        patch.setattr(client_side, "SILENCE_S", 2 * process.BEAT_S)
+        client.close()  # a new connection has that limit
+        views = int(1 + 3 * process.BEAT_S / SLOW_S)
+        assert client.predict([image(SLOW)] * views, OPTIONS, known=range(views)).aux["process"] == stuck
+        with pytest.raises(RuntimeError, match=f"front, {stuck}, has said nothing for 2 s: end it"):
+            client.predict([image(STUCK)], OPTIONS, known=[1])
+        with pytest.raises(InputError, match=f"front, {stuck}, has said nothing for 2 s: end it"):
+            client.predict([image()], OPTIONS, known=[1])
+    kill(client)
+    assert client.predict([image()], OPTIONS, known=[1]).aux["process"] != stuck
 
 
 @pytest.mark.slow
