@@ -49,6 +49,7 @@ class Diagnostics:
         name: of the node, the first part of every status' name.
         now_ns: the node's clock.
         frames, images, outputs: what there is to know about them now.
+        namesakes: how many other nodes have the full name of this one now.
     """
 
     def __init__(
@@ -61,8 +62,9 @@ class Diagnostics:
         images: Callable[[], InputState],
         engine: Engine,
         outputs: Callable[[], OutputState],
+        namesakes: Callable[[], int],
     ) -> None:
-        self._name, self._now_ns = name, now_ns
+        self._name, self._now_ns, self._namesakes = name, now_ns, namesakes
         self._frames, self._images, self._engine, self._outputs = frames, images, engine, outputs
         self.apply(settings)
         self._ages_s: deque[float] = deque(maxlen=HISTORY)
@@ -117,7 +119,7 @@ class Diagnostics:
         return [
             self._status("input", self._judge_input(now, before, images), received),
             self._status("inference", self._judge_inference(now, before), self._describe_inference(now, before)),
-            self._status("output", _judge_output(now, before), published),
+            self._status("output", self._judge_output(now, before), published),
             self._status("map", self._judge_map(outputs), self._describe_map(images, outputs)),
         ]
 
@@ -180,6 +182,16 @@ class Diagnostics:
         p50, p95 = _percentiles(self._ages_s)
         failures = {f"not published on {topic}": count for topic, count in outputs.failures.items()}
         return {"views": self._published_views, "age p50, ms": _ms(p50), "age p95, ms": _ms(p95), **failures}
+
+    def _judge_output(self, now: _Totals, before: _Totals) -> Status:
+        if self._namesakes():
+            return WARN, (
+                "Another node has the same name, so the results of both are mixed on the same topics; give one of them "
+                "a namespace."
+            )
+        if now.unpublished > before.unpublished:
+            return WARN, f"{now.unpublished - before.unpublished} messages could not be published."
+        return OK, f"{now.views} images published."
 
     def _judge_map(self, outputs: OutputState) -> Status:
         if self._last is None:
@@ -244,12 +256,6 @@ class Diagnostics:
 
 def _topics(images: InputState) -> str:
     return ", ".join(camera.topic for camera in images.cameras)
-
-
-def _judge_output(now: _Totals, before: _Totals) -> Status:
-    if now.unpublished > before.unpublished:
-        return WARN, f"{now.unpublished - before.unpublished} messages could not be published."
-    return OK, f"{now.views} images published."
 
 
 def _stride(now: _Totals, before: _Totals) -> tuple[float, float]:

@@ -7,6 +7,7 @@ image, camera_info, odom -> ImageInput -> WindowBuffer -> Engine (model and sess
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -133,6 +134,7 @@ class Active:
                 images=self.images.state,
                 engine=self.engine,
                 outputs=parts.publications.state,
+                namesakes=partial(_namesakes, node),
             )
             self.engine.start()
             self.close = undo.pop_all().close
@@ -163,3 +165,8 @@ class Active:
         self._logger.error(f"Inference failed ({in_a_row} in a row): {error}{pause}")
         if not isinstance(error, InputError) and in_a_row == 1:
             self._logger.error("".join(traceback.format_exception(error)))
+
+
+def _namesakes(node: LifecycleNode) -> int:
+    """How many other nodes of the graph have its full name."""
+    return int(node.get_node_names_and_namespaces().count((node.get_name(), node.get_namespace()))) - 1

@@ -74,6 +74,7 @@ class Watched:
         self.camera = CameraState("/image", "CameraInfo", None, None)
         self.missing: str | None = None
         self.outputs = OutputState({}, "map -> odom", False)
+        self.namesakes = 0
         self.diagnostics = Diagnostics(
             "da3",
             settings,
@@ -82,6 +83,7 @@ class Watched:
             images=lambda: InputState([self.camera], missing=self.missing),
             engine=self.engine,
             outputs=lambda: self.outputs,
+            namesakes=lambda: self.namesakes,
         )
 
     def status(self, part: str) -> DiagnosticStatus:
@@ -212,6 +214,15 @@ def test_values_are_nan_before_the_first_result():
     it = Watched()
     assert it.values("inference")["duration p50, ms"] == "nan"
     assert it.values("output")["age p95, ms"] == "nan"
+
+
+def test_another_node_of_that_name_is_told():
+    it = Watched()
+    assert it.status("output").level == OK
+    it.namesakes = 1
+    level, message = it.says("output")
+    assert level == WARN
+    assert "another node has the same name" in message.lower()
 
 
 def test_messages_that_the_middleware_took_no_more():
