@@ -35,8 +35,13 @@ class BagJob:
     copied: Sequence[str]
 
 
-def checked(request: Any, settings: Settings, recordings: AllowedFolders, results: AllowedFolders) -> BagJob:
+def checked(
+    request: Any, settings: Settings, recordings: AllowedFolders, results: AllowedFolders, reference_topic: str
+) -> BagJob:
     """The job of a `srv/ProcessBag` request or `action/ProcessBag` goal.
+
+    Args:
+        reference_topic: on which the node itself would hear another sensor's depth.
 
     Raises:
         InputError: a value that is not allowed, a name that leads out of its folder, or an output that exists.
@@ -57,14 +62,14 @@ def checked(request: Any, settings: Settings, recordings: AllowedFolders, result
         input=recording,
         output=output,
         storage=_storage(request.storage),
-        options=_options(request, settings),
+        options=_options(request, settings, reference_topic),
         export_format=request.export_format,
         export_folder=export_folder,
         copied=() if list(request.copy_topics) == ["all"] else tuple(request.copy_topics),
     )
 
 
-def _options(request: Any, settings: Settings) -> BagOptions:
+def _options(request: Any, settings: Settings, reference_topic: str) -> BagOptions:
     pose_source = request.pose_source
     if pose_source in ("tf", "rig") and settings.scale.source not in ("auto", "poses"):
         raise InputError(
@@ -74,6 +79,8 @@ def _options(request: Any, settings: Settings) -> BagOptions:
     window, stride = _window(request, settings)
     asked = {name: _asked(request, each) for name, each in declared(BagOptions).items() if "bag_request" in each.faces}
     scale = settings.scale.source
+    if scale == "depth_topic" and asked["reference_topic"] is None:
+        asked["reference_topic"] = reference_topic
     return BagOptions(
         **asked,
         sync_slop_s=settings.sync.slop_s,
@@ -84,9 +91,10 @@ def _options(request: Any, settings: Settings) -> BagOptions:
         intrinsics=settings.intrinsics.source,
         image_is_rectified=settings.image_is_rectified,
         rectify_alpha=settings.rectify.alpha,
-        scale="auto" if scale == "fixed" or scale == "depth_topic" else scale,
+        scale="auto" if scale == "fixed" else scale,
+        reference_slop_s=settings.scale.reference_slop_s,
         camera_height_m=settings.scale.camera_height_m,
-        map_up="camera" if settings.map.up == "imu" else settings.map.up,
+        map_up=settings.map.up,
         metres_per_unit=settings.scale.fixed_m_per_unit if scale == "fixed" else None,
         confidence_floor=settings.depth.confidence_floor,
         map_frame=settings.map_frame,
@@ -124,9 +132,9 @@ def _topics(names: Sequence[str]) -> str:
 
 
 def _asked(request: Any, each: Option) -> Any:
-    """The value of an option; 0 leaves open what may be left open."""
+    """The value of an option; 0 or an empty text leaves open what may be left open."""
     value = getattr(request, each.name)
-    if each.is_optional and value == 0:
+    if each.is_optional and value in (0, ""):
         return None
     if each.kind is None:
         return tuple(value)

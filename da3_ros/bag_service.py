@@ -126,7 +126,8 @@ class BagService:
         engine = self._engine()
         if engine is None:
             raise InputError("The node is not active; activate it first.")
-        job = checked(request, self._settings(), self._recordings, self._results)
+        reference_topic = self._node.resolve_topic_name("reference_depth")
+        job = checked(request, self._settings(), self._recordings, self._results, reference_topic)
         if job.export_format:
             engine.check_export(job.export_format, job.options.window, job.options.pose_source == "tf")
 

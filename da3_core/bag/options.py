@@ -114,7 +114,7 @@ class BagOptions(Checked):
         "Topic of the scale depth_topic: a PointCloud2, which the transforms tie to the camera, or a depth Image that "
         "is aligned with the images once these are rectified.",
         unset="none",
-        faces=_COMMAND,
+        faces=_ASKED,
     )
     reference_slop_s: float = option(
         0.1, "How far in time from an image reference depth may be; seconds.", low=0.0, high=1e6, faces=_COMMAND
@@ -132,7 +132,7 @@ class BagOptions(Checked):
         "the camera; tf: z of the odometry frame; floor: the ground that is seen.",
         faces=_COMMAND,
     )
-    imu_topic: str | None = option(None, "Topic of the Imu.", unset="the one with Imu", faces=_COMMAND)
+    imu_topic: str | None = option(None, "Topic of the Imu.", unset="the one with Imu", faces=_ASKED)
     metres_per_unit: float | None = option(
         None,
         "Metres per unit of the model's depth, in place of the scale.",

@@ -30,7 +30,7 @@ def job(folder: Path, parameters: dict[str, Any] | None = None, **fields: Any) -
     recordings = AllowedFolders.of_parameter("bag.root", str(folder / "bags"))
     results = AllowedFolders.of_parameter("export.root", str(folder / "results"))
     request = ProcessBag.Request(**{"input_bag": "trip", **fields})
-    return checked(request, settings_from(parameters or {}), recordings, results)
+    return checked(request, settings_from(parameters or {}), recordings, results, "/lidar/points")
 
 
 def test_the_service_and_the_action_have_the_same_fields():
@@ -116,6 +116,19 @@ def test_what_is_asked_for_goes_before(folder: Path):
         window_messages=False,
         copy_topics=r"\A(?:/tf|/a\.b)\Z",
     )
+
+
+def test_the_sensors_of_the_node_are_those_of_the_bag(folder: Path):
+    """Which of the bag's topics they are on is asked, or found."""
+    sensors = {"scale.source": "depth_topic", "scale.reference_slop_s": 0.3, "map.up": "imu"}
+    given = {"scale": "depth_topic", "reference_slop_s": 0.3, "map_up": "imu"}
+    assert job(folder, sensors).options == BagOptions(**given, reference_topic="/lidar/points")
+    asked = job(folder, sensors, reference_topic="/sparse", imu_topic="/imu").options
+    assert asked == BagOptions(**given, reference_topic="/sparse", imu_topic="/imu")
+    with pytest.raises(InputError, match="reference_topic and scale depth_topic go together"):
+        job(folder, reference_topic="/lidar/points")
+    with pytest.raises(InputError, match="imu_topic came with map_up camera"):
+        job(folder, imu_topic="/imu")
 
 
 def test_all_topics_are_copied_by_one_word(folder: Path):
