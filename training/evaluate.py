@@ -33,19 +33,22 @@ def evaluate(
     views: Sequence[int] = (1, 2, 3, 4),
     scenes: int | None = None,
 ) -> Scores:
-    """By number of views: AbsRel, delta1, how well confidence orders errors (`sparsification`, 1 is by chance), the
-    share of pixels told rightly to be sky or not, and the median error of the focal length."""
+    """By number of views: AbsRel, delta1, how well confidence orders errors (`sparsification`, 1 is by chance or with a
+    constant), how well the evenness of the image would, the share of pixels told rightly to be sky or not, and the
+    median error of the focal length."""
     result = {}
     for number in views:
         rows, focal = [], []
-        for features, truth in _scenes(held_out, number, scenes):
+        for scene, (features, truth) in enumerate(_scenes(held_out, number, scenes)):
             grid = (truth.depth.shape[2] // 14, truth.depth.shape[3] // 14)
             output, cameras = predict(network, features, grid)
             depth, true = output["depth"][0], truth.depth[0]
             sky = ((output["sky"][0] >= SKY_THRESHOLD) == (true == 0))[true >= 0].float().mean().item()
-            rows.append((*depth_scores(depth, true), sparsification(depth, true, output["depth_conf"][0]), sky))
+            even = evenness(held_out["images"][scene][:number])
+            order = [sparsification(depth, true, each) for each in (output["depth_conf"][0], even)]
+            rows.append((*depth_scores(depth, true), *order, sky))
             focal.append(log_focal_error(cameras, truth).abs().exp().mean().item() - 1)
-        names = ("abs_rel", "delta1", "sparsification", "sky")
+        names = ("abs_rel", "delta1", "sparsification", "by evenness", "sky")
         result[number] = dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
         result[number]["focal"] = float(np.median(focal))
     return result
@@ -60,6 +63,12 @@ def sparsification(predicted: Tensor, truth: Tensor, confidence: Tensor) -> floa
     error = ((p - t).abs() / t)[torch.argsort(confidence[there], descending=True, stable=True)]
     means = torch.cumsum(error, 0) / torch.arange(1, len(error) + 1)
     return (means.mean() / error.mean().clamp(min=1e-9)).item()
+
+
+def evenness(images: np.ndarray) -> Tensor:
+    """How little the grey of `(N, H, W, 3)` images changes at each pixel `(N, H, W)`."""
+    along_y, along_x = np.gradient(images.mean(-1, dtype=np.float32), axis=(1, 2))
+    return torch.from_numpy(-np.hypot(along_x, along_y))
 
 
 def baselines(

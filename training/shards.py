@@ -56,7 +56,7 @@ class Shards:
 
 
 def open_shard(folder: Path) -> dict[str, np.ndarray]:
-    names = ("features", "depth", "camera_to_world", "intrinsics")
+    names = ("features", "depth", "camera_to_world", "intrinsics", "images")
     return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
 
 
