@@ -193,4 +193,4 @@ def test_nothing_is_written_into_a_recording(folder: Path):
     same = AllowedFolders.of_parameter("root", str(folder / "bags"))
     for fields in ({"output_bag": "trip/da3"}, {"export_directory": "trip"}):
         with pytest.raises(InputError, match="is in the bag"):
-            checked(ProcessBag.Request(input_bag="trip", **fields), settings_from({}), same, same)
+            checked(ProcessBag.Request(input_bag="trip", **fields), settings_from({}), same, same, "")
