@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import rclpy
@@ -22,7 +23,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
@@ -33,6 +34,7 @@ from da3_core.ros_data.maps import MapCount
 from da3_ros import engine, parameters
 from da3_ros.callbacks import Guard
 from da3_ros.demo.shared_memory import remove_own_segments
+from da3_ros.executor import ThreadedExecutor
 from da3_ros.logs import RosLogHandler
 from da3_ros.rclpy_private import lifecycle_state
 from da3_ros.settings import Settings
@@ -221,7 +223,7 @@ def main(args: list[str] | None = None, load_model: Callable[[Settings], Any] = 
         sys.exit(1)
     logging.getLogger("da3_core").addHandler(RosLogHandler(node.get_logger()))
 
-    executor = MultiThreadedExecutor(num_threads=THREADS)
+    executor = ThreadedExecutor(THREADS, partial(log, node))
     executor.add_node(node)
     executor.create_task(node.autostart)
 
@@ -240,7 +242,7 @@ def main(args: list[str] | None = None, load_model: Callable[[Settings], Any] = 
     end(executor, spinning, node)
 
 
-def end(executor: MultiThreadedExecutor, spinning: threading.Thread, node: Da3Node) -> None:
+def end(executor: ThreadedExecutor, spinning: threading.Thread, node: Da3Node) -> None:
     """End in order, or where the model, or another piece of work, does not stop within `ENDING_S`, at once."""
 
     def stop() -> None:
@@ -260,16 +262,21 @@ def end(executor: MultiThreadedExecutor, spinning: threading.Thread, node: Da3No
         os._exit(0)  # the end of the interpreter would wait for what is running
 
 
-def spin(executor: MultiThreadedExecutor, node: Da3Node) -> None:
-    """Go on after an exception in a callback: one bad message must not end the node."""
+def spin(executor: ThreadedExecutor, node: Da3Node) -> None:
+    """Go on after an exception: one bad message must not end the node."""
     while rclpy.ok():
         try:
             executor.spin()
         except ExternalShutdownException:
             return
-        except Exception:
-            if rclpy.ok():
-                node.get_logger().error(traceback.format_exc())
+        except Exception as error:
+            log(node, error)
+
+
+def log(node: Da3Node, error: BaseException) -> None:
+    """With its traceback, unless it comes of the end."""
+    if rclpy.ok():
+        node.get_logger().error("".join(traceback.format_exception(error)))
 
 
 if __name__ == "__main__":
