@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs the callbacks of the node."""
+"""What runs the callbacks of the node, whatever one of them raises."""
 
 import threading
 import time
@@ -18,9 +18,12 @@ class ThreadedExecutor(Executor):
     over again and again, which keeps that thread from beginning: with 60 images a second, 4,000 times a second and a
     whole processor (rclpy 9.1.2; 7.1.6 is the same).
 
+    Attributes:
+        is_ending: set before the context ends: what is raised then is told to nobody.
+
     Args:
         threads: that run callbacks.
-        tell: told of what a callback raises, in its thread.
+        tell: told of what a callback raises, and of what rclpy does.
         context: by default the one of this process.
     """
 
@@ -29,6 +32,15 @@ class ThreadedExecutor(Executor):
     ) -> None:
         super().__init__(context=context)
         self._threads, self._tell = ThreadPoolExecutor(threads, "da3_callback"), tell
+        self.is_ending = False
+
+    def spin(self) -> None:
+        """Go on after an exception: one bad message must not end the node."""
+        while self.context.ok():
+            try:
+                super().spin()
+            except Exception as error:
+                self._say(error)
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
         """Hand over the next callback, and return once it runs."""
@@ -46,6 +58,10 @@ class ThreadedExecutor(Executor):
         begun.set()
         task()
         if task.done() and (error := task.exception()):
+            self._say(error)
+
+    def _say(self, error: BaseException) -> None:
+        if not self.is_ending:
             self._tell(error)
 
     def shutdown(self, timeout_sec: float | None = None) -> bool:

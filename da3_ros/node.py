@@ -23,7 +23,6 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
@@ -223,13 +222,13 @@ def main(args: list[str] | None = None, load_model: Callable[[Settings], Any] = 
         sys.exit(1)
     logging.getLogger("da3_core").addHandler(RosLogHandler(node.get_logger()))
 
-    executor = ThreadedExecutor(THREADS, partial(log, node))
+    executor = ThreadedExecutor(THREADS, partial(_log, node))
     executor.add_node(node)
     executor.create_task(node.autostart)
 
     def run() -> None:
         try:
-            spin(executor, node)
+            executor.spin()
         finally:
             asked.put(None)
 
@@ -246,6 +245,7 @@ def end(executor: ThreadedExecutor, spinning: threading.Thread, node: Da3Node) -
     """End in order, or where the model, or another piece of work, does not stop within `ENDING_S`, at once."""
 
     def stop() -> None:
+        executor.is_ending = True
         rclpy.try_shutdown()
         spinning.join()
         node.release()
@@ -262,21 +262,8 @@ def end(executor: ThreadedExecutor, spinning: threading.Thread, node: Da3Node) -
         os._exit(0)  # the end of the interpreter would wait for what is running
 
 
-def spin(executor: ThreadedExecutor, node: Da3Node) -> None:
-    """Go on after an exception: one bad message must not end the node."""
-    while rclpy.ok():
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            return
-        except Exception as error:
-            log(node, error)
-
-
-def log(node: Da3Node, error: BaseException) -> None:
-    """With its traceback, unless it comes of the end."""
-    if rclpy.ok():
-        node.get_logger().error("".join(traceback.format_exception(error)))
+def _log(node: Da3Node, error: BaseException) -> None:
+    node.get_logger().error("".join(traceback.format_exception(error)))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from tempfile import gettempdir
 from typing import Any
 
 from da3_core.cluster.options import ClusterOptions
+from da3_core.cluster.ray_private import keep_off_stdout
 from da3_core.errors import InputError, OptionError
 from da3_core.storage.opened_folder import opened
 from da3_core.storage.staging import own_folder
@@ -102,6 +103,7 @@ def _imported() -> Any:
         import ray
     except ImportError as error:
         raise OptionError("{workers} needs the package ray: pip install 'da3_ros[ray]'") from error
+    keep_off_stdout()
     return ray
 
 

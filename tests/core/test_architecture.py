@@ -164,6 +164,7 @@ def test_heavy_packages_are_imported_where_used(module: str, forbidden: set[str]
 # What is private to another package: where it stands, and the pins of the versions that it was checked with.
 PRIVATE = {
     "da3_core.bag.rosbags_private": [("requirements.txt", "rosbags")],
+    "da3_core.cluster.ray_private": [("requirements.txt", "ray")],
     "da3_core.network.torch_private": [("requirements.txt", "torch")],
     "da3_core.web.app.gradio_private": [("requirements.txt", "gradio")],
     "da3_ros.rclpy_private": [

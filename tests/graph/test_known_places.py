@@ -126,12 +126,16 @@ def test_images_wait_for_their_poses_which_are_the_map(
 
 
 def publish_clock(graph: Graph, camera: Camera, now_ns: int) -> None:
-    """Have it be that time for the node by_topic, and stay so."""
+    """Have it be that time for the node by_topic, and stay so; told until it has been heard, as simulators do."""
     clock = Clock()
     clock.clock.sec, clock.clock.nanosec = divmod(now_ns, 1_000_000_000)
-    camera.publish("/clock", clock)
     with graph.listen({"/diagnostics": DiagnosticArray}) as inbox:
-        graph.wait_for("the time", lambda: now_ns in inbox.stamps("/diagnostics"))
+
+        def is_heard() -> bool:
+            camera.publish("/clock", clock)
+            return now_ns in inbox.stamps("/diagnostics")
+
+        graph.wait_for("the time", is_heard)
 
 
 def test_ages_and_reports_are_told_in_simulated_time(graph: Graph, camera: Camera) -> None:
