@@ -2,7 +2,8 @@
 """The executor: callbacks in threads, each handed over once, and what they raise is told."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -46,8 +47,8 @@ def executor() -> Iterator[Counting]:
 def test_callbacks_run_beside_each_other(executor: Counting) -> None:
     all_here = threading.Barrier(THREADS)
     tasks = [executor.create_task(all_here.wait, WAIT_S) for _ in range(THREADS)]
-    wait_for(executor)
-    assert all(task.done() and task.exception() is None for task in tasks)
+    wait_until(lambda: all(task.done() for task in tasks))
+    assert all(task.exception() is None for task in tasks)
 
 
 def test_a_callback_that_waits_for_a_thread_is_handed_over_once(executor: Counting) -> None:
@@ -58,8 +59,8 @@ def test_a_callback_that_waits_for_a_thread_is_handed_over_once(executor: Counti
         assert not go_on.wait(0.01)
     assert executor.turns <= 2 * len(tasks)
     go_on.set()
-    wait_for(executor)
-    assert all(task.done() and task.result() for task in tasks)
+    wait_until(lambda: all(task.done() for task in tasks))
+    assert all(task.result() for task in tasks)
 
 
 def test_what_a_callback_raises_is_told_once_and_the_next_one_runs(executor: Counting) -> None:
@@ -67,13 +68,14 @@ def test_what_a_callback_raises_is_told_once_and_the_next_one_runs(executor: Cou
         raise ValueError("it is Monday")
 
     executor.create_task(fail)
-    wait_for(executor)
-    wait_for(executor)
+    wait_until(lambda: executor.told)
+    after = [executor.create_task(lambda: None) for _ in range(THREADS)]
+    wait_until(lambda: all(task.done() for task in after))
     assert [str(error) for error in executor.told] == ["it is Monday"]
 
 
-def wait_for(executor: Counting) -> None:
-    """Until all that was asked for before has been done."""
-    done = threading.Event()
-    executor.create_task(done.set)
-    assert done.wait(WAIT_S)
+def wait_until(condition: Callable[[], object]) -> None:
+    latest = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < latest
+        time.sleep(0.01)
