@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the embedded model gains from several views: error of depth of four views together, beside each by itself.
 
-`python benchmarks/several_views.py [--out FILE.json] [--repeats 12]`: as many synthetic rooms, four views of a short
-way through each, with and without `refine_depth`, with the camera matrix known and not. AbsRel after one median scale:
-of every view by itself, or of the scene, which is the harder of both.
+`python benchmarks/several_views.py [--out FILE.json] [--repeats 12]`: as many synthetic rooms, four views on the way
+around each, with and without `refine_depth`, with the camera matrix known and not. AbsRel after one median scale: of
+every view by itself, or of the scene, which is the harder of both.
 """
+
+from itertools import product
 
 import numpy as np
 import report
@@ -12,7 +14,8 @@ import report
 from da3_core import DepthAnything3
 from da3_core.synthetic import Walk, room_walk
 
-FRAMES, VIEWS, EVERY = 24, 4, 3
+VIEWS, EVERY = 4, 3
+APART_DEG = {22: 48, 45: 24}  # between neighbouring views, with so many frames around the room
 SIZE = (240, 320)
 FIRST_SEED = 100
 
@@ -45,16 +48,19 @@ def errors(model: DepthAnything3, walk: Walk, first: int, *, known: bool) -> dic
 def main() -> None:
     arguments = report.arguments(__doc__, repeats=12)
     model = DepthAnything3.from_pretrained("embedded", device="cpu")
-    walks = [room_walk(FRAMES, SIZE, seed=FIRST_SEED + i) for i in range(arguments.repeats)]
     rows = []
-    print("| camera matrix | way | AbsRel | of each alone |\n|---|---|---|---|")
-    for known in (True, False):
-        found = [errors(model, walk, 2 * i % (FRAMES - EVERY * VIEWS), known=known) for i, walk in enumerate(walks)]
+    print("| apart, degrees | camera matrix | way | AbsRel | of each alone |\n|---|---|---|---|---|")
+    for (apart_deg, frames), known in product(APART_DEG.items(), (True, False)):
+        found = [
+            errors(model, room_walk(frames, SIZE, seed=FIRST_SEED + i), 2 * i % (frames - EVERY * VIEWS), known=known)
+            for i in range(arguments.repeats)
+        ]
         means = {way: float(np.mean([each[way] for each in found])) for way in found[0]}
         for way, value in means.items():
             ratio = value / means["each alone"]
-            rows.append({"known": known, "way": way, "abs_rel": value, "ratio": ratio})
-            print(f"| {'known' if known else 'estimated'} | {way} | {value:.3f} | {ratio:.2f} |", flush=True)
+            rows.append({"apart_deg": apart_deg, "known": known, "way": way, "abs_rel": value, "ratio": ratio})
+            matrix = "known" if known else "estimated"
+            print(f"| {apart_deg} | {matrix} | {way} | {value:.3f} | {ratio:.2f} |", flush=True)
     report.publish("several_views", arguments.out, rows=rows)
 
 
