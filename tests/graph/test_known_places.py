@@ -329,10 +329,8 @@ def test_a_lidar_says_the_metres_and_an_imu_what_is_up(
         imu, later = Imu(header=cloud.header), deepcopy(cloud)
         fill(Vector3(), imu.orientation, base_in_world(walk, 0))
         later.header.stamp.sec += 10  # so that nothing is waited for any more
-        for _ in range(2):  # the first of a topic may be lost: who reads it may not have found its publisher yet
+        for _ in range(6):  # the first of a topic may be lost: who reads it may not have found its publisher yet
             camera.publish("/lidar/imu", imu)
-            time.sleep(0.5)
-        for _ in range(2):
             camera.publish("/lidar/reference_depth", cloud)
             time.sleep(0.5)
         camera.publish("/lidar/reference_depth", later)

@@ -57,6 +57,7 @@ class PlainModel:
             time.sleep(SLOW_S * len(images))
         if first == STUCK:
             os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(60)  # it takes a moment to come
         asked: dict[str, Any] = {"options": asdict(options), "known": np.array(known), **cameras}
         if decoded is not None:
             asked["decoded"] = np.array(decoded)
