@@ -324,15 +324,17 @@ def test_a_lidar_says_the_metres_and_an_imu_what_is_up(
     with graph.listen(names) as inbox:
         nodes = sum(process.name == "node" for process in graph.processes)
         camera.publish("/tf_static", mounting, latched=True, readers=nodes)
-        camera.publish("/lidar/camera_info", footage.camera_info(images[0]))
+        for _ in range(5):  # as below
+            camera.publish("/lidar/camera_info", footage.camera_info(images[0]))
+            time.sleep(0.5)
         camera.publish("/lidar/image", *images)
         imu, later = Imu(header=cloud.header), deepcopy(cloud)
         fill(Vector3(), imu.orientation, base_in_world(walk, 0))
         later.header.stamp.sec += 10  # so that nothing is waited for any more
-        for _ in range(6):  # the first of a topic may be lost: who reads it may not have found its publisher yet
-            camera.publish("/lidar/imu", imu)
-            camera.publish("/lidar/reference_depth", cloud)
-            time.sleep(0.5)
+        for topic, message in (("imu", imu), ("reference_depth", cloud)):
+            for _ in range(5):  # the first may be lost: who reads the topic may not have found its publisher yet
+                camera.publish(f"/lidar/{topic}", message)
+                time.sleep(0.5)
         camera.publish("/lidar/reference_depth", later)
         graph.wait_for("two windows", lambda: len(inbox["/lidar/da3/window"]) == 2)
         graph.wait_for("three views", lambda: len(inbox["/lidar/da3/depth/image"]) == 3)
