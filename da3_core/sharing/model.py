@@ -173,11 +173,10 @@ class SharedModel(PresetModel):
             send(connection, {"version": __version__, "options": self._options})
             header, _ = _answer(connection)
             self._hear(header)
-        except TimeoutError as error:
+        except BaseException as error:
             connection.close()
-            raise InputError(self._silence) from error
-        except BaseException:
-            connection.close()
+            if isinstance(error, TimeoutError):
+                raise InputError(self._silence) from error
             raise
         return connection
 
